@@ -1,0 +1,100 @@
+"""How much two results may differ: derived from what was measured, with every constant here and its reason.
+
+The oracle q₆₄ is the reference twin in float64. In float64 the candidate must equal it, up to what rounding can do; in
+float32 each twin's own rounding error e = ‖q − q₆₄‖/‖q₆₄‖ is measured, and neither may be much worse than the other.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+LOGIC = 1e-9
+"""Relative difference in float64 above which two programs compute different things. Rounding in float64 is 1e-16 an
+operation; a definition that differs shows from 1e-7 up (an ε of 1e-6 instead of 1e-5 in a normalisation)."""
+
+FACTOR = 8.0
+"""How many times worse one twin's rounding may be than the other's. Two correct programs sum in different orders, so
+their errors are two draws from one distribution: a few times apart is chance, eight times is not."""
+
+FLOOR_ULPS = 4.0
+"""Errors below this many units in the last place, times √(length of the longest sum), pass whatever the other twin's
+error is: a twin that happens to round to the exact result must not make an ordinary error look large."""
+
+CONDITION = 64.0
+"""Slack of the conditioning that is read off float32 errors: some float32 kernels accumulate in float64 inside, so the
+error they show is too small by that much."""
+
+EPS = {"float32": float(np.finfo(np.float32).eps), "float64": float(np.finfo(np.float64).eps)}
+
+
+def error(value: np.ndarray, truth: np.ndarray) -> float:
+    """‖value − truth‖/‖truth‖ of whole tensors; 0 for two zeros, Inf for a number where the truth is 0, and Inf where
+    only one of the two is NaN or Inf, or where they are not the same ones.
+
+    >>> error(np.array([1.0, 2.0]), np.array([1.0, 2.0])), error(np.array([1e-9]), np.array([0.0]))
+    (0.0, inf)
+    """
+    if value.shape != truth.shape:
+        return math.inf
+    a, b = np.asarray(value, np.float64), np.asarray(truth, np.float64)
+    odd = ~(np.isfinite(a) & np.isfinite(b))
+    if not np.array_equal(a[odd], b[odd], equal_nan=True):
+        return math.inf
+    a, b = a[~odd], b[~odd]
+    size = max(float(np.abs(b).max(initial=0.0)), float(np.abs(a).max(initial=0.0)))
+    if size == 0.0:
+        return 0.0
+    difference, scale = float(np.linalg.norm((a - b) / size)), float(np.linalg.norm(b / size))
+    return difference / scale if scale else math.inf
+
+
+def floor(longest_sum: int, dtype: str = "float32") -> float:
+    """The error that needs no comparison, for a program whose longest sum has that many terms.
+
+    >>> floor(10_000) < 1e-4
+    True
+    """
+    return FLOOR_ULPS * EPS[dtype] * math.sqrt(longest_sum)
+
+
+def logic_tolerance(float32_error: float) -> float:
+    """What may differ in float64, given how far float32 results are from the float64 one (the worse of the twins).
+
+    That distance is the conditioning of the tensor, times float32's ε: for a gradient that is zero but for rounding (a
+    bias before a normalisation) it is of order 1, and no relative bound can hold in float64 either. A wrong definition
+    gains nothing by it: it is as far off in float64 as in float32, and the ratio of the two ε is 2e-9.
+
+    >>> logic_tolerance(1e-6), logic_tolerance(1e3) > 1e-6
+    (1e-09, True)
+    """
+    return max(LOGIC, CONDITION * float32_error * EPS["float64"] / EPS["float32"])
+
+
+def rounding_tolerance(other_error: float, typical_error: float, least: float) -> float:
+    """How large one twin's rounding error may be, given the other's on this tensor, what is typical of tensors of this
+    kind at this step (a single number can be exact by luck), and what needs no comparison."""
+    return max(FACTOR * max(other_error, typical_error), least)
+
+
+def switched_units(value: np.ndarray, truth: np.ndarray) -> float:
+    """The share of elements that are exactly 0 on one side only: units that a rounding error pushed over the kink of
+    their ReLU.
+
+    >>> switched_units(np.array([0.0, 1e-9, 1.0, 2.0]), np.array([0.0, 0.0, 1.0, 2.0]))
+    0.25
+    """
+    return float(np.mean((value == 0) != (truth == 0))) if value.size else 0.0
+
+
+def kink_floor(switched: float) -> float:
+    """The gradient error that so large a share of switched units explains.
+
+    A switched unit adds or drops its whole contribution to a gradient, however small the rounding error that switched
+    it: of K contributions of similar size, k move the gradient by about √(k/K).
+
+    >>> kink_floor(0.0)
+    0.0
+    """
+    return FACTOR * math.sqrt(switched)

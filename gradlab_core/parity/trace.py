@@ -1,0 +1,59 @@
+"""What the parity judgement looks at: every tensor of a training step, whole and in canonical layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+QUANTITIES = (
+    "activation",
+    "logits",
+    "loss",
+    "activation_gradient",
+    "gradient",
+    "learning_rate",
+    "optimizer",
+    "parameter",
+    "statistic",
+)
+"""In the order in which a step computes them; so the first that differs is where the trouble starts."""
+
+
+class Key(NamedTuple):
+    """One tensor of one step: what it is, of which path, at which call of that path."""
+
+    quantity: str
+    path: str = ""
+    call: int = 0
+
+    def __str__(self) -> str:
+        name = f"{self.quantity} {self.path}".rstrip()
+        return f"{name} (call {self.call})" if self.call else name
+
+
+Trace = Mapping[Key, "np.ndarray | None"]
+"""Tensors of one step in order; None where there is no gradient path."""
+
+
+class Subject(Protocol):
+    """A model with its loss and optimizer, as the judgement needs it. Each twin has one: `gradlab_torch.Subject`."""
+
+    framework: str
+
+    def cast(self, dtype: str) -> Subject:
+        """A fresh copy in `float32` or `float64`, with the same weights and an optimizer that has not stepped."""
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Canonical weights."""
+        ...
+
+    def load(self, arrays: Mapping[str, Any]) -> None:
+        """Take canonical weights."""
+        ...
+
+    def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> Trace:
+        """One training step on a canonical batch, and every tensor of it."""
+        ...

@@ -1,0 +1,159 @@
+"""What was measured: frozen records that carry numbers, and where and in which mode they were taken.
+
+Four things are never mixed up: a number (which may be zero), NaN, ±Inf, and *missing*, which is None.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+
+MODES = ("train", "eval")
+
+
+class GradientState(enum.StrEnum):
+    """What can be said of one parameter's gradient; no two of these are ever reported alike."""
+
+    OK = "ok"
+    DISCONNECTED = "disconnected"  # no gradient path from the loss to the parameter
+    ZERO = "zero"  # a path, but every element is 0
+    TINY = "tiny"  # below `thresholds.TINY_GRADIENT_RMS`
+    NONFINITE = "nonfinite"  # a NaN or an Inf
+    FROZEN = "frozen"  # not trainable
+    UNREGISTERED = "unregistered"  # trainable, but the optimizer does not know it
+    LOST = "lost"  # the update is below the parameter's rounding step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerStats:
+    """Statistics of one call of one tracked layer (DESIGN: activation stats), over its finite elements.
+
+    `call` counts the calls of the same path from 0; `shape` is canonical (NCHW). `saturated_frac` is None unless the
+    activation has bounds on both sides, `dead_unit_frac` is None unless it is ReLU-like.
+    """
+
+    path: str
+    kind: str
+    call: int
+    shape: tuple[int, ...]
+    mode: str
+    mean: float
+    std: float
+    min: float
+    max: float
+    rms: float
+    zero_frac: float
+    nonfinite: int
+    saturated_frac: float | None
+    dead_unit_frac: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActivationSummary:
+    """One line for a whole net; the ReLU fields are None when the net has no ReLU or SiLU."""
+
+    layers_tracked: int
+    mean_mean: float | None
+    mean_std: float | None
+    min_std: float | None
+    max_std: float | None
+    relu_zero_frac_mean: float | None
+    relu_zero_frac_max: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GradientFlow:
+    """Gradient norms from the last layer back to the first.
+
+    `layers` maps every parameter path to the norm of its gradient, None where there is no gradient path; those paths
+    stand in `disconnected` too. `first` and `last` are None when the layer is disconnected or there is none.
+    """
+
+    mode: str
+    loss: float
+    first: float | None
+    last: float | None
+    ratio: float | None
+    global_norm: float
+    layers: Mapping[str, float | None]
+    disconnected: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One figure judged: `level` is `good`, `watch`, `bad` or `unknown`; `band` names the band set, None where the
+    verdict holds whatever the set-up (a parameter that gets no gradient is wrong in any net)."""
+
+    figure: str
+    value: float | None
+    level: str
+    band: str | None
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ArchitectureRecord:
+    """Everything `analyze` measures on one net, one batch, in one mode."""
+
+    name: str
+    framework: str
+    mode: str
+    params: int
+    flops: int
+    activations: ActivationSummary
+    layers: tuple[LayerStats, ...]
+    flow: GradientFlow
+    sensitivity: float
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TensorNorms:
+    """Norms of one parameter at one step, and of its gradient and applied update (gradient None: disconnected)."""
+
+    param: float
+    grad: float | None
+    update: float
+    ratio: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One optimizer step: norms of all parameters before it, of their gradients and of the update it applied.
+
+    `states` says of each parameter what `GradientState` says of its gradient.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    param_norm: float
+    update_norm: float
+    update_ratio: float
+    tensors: Mapping[str, TensorNorms]
+    states: Mapping[str, GradientState]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One pass over the training set; `test_accuracy` is None when no test set was given. Time in seconds."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    test_accuracy: float | None
+    grad_norm_mean: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRecord:
+    """A whole run. `diverged_at` is the first step whose loss or gradient norm was NaN or Inf, None if there was none;
+    its record is the last one and `epochs` holds only those that were finished."""
+
+    framework: str
+    steps: tuple[StepRecord, ...]
+    epochs: tuple[EpochRecord, ...]
+    diverged_at: int | None

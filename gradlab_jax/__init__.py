@@ -1,0 +1,74 @@
+"""gradlab for JAX and Flax, the jitted twin: the same names and definitions as `gradlab_torch`."""
+
+from gradlab_core.bands import BAND_SETS
+from gradlab_core.errors import GradlabError
+from gradlab_core.noise import default_noise
+from gradlab_core.records import (
+    ActivationSummary,
+    ArchitectureRecord,
+    EpochRecord,
+    GradientFlow,
+    GradientState,
+    LayerStats,
+    StepRecord,
+    TensorNorms,
+    TrainingRecord,
+    Verdict,
+)
+from gradlab_core.specs import ModelSpec, TrainSpec
+from gradlab_jax.activations import activation_stats
+from gradlab_jax.analysis import analyze
+from gradlab_jax.cost import count_flops, count_params
+from gradlab_jax.flow import check_gradients, gradient_flow
+from gradlab_jax.initializers import torch_default
+from gradlab_jax.losses import cross_entropy
+from gradlab_jax.models import build
+from gradlab_jax.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
+from gradlab_jax.sensitivity import input_sensitivity
+from gradlab_jax.subject import Subject
+from gradlab_jax.train import train
+from gradlab_jax.updates import step_ratio, trust_ratios, update_ratio, update_ratios
+from gradlab_jax.weights import astype, from_canonical, to_canonical, to_native
+
+__all__ = [
+    "BAND_SETS",
+    "ActivationSummary",
+    "ArchitectureRecord",
+    "EpochRecord",
+    "GradientFlow",
+    "GradientState",
+    "GradlabError",
+    "LayerStats",
+    "ModelSpec",
+    "StepRecord",
+    "Subject",
+    "TensorNorms",
+    "TrainSpec",
+    "TrainingRecord",
+    "Verdict",
+    "activation_stats",
+    "analyze",
+    "astype",
+    "build",
+    "check_gradients",
+    "clip_by_global_norm",
+    "count_flops",
+    "count_params",
+    "cross_entropy",
+    "default_noise",
+    "from_canonical",
+    "global_norm",
+    "gradient_flow",
+    "input_sensitivity",
+    "layer_norms",
+    "leaf_norms",
+    "nonfinite_counts",
+    "step_ratio",
+    "to_canonical",
+    "to_native",
+    "torch_default",
+    "train",
+    "trust_ratios",
+    "update_ratio",
+    "update_ratios",
+]

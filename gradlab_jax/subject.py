@@ -1,0 +1,164 @@
+"""A Flax NNX model as the parity judgement takes it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from gradlab_core.parity.trace import Key
+from gradlab_core.specs import TrainSpec
+from gradlab_jax._gradients import Loss, structural_zeros
+from gradlab_jax._module import Functional, clone, functional, named_variables
+from gradlab_jax._taps import Tap, run_tapped, taps
+from gradlab_jax.losses import cross_entropy
+from gradlab_jax.train import sgd, sgd_step
+from gradlab_jax.weights import astype, canonical, from_canonical, to_canonical, to_native
+
+
+class Subject:
+    """A model, its loss and its optimizer.
+
+    Args:
+        model: an NNX module; it is copied and stays as it was.
+        loss: `loss(logits, y)` → scalar.
+        optimizer: a `TrainSpec`, whose milestones are then counted in steps, or an optax transformation of the tuple
+            of parameters.
+
+    >>> subject = Subject(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> trace = subject.step(np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), 0)
+    >>> [str(key) for key in trace][:3]
+    ['activation', 'logits', 'loss']
+    """
+
+    framework = "jax"
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        *,
+        loss: Loss = cross_entropy,
+        optimizer: TrainSpec | optax.GradientTransformation = TrainSpec(weight_decay=0.0),  # noqa: B008 - frozen
+    ) -> None:
+        self.loss, self.recipe = loss, optimizer
+        self.plans: dict[tuple[int, ...], tuple[Any, Any, Any, Any]] = {}
+        self.wide = any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))
+        with self._precision():
+            self.model = clone(model)
+            spec = isinstance(optimizer, TrainSpec)
+            self.optimizer = sgd(optimizer.momentum, optimizer.weight_decay) if spec else optimizer
+            self.opt_state = self.optimizer.init(functional(self.model, "train")[1])
+
+    def cast(self, dtype: str) -> Subject:
+        """A fresh copy in that precision; float64 runs on the CPU."""
+        cpu = jax.default_device(jax.devices("cpu")[0]) if dtype == "float64" else contextlib.nullcontext()
+        with jax.enable_x64(dtype == "float64"), cpu:
+            return Subject(astype(self.model, dtype), loss=self.loss, optimizer=self.recipe)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return to_canonical(self.model)
+
+    def load(self, arrays: Mapping[str, Any]) -> None:
+        with self._precision():
+            from_canonical(self.model, arrays)
+
+    def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
+        """One training step, and every tensor of it in canonical layout."""
+        with self._precision():
+            f, params, rest = functional(self.model, "train")
+            images, labels = to_native(x), jnp.asarray(y)
+            if jnp.issubdtype(images.dtype, jnp.floating):
+                images = images.astype(params[0].dtype)
+            ran, zeros, cut_slopes, cut_grads = self._plan(f, params, rest, images, labels)
+            values, slopes, grads, state, logits, loss = _gradients(f, self.loss, params, zeros, rest, images, labels)
+            found: dict[Key, Any] = {
+                Key("activation", t.path, t.call): t.canonical(v) for t, v in zip(ran, values, strict=True)
+            }
+            found |= {Key("logits"): logits, Key("loss"): loss}
+            backward = reversed(list(zip(ran, slopes, cut_slopes, strict=True)))
+            found |= {
+                Key("activation_gradient", t.path, t.call): None if cut else t.canonical(g) for t, g, cut in backward
+            }
+            owners = [(path, owner) for path, owner, v in named_variables(self.model) if isinstance(v, nnx.Param)]
+            for (path, owner), g, cut in zip(owners, grads, cut_grads, strict=True):
+                found[Key("gradient", path)] = None if cut else canonical(owner, g)
+            found |= self._apply(params, grads, cut_grads, state, owners, epoch)
+            return {key: None if value is None else np.asarray(value) for key, value in found.items()}
+
+    def _plan(self, f: Functional, params: Any, rest: Any, x: Any, y: Any) -> tuple[Any, Any, Any, Any]:
+        """What depends on shapes alone: the layers in order, zeros to disturb them by, and what has no path."""
+        if x.shape not in self.plans:
+            zeros = _zeros(f, params, rest, x)
+            self.plans[x.shape] = (taps(f, params, rest, x), zeros, *_cut(f, self.loss, params, zeros, rest, x, y))
+        return self.plans[x.shape]
+
+    def _apply(
+        self, params: Any, grads: Any, cut: Any, state: Any, owners: list[tuple[str, nnx.Module]], epoch: int
+    ) -> dict[Key, Any]:
+        found: dict[Key, Any] = {}
+        if isinstance(self.recipe, TrainSpec):
+            rate, decay = self.recipe.rate(epoch), (self.recipe.momentum, self.recipe.weight_decay)
+            new, self.opt_state = sgd_step(decay, params, grads, self.opt_state, rate, tuple(cut))
+            found[Key("learning_rate")] = np.float64(rate)
+            for (path, owner), velocity, c in zip(owners, self.opt_state[1].trace, cut, strict=True):
+                if not c:
+                    found[Key("optimizer", path)] = canonical(owner, velocity)
+        else:
+            directions, self.opt_state = self.optimizer.update(grads, self.opt_state, params)
+            new = optax.apply_updates(params, directions)
+        nnx.update(self.model, state)
+        variables = [v for _, _, v in named_variables(self.model) if isinstance(v, nnx.Param)]
+        for variable, value in zip(variables, new, strict=True):
+            variable.set_value(value)
+        names = {path for path, _ in owners}
+        tensors = to_canonical(self.model)
+        found |= {Key("parameter", path): t for path, t in tensors.items() if path in names}
+        return found | {Key("statistic", path): t for path, t in tensors.items() if path not in names}
+
+    def _precision(self) -> Any:
+        return jax.enable_x64(self.wide)
+
+
+def _objective(f: Functional, loss: Loss, params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
+    """The loss as a function of the parameters and of a disturbance of every activation: the gradient of the loss in
+    an activation is its gradient in that disturbance, at zero."""
+    left = iter(zeros)
+
+    def on_tap(tap: Tap, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value = value + next(left)
+        return value, value
+
+    logits, state, handed = run_tapped(f, params, rest, x, on_tap, differentiable=True)
+    return loss(logits, y), ([value for _, value in handed], state, logits)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _gradients(f: Functional, loss: Loss, params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
+    differentiate = jax.value_and_grad(_objective, argnums=(2, 3), has_aux=True)
+    (value, (values, state, logits)), (grads, slopes) = differentiate(f, loss, params, zeros, rest, x, y)
+    return values, slopes, grads, state, logits, value
+
+
+def _cut(
+    f: Functional, loss: Loss, params: Any, zeros: Any, rest: Any, x: Any, y: Any
+) -> tuple[list[bool], list[bool]]:
+    """Which activations, and which parameters, have no path to the loss."""
+    differentiate = jax.grad(_objective, argnums=(2, 3), has_aux=True)
+    jaxpr = jax.make_jaxpr(lambda *args: differentiate(f, loss, *args)[0])(params, zeros, rest, x, y).jaxpr
+    flags = structural_zeros(jaxpr, [False] * len(jaxpr.invars))
+    return flags[len(params) :], flags[: len(params)]
+
+
+def _zeros(f: Functional, params: Any, rest: Any, x: Any) -> list[jax.Array]:
+    def shapes(params: Any, rest: Any, x: Any) -> list[jax.Array]:
+        tapped = run_tapped(f, params, rest, x, lambda tap, value: (value, value), differentiable=True)
+        return [value for _, value in tapped[2]]
+
+    return [jnp.zeros(s.shape, s.dtype) for s in jax.eval_shape(shapes, params, rest, x)]

@@ -1,0 +1,134 @@
+"""Training with every norm recorded, inside one jitted step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from gradlab_core import training
+from gradlab_core.records import TrainingRecord
+from gradlab_core.specs import TrainSpec
+from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
+from gradlab_jax._module import Functional, functional, named_variables
+from gradlab_jax.losses import cross_entropy
+from gradlab_jax.norms import leaf_norms
+from gradlab_jax.weights import to_native
+
+
+def train(
+    model: nnx.Module,
+    batches: training.BatchSource,
+    spec: TrainSpec,
+    *,
+    on_step: training.OnStep | None = None,
+    on_epoch: training.OnEpoch | None = None,
+    test: Callable[[], Iterable[training.Batch]] | None = None,
+    loss: Loss = cross_entropy,
+) -> TrainingRecord:
+    """Train a model in place, with SGD as `spec` says, and record every step.
+
+    Args:
+        model: an NNX module; it holds what was learned also when the run is interrupted.
+        batches: `batches.epoch(k)` gives canonical `(x, y)` NumPy batches.
+        on_step, on_epoch: called with each record as soon as it is complete.
+        test: gives the test set as canonical batches; without it there is no test accuracy.
+
+    Returns:
+        All records; `diverged_at` says at which step a run left the rails, which ends it.
+
+    Raises:
+        GradlabError: a batch with NaN or Inf, or a label out of range.
+    """
+    stepper = _Stepper(model, spec, loss)
+    try:
+        return training.run(stepper, batches, spec, test=test, on_step=on_step, on_epoch=on_epoch)
+    finally:
+        stepper.write_back()
+
+
+def sgd(momentum: float, weight_decay: float) -> optax.GradientTransformation:
+    """PyTorch's SGD up to the learning rate: decay joins the gradient before the momentum, not after."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.trace(decay=momentum))
+
+
+def sgd_step(
+    decay: tuple[float, float], params: Any, grads: Any, state: Any, learning_rate: Any, cut: tuple[bool, ...]
+) -> tuple[tuple[jax.Array, ...], Any]:
+    """`(new parameters, new state)`. A disconnected parameter stays as it is, as in PyTorch, whose optimizer passes by
+    what has no gradient; its zeros here would still be decayed."""
+    directions, state = sgd(*decay).update(grads, state, params)
+    new = [p if c else (p - learning_rate * d).astype(p.dtype) for p, d, c in zip(params, directions, cut, strict=True)]
+    return tuple(new), state
+
+
+class _Stepper:
+    framework = "jax"
+
+    def __init__(self, model: nnx.Module, spec: TrainSpec, loss: Loss) -> None:
+        self.model, self.spec, self.loss = model, spec, loss
+        self.f, params, rest = functional(model, "train")
+        self.eval_f = functional(model, "eval")[0]
+        # Copies, since the step gives its buffers away to be written over.
+        self.params, self.rest = jax.tree.map(jnp.copy, (params, rest))
+        self.state = sgd(spec.momentum, spec.weight_decay).init(self.params)
+        self.names = self.f.names
+        self.sizes = [p.size for p in self.params]
+        self.cut: tuple[bool, ...] | None = None
+
+    def num_classes(self, x: np.ndarray) -> int:
+        return int(jax.eval_shape(self.f.apply, self.params, self.rest, to_native(x))[0].shape[-1])
+
+    def step(
+        self, x: np.ndarray, y: np.ndarray, learning_rate: float
+    ) -> tuple[float, Sequence[float], Sequence[float | None], Sequence[float]]:
+        images, labels = to_native(x), jnp.asarray(y)
+        if self.cut is None:
+            self.cut = disconnected(self.f, self.params, self.rest, images, labels, self.loss)
+        decay = (self.spec.momentum, self.spec.weight_decay)
+        self.params, self.rest, self.state, measured = _step(
+            self.f, self.loss, decay, self.cut, self.params, self.rest, self.state, learning_rate, images, labels
+        )
+        loss, (params, grads, updates) = jax.device_get(measured)  # one transfer
+        known = [None if cut else g for cut, g in zip(self.cut, grads.tolist(), strict=True)]
+        return float(loss), params.tolist(), known, updates.tolist()
+
+    def correct(self, x: np.ndarray, y: np.ndarray) -> int:
+        return int(_correct(self.eval_f, self.params, self.rest, to_native(x), jnp.asarray(y)))
+
+    def write_back(self) -> None:
+        variables = [v for _, _, v in named_variables(self.model) if isinstance(v, nnx.Param)]
+        for variable, value in zip(variables, self.params, strict=True):
+            variable.set_value(value)
+        nnx.update(self.model, self.rest)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(4, 5, 6))
+def _step(
+    f: Functional,
+    loss: Loss,
+    decay: tuple[float, float],
+    cut: tuple[bool, ...],
+    params: tuple[jax.Array, ...],
+    rest: Any,
+    state: Any,
+    learning_rate: jax.Array,
+    x: jax.Array,
+    y: jax.Array,
+) -> tuple[Any, Any, Any, tuple[jax.Array, jax.Array]]:
+    value, grads, rest, _ = loss_and_gradients(f, params, rest, x, y, loss)
+    new, state = sgd_step(decay, params, grads, state, learning_rate, cut)
+    applied = jax.tree.map(jnp.subtract, new, params)
+    sizes = [jnp.stack(list(leaf_norms(tree).values())) for tree in (params, grads, applied)]
+    return new, rest, state, (value, jnp.stack(sizes))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _correct(f: Functional, params: Any, rest: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.argmax(f.apply(params, rest, x)[0], axis=-1) == y)

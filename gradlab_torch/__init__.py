@@ -1,0 +1,74 @@
+"""gradlab for PyTorch, the reference twin: the same names and definitions as `gradlab_jax`."""
+
+from gradlab_core.bands import BAND_SETS
+from gradlab_core.errors import GradlabError
+from gradlab_core.noise import default_noise
+from gradlab_core.records import (
+    ActivationSummary,
+    ArchitectureRecord,
+    EpochRecord,
+    GradientFlow,
+    GradientState,
+    LayerStats,
+    StepRecord,
+    TensorNorms,
+    TrainingRecord,
+    Verdict,
+)
+from gradlab_core.specs import ModelSpec, TrainSpec
+from gradlab_torch.activations import activation_stats
+from gradlab_torch.analysis import analyze
+from gradlab_torch.cost import count_flops, count_params
+from gradlab_torch.flow import check_gradients, gradient_flow
+from gradlab_torch.initializers import torch_default
+from gradlab_torch.losses import cross_entropy
+from gradlab_torch.models import build
+from gradlab_torch.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
+from gradlab_torch.sensitivity import input_sensitivity
+from gradlab_torch.subject import Subject
+from gradlab_torch.train import train
+from gradlab_torch.updates import step_ratio, trust_ratios, update_ratio, update_ratios
+from gradlab_torch.weights import astype, from_canonical, to_canonical, to_native
+
+__all__ = [
+    "BAND_SETS",
+    "ActivationSummary",
+    "ArchitectureRecord",
+    "EpochRecord",
+    "GradientFlow",
+    "GradientState",
+    "GradlabError",
+    "LayerStats",
+    "ModelSpec",
+    "StepRecord",
+    "Subject",
+    "TensorNorms",
+    "TrainSpec",
+    "TrainingRecord",
+    "Verdict",
+    "activation_stats",
+    "analyze",
+    "astype",
+    "build",
+    "check_gradients",
+    "clip_by_global_norm",
+    "count_flops",
+    "count_params",
+    "cross_entropy",
+    "default_noise",
+    "from_canonical",
+    "global_norm",
+    "gradient_flow",
+    "input_sensitivity",
+    "layer_norms",
+    "leaf_norms",
+    "nonfinite_counts",
+    "step_ratio",
+    "to_canonical",
+    "to_native",
+    "torch_default",
+    "train",
+    "trust_ratios",
+    "update_ratio",
+    "update_ratios",
+]

@@ -1,0 +1,91 @@
+"""Statistics of every activation, computed where it arises; no activation is kept."""
+
+from __future__ import annotations
+
+import torch
+
+from gradlab_core import kinds
+from gradlab_core.records import LayerStats
+from gradlab_torch._module import functional
+from gradlab_torch._taps import Tap, run_tapped
+from gradlab_torch.checks import check_model_inputs
+
+
+def activation_stats(model: torch.nn.Module, x: torch.Tensor, *, mode: str) -> list[LayerStats]:
+    """Statistics of each call of each convolution, normalisation and activation, in execution order.
+
+    Activations called as functions (`F.relu(x)`) count, under the path of the module that called them; a layer
+    called twice gives two rows. The model is left as it was, running statistics included.
+
+    Args:
+        model: any `torch.nn.Module`.
+        x: input batch, native layout (N, C, spatial…).
+        mode: `train` (batch statistics) or `eval` (running statistics).
+
+    Raises:
+        GradlabError: not a PyTorch model, an unknown mode, or a batch with NaN or Inf.
+
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU())
+    >>> [(row.path, row.kind, row.shape) for row in activation_stats(net, torch.ones(2, 3, 8, 8), mode="eval")]
+    [('0', 'conv', (2, 4, 8, 8)), ('1', 'relu', (2, 4, 8, 8))]
+    """
+    f, params, rest = functional(model, mode)
+    check_model_inputs(x)
+
+    def on_tap(tap: Tap, value: torch.Tensor) -> tuple[tuple[int, ...], dict[str, torch.Tensor]] | None:
+        return (tuple(value.shape), stats(value, tap)) if tap.kind in kinds.TRACKED else None
+
+    with torch.no_grad():
+        handed = run_tapped(f, params, rest, x, on_tap)[2]
+    found = [(tap, *row) for tap, row in handed if row is not None]
+    if not found:
+        return []
+    # One transfer for all rows; float64 holds every statistic and every count exactly.
+    numbers = iter(torch.stack([v.double() for _, _, row in found for v in row.values()]).tolist())
+    return [_record(tap, shape, mode, {name: next(numbers) for name in row}) for tap, shape, row in found]
+
+
+def _record(tap: Tap, shape: tuple[int, ...], mode: str, numbers: dict[str, float]) -> LayerStats:
+    optional = {"saturated_frac": None, "dead_unit_frac": None}
+    count = int(numbers.pop("nonfinite"))
+    where = {"path": tap.path, "kind": tap.kind, "call": tap.call}
+    return LayerStats(**where, shape=shape, mode=mode, nonfinite=count, **{**optional, **numbers})  # type: ignore[arg-type]
+
+
+def stats(x: torch.Tensor, tap: Tap) -> dict[str, torch.Tensor]:
+    """The statistics of one tensor, over its finite elements, as 0-d tensors on its device."""
+    wide = x.detach() if x.dtype == torch.float64 else x.detach().float()
+    finite = torch.isfinite(wide)
+    count = finite.sum()
+    edge = wide.new_full((1,), torch.inf)  # so that an empty tensor has a minimum
+    low = torch.cat([torch.where(finite, wide, torch.inf).reshape(-1), edge]).amin()
+    high = torch.cat([torch.where(finite, wide, -torch.inf).reshape(-1), -edge]).amax()
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        return torch.where(finite, values, 0).sum() / count  # 0/0 is NaN: nothing finite, no statistic
+
+    def fraction(condition: torch.Tensor) -> torch.Tensor:
+        return (finite & condition).sum().to(wide.dtype) / count
+
+    # Squares of large or small elements leave the type; a power of two brings them back and costs no digit.
+    exponent = torch.frexp(torch.maximum(low.abs(), high.abs()))[1].clamp(-120, 120)
+    scaled = torch.ldexp(wide, -exponent)
+    centre = mean(scaled)
+    spread = mean((scaled - centre).square()).sqrt()
+    numbers = {
+        "mean": torch.ldexp(centre, exponent),
+        "std": torch.ldexp(spread, exponent),
+        "min": torch.where(count > 0, low, torch.nan),
+        "max": torch.where(count > 0, high, torch.nan),
+        "rms": torch.ldexp(torch.hypot(centre, spread), exponent),  # E[x²] = E[x]² + Var[x]: no pass of its own
+        "zero_frac": fraction(wide == 0),
+        "nonfinite": wide.numel() - count,
+    }
+    if tap.kind in kinds.BOUNDS:
+        floor, ceiling = kinds.BOUNDS[tap.kind]
+        margin = kinds.SATURATION_MARGIN * (ceiling - floor)
+        numbers["saturated_frac"] = fraction((wide <= floor + margin) | (wide >= ceiling - margin))
+    if tap.kind in kinds.RELU_LIKE:
+        units = wide.movedim(tap.channel_axis(wide), 0).reshape(wide.shape[tap.channel_axis(wide)], -1)
+        numbers["dead_unit_frac"] = (units == 0).all(dim=1).to(wide.dtype).mean()
+    return numbers

@@ -1,0 +1,35 @@
+"""How far the logits move when the input is disturbed a little."""
+
+from __future__ import annotations
+
+import torch
+
+from gradlab_core.errors import GradlabError
+from gradlab_torch._module import functional
+from gradlab_torch.checks import check_model_inputs
+from gradlab_torch.norms import leaf_norms
+
+
+def input_sensitivity(model: torch.nn.Module, x: torch.Tensor, noise: torch.Tensor, *, mode: str = "eval") -> float:
+    """Mean over the batch of ‖f(x+δ) − f(x)‖₂ on the logits.
+
+    Args:
+        model: any `torch.nn.Module`; left as it was.
+        x: input batch, native layout (N, C, spatial…).
+        noise: δ, of the shape of x; handed in so that both twins see the same (`gradlab_core.noise.default_noise`).
+        mode: `eval` by definition; `train` for a net whose running statistics mean nothing yet.
+
+    Raises:
+        GradlabError: noise of another shape, or NaN or Inf in either.
+
+    >>> input_sensitivity(torch.nn.Linear(3, 2), torch.ones(4, 3), torch.zeros(4, 3))
+    0.0
+    """
+    f, params, rest = functional(model, mode)
+    check_model_inputs(x)
+    check_model_inputs(noise)
+    if x.shape != noise.shape:
+        raise GradlabError(f"noise has shape {tuple(noise.shape)}; expected {tuple(x.shape)}, the shape of the batch")
+    with torch.no_grad():
+        difference = f.apply(params, rest, x + noise)[0] - f.apply(params, rest, x)[0]
+    return float(torch.stack(list(leaf_norms(list(difference)).values())).mean())

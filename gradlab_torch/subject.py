@@ -1,0 +1,118 @@
+"""A PyTorch model as the parity judgement takes it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradlab_core.parity.trace import Key
+from gradlab_core.specs import TrainSpec
+from gradlab_torch._gradients import Loss, loss_and_gradients
+from gradlab_torch._module import functional
+from gradlab_torch._taps import Tap
+from gradlab_torch.losses import cross_entropy
+from gradlab_torch.weights import astype, from_canonical, to_canonical, to_native
+
+Optimizer = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
+
+
+class Subject:
+    """A model, its loss and its optimizer.
+
+    Args:
+        model: any `torch.nn.Module`; it is copied and stays as it was.
+        loss: `loss(logits, y)` → scalar.
+        optimizer: a `TrainSpec`, whose milestones are then counted in steps, or a function from the list of parameters
+            to a `torch.optim.Optimizer`.
+
+    >>> subject = Subject(torch.nn.Linear(3, 2))
+    >>> trace = subject.step(np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), 0)
+    >>> [str(key) for key in trace][:3]
+    ['activation', 'logits', 'loss']
+    """
+
+    framework = "torch"
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        *,
+        loss: Loss = cross_entropy,
+        optimizer: TrainSpec | Optimizer = TrainSpec(weight_decay=0.0),  # noqa: B008 - frozen
+    ) -> None:
+        self.model = copy.deepcopy(model)
+        self.loss, self.recipe = loss, optimizer
+        self.params = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = (
+            torch.optim.SGD(self.params, lr=0.1, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay)
+            if isinstance(optimizer, TrainSpec)
+            else optimizer(self.params)
+        )
+
+    def cast(self, dtype: str) -> Subject:
+        """A fresh copy in that precision; the float64 oracle runs on the CPU."""
+        model = astype(self.model, dtype)
+        return Subject(model.cpu() if dtype == "float64" else model, loss=self.loss, optimizer=self.recipe)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return to_canonical(self.model)
+
+    def load(self, arrays: Mapping[str, Any]) -> None:
+        from_canonical(self.model, arrays)
+
+    def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
+        """One training step, and every tensor of it in canonical layout."""
+        f, params, rest = functional(self.model, "train")
+        images = to_native(x).to(params[0].device)
+        images = images.to(params[0].dtype) if images.is_floating_point() else images
+        slopes: dict[Tap, torch.Tensor] = {}
+
+        def on_tap(tap: Tap, value: torch.Tensor) -> torch.Tensor:
+            if value.requires_grad:
+                # A hook on this version of the tensor: an in-place activation after it does not disturb it.
+                value.register_hook(lambda slope: slopes.__setitem__(tap, slope))
+            return value.detach().clone()
+
+        logits: list[torch.Tensor] = []
+
+        def loss(out: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            logits.append(out.detach())
+            return self.loss(out, labels)
+
+        labels = torch.as_tensor(y, device=images.device)
+        value, grads, state, handed = loss_and_gradients(f, params, rest, images, labels, loss, on_tap)
+        found: dict[Key, torch.Tensor | None] = {Key("activation", t.path, t.call): v for t, v in handed}
+        found |= {Key("logits"): logits[0], Key("loss"): value}
+        found |= {Key("activation_gradient", t.path, t.call): slopes.get(t) for t, _ in reversed(handed)}
+        gradients = dict(zip(f.names, grads, strict=True))
+        found |= {Key("gradient", path): g for path, g in gradients.items()}
+        self._apply(gradients, state, epoch)
+        found |= self._after()
+        return {key: None if t is None else t.detach().cpu().numpy() for key, t in found.items()}
+
+    def _apply(self, gradients: dict[str, torch.Tensor | None], buffers: dict[str, torch.Tensor], epoch: int) -> None:
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(buffers[name])
+        for name, p in self.model.named_parameters():
+            p.grad = gradients[name] if p.requires_grad else None
+        if isinstance(self.recipe, TrainSpec):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.rate(epoch)
+        self.optimizer.step()
+
+    def _after(self) -> dict[Key, torch.Tensor | None]:
+        rate = torch.tensor(self.optimizer.param_groups[0]["lr"], dtype=torch.float64)
+        found: dict[Key, torch.Tensor | None] = {Key("learning_rate"): rate}
+        for path, p in self.model.named_parameters():
+            velocity = self.optimizer.state.get(p, {}).get("momentum_buffer")
+            if velocity is not None:
+                found[Key("optimizer", path)] = velocity.clone()
+        names = {path for path, _ in self.model.named_parameters()}
+        # A copy: these tensors change at the next step.
+        tensors = {path: torch.from_numpy(value) for path, value in to_canonical(self.model).items()}
+        found |= {Key("parameter", path): t for path, t in tensors.items() if path in names}
+        return found | {Key("statistic", path): t for path, t in tensors.items() if path not in names}

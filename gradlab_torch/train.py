@@ -1,0 +1,101 @@
+"""Training with every norm recorded, and one transfer to the host a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+
+from gradlab_core import training
+from gradlab_core.records import TrainingRecord
+from gradlab_core.specs import TrainSpec
+from gradlab_torch._gradients import Loss
+from gradlab_torch._module import functional
+from gradlab_torch.losses import cross_entropy
+from gradlab_torch.norms import leaf_norms
+from gradlab_torch.weights import to_native
+
+
+def train(
+    model: torch.nn.Module,
+    batches: training.BatchSource,
+    spec: TrainSpec,
+    *,
+    on_step: training.OnStep | None = None,
+    on_epoch: training.OnEpoch | None = None,
+    test: Callable[[], Iterable[training.Batch]] | None = None,
+    loss: Loss = cross_entropy,
+) -> TrainingRecord:
+    """Train a model in place, with SGD as `spec` says, and record every step.
+
+    Args:
+        model: any `torch.nn.Module`; its tensors move to the channels-last memory format, which is faster.
+        batches: `batches.epoch(k)` gives canonical `(x, y)` NumPy batches.
+        on_step, on_epoch: called with each record as soon as it is complete.
+        test: gives the test set as canonical batches; without it there is no test accuracy.
+
+    Returns:
+        All records; `diverged_at` says at which step a run left the rails, which ends it.
+
+    Raises:
+        GradlabError: a batch with NaN or Inf, or a label out of range.
+    """
+    before = {module: module.training for module in model.modules()}
+    try:
+        return training.run(_Stepper(model, spec, loss), batches, spec, test=test, on_step=on_step, on_epoch=on_epoch)
+    finally:
+        for module, training_flag in before.items():
+            module.training = training_flag
+
+
+class _Stepper:
+    framework = "torch"
+
+    def __init__(self, model: torch.nn.Module, spec: TrainSpec, loss: Loss) -> None:
+        self.model, self.loss = model.to(memory_format=torch.channels_last), loss
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.names, self.params = list(trained), list(trained.values())
+        self.sizes = [p.numel() for p in self.params]
+        self.optimizer = torch.optim.SGD(
+            self.params, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
+        )
+
+    def num_classes(self, x: np.ndarray) -> int:
+        f, params, rest = functional(self.model, "eval")
+        with torch.no_grad():
+            return int(f.apply(params, rest, self._input(x[:1]))[0].shape[-1])
+
+    def step(
+        self, x: np.ndarray, y: np.ndarray, learning_rate: float
+    ) -> tuple[float, Sequence[float], Sequence[float | None], Sequence[float]]:
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        value = self.loss(self.model(self._input(x)), torch.as_tensor(y, device=self.params[0].device))
+        value.backward()
+        old = [p.detach().clone() for p in self.params]
+        self.optimizer.step()
+        with torch.no_grad():
+            applied = torch._foreach_sub(self.params, old)
+        trees = [old, [p.grad for p in self.params], applied]
+        sizes = [size for tree in trees for size in leaf_norms(tree).values()]
+        found = [size.double() for size in sizes if size is not None]
+        numbers = iter(torch.stack([value.detach().double(), *found]).tolist())  # one transfer
+        total = next(numbers)
+        norms = [None if size is None else next(numbers) for size in sizes]
+        count = len(self.params)
+        # Parameters and updates are always there; only a gradient can be missing.
+        known = [[n for n in part if n is not None] for part in (norms[:count], norms[2 * count :])]
+        return total, known[0], norms[count : 2 * count], known[1]
+
+    def correct(self, x: np.ndarray, y: np.ndarray) -> int:
+        self.model.eval()
+        with torch.no_grad():
+            guess = self.model(self._input(x)).argmax(dim=-1)
+        return int((guess == torch.as_tensor(y, device=guess.device)).sum())
+
+    def _input(self, x: np.ndarray) -> torch.Tensor:
+        device = self.params[0].device
+        return to_native(x).to(device, memory_format=torch.channels_last if x.ndim == 4 else torch.preserve_format)

@@ -1,0 +1,55 @@
+"""How large the applied update is beside the parameters."""
+
+from __future__ import annotations
+
+import torch
+
+from gradlab_torch._tree import Tree
+from gradlab_torch.norms import global_norm, layer_norms, leaf_norms
+
+
+def update_ratio(params: Tree, updates: Tree) -> torch.Tensor:
+    """‖Δθ‖/‖θ‖ over all tensors, Δθ = θ_new − θ_old as really applied; 0/0 is 0, otherwise over 0 is Inf.
+
+    >>> round(float(update_ratio([torch.tensor([3.0, 4.0])], [torch.tensor([0.0, 0.005])])), 6)
+    0.001
+    """
+    return ratio(global_norm(updates), global_norm(params))
+
+
+def update_ratios(params: Tree, updates: Tree) -> dict[str, torch.Tensor]:
+    """`{path: ‖Δθ‖/‖θ‖}` per tensor, in definition order.
+
+    >>> {k: float(v) for k, v in update_ratios({"w": torch.tensor([4.0])}, {"w": torch.tensor([1.0])}).items()}
+    {'w': 0.25}
+    """
+    applied, sizes = leaf_norms(updates), leaf_norms(params)
+    return {path: ratio(applied[path], sizes[path]) for path in sizes}
+
+
+def step_ratio(params: Tree, grads: Tree, learning_rate: float | torch.Tensor) -> torch.Tensor:
+    """η‖g‖/‖θ‖, what the update ratio would be under plain SGD.
+
+    >>> print(f"{float(step_ratio([torch.tensor([69.77])], [torch.tensor([0.33])], 0.001)):.3g}")
+    4.73e-06
+    """
+    return ratio(learning_rate * global_norm(grads), global_norm(params))
+
+
+def trust_ratios(params: Tree, grads: Tree) -> dict[str, torch.Tensor | None]:
+    """`{module path: ‖θ‖/‖g‖}` per layer; None where no gradient path leads to it.
+
+    Source: You, Gitman & Ginsburg 2017 (LARS).
+
+    >>> params, grads = {"fc": {"weight": torch.tensor([6.0])}}, {"fc": {"weight": torch.tensor([2.0])}}
+    >>> {k: float(v) for k, v in trust_ratios(params, grads).items()}
+    {'fc': 3.0}
+    """
+    sizes, slopes = layer_norms(params), layer_norms(grads)
+    return {p: None if slopes[p] is None else ratio(sizes[p], slopes[p]) for p in sizes}
+
+
+def ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
+    """numerator/denominator of two norms: 0/0 is 0, anything else over 0 is Inf, NaN stays NaN."""
+    empty = (numerator == 0) & (denominator == 0)
+    return torch.where(empty, 0.0, numerator / torch.where(empty, 1.0, denominator))
