@@ -55,7 +55,7 @@ class BandSet:
 _TOP = math.inf
 TINYNET_CIFAR10 = BandSet(
     name="tinynet-cifar10",
-    source="the published residual-block experiment: TinyNet base 32 on CIFAR-10, one seed, after one epoch of training",
+    source="the published residual-block experiment: TinyNet base 32 on CIFAR-10, one seed, after one epoch",
     bands=(
         Band(
             "mean_std",
@@ -151,7 +151,7 @@ def figures(activations: ActivationSummary, flow: GradientFlow, sensitivity: flo
 def judge(
     activations: ActivationSummary, flow: GradientFlow, sensitivity: float, bands: BandSet = TINYNET_CIFAR10
 ) -> tuple[Verdict, ...]:
-    """A verdict per figure, and first of all the one that holds in every set-up: does every parameter get a gradient?"""
+    """A verdict per figure, and first the one that holds in every set-up: does every parameter get a gradient?"""
     return (
         _connected(flow),
         *(bands[name].judge(value, bands.name) for name, value in figures(activations, flow, sensitivity).items()),

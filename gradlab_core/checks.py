@@ -14,7 +14,7 @@ def check_inputs(x: ArrayLike, *, ndim: int | None = None, channels: int | None 
 
     >>> check_inputs([[1.0, float("nan")]])
     Traceback (most recent call last):
-    gradlab_core.errors.GradlabError: input batch: 1 of 2 elements are NaN or Inf; expected finite numbers: clean the data
+    gradlab_core.errors.GradlabError: input batch: 1 of 2 elements are NaN or Inf; expected finite numbers
     """
     refuse("input batch", _input_problems(np.asarray(x), ndim, channels))
 
@@ -49,5 +49,5 @@ def _input_problems(x: np.ndarray, ndim: int | None, channels: int | None) -> li
         problems.append(f"shape {x.shape}; expected ({', '.join(wanted)}) in canonical layout")
     bad = int(x.size - np.isfinite(x).sum()) if x.dtype.kind in "fiub" else 0
     if bad:
-        problems.append(f"{bad} of {x.size} elements are NaN or Inf; expected finite numbers: clean the data")
+        problems.append(f"{bad} of {x.size} elements are NaN or Inf; expected finite numbers")
     return problems

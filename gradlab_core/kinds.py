@@ -4,10 +4,10 @@ from __future__ import annotations
 
 CONV, NORM, LINEAR, EMBEDDING = "conv", "norm", "linear", "embedding"
 
-ACTIVATIONS = (
+ACTIVATIONS = tuple(
     "relu relu6 leaky_relu elu selu celu gelu gelu_tanh silu mish sigmoid tanh softplus softsign log_sigmoid "
-    "hard_tanh hard_sigmoid hard_silu"
-).split()
+    "hard_tanh hard_sigmoid hard_silu".split()
+)
 
 TRACKED = frozenset([CONV, NORM, *ACTIVATIONS])
 """Kinds that get a row of activation statistics: convolutions, normalisations, activations."""

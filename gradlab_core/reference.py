@@ -148,7 +148,8 @@ def _dead(values: Array, channel_axis: int) -> float:
 def activation_summary(rows: Sequence[LayerStats]) -> ActivationSummary:
     """One line for a net: each call of a tracked layer counts once.
 
-    >>> rows = [activation_stats([[-1.0, 1.0]], path="a", kind="norm"), activation_stats([[0.0, 1.0]], path="b", kind="relu")]
+    >>> rows = [activation_stats([[-1.0, 1.0]], path="a", kind="norm")]
+    >>> rows += [activation_stats([[0.0, 1.0]], path="b", kind="relu")]
     >>> s = activation_summary(rows); s.layers_tracked, s.mean_std, s.relu_zero_frac_mean
     (2, 0.75, 0.5)
     """

@@ -28,7 +28,7 @@ class ModelSpec:
     """The network both twins build, layer for layer and name for name.
 
     Attributes:
-        kind: `tinynet` (three stages of residual blocks) or `residual_toy` (the smallest net with a skip and a flatten).
+        kind: `tinynet` (three stages of residual blocks) or `residual_toy` (the smallest with a skip and a flatten).
         block: the residual block, one of `BLOCKS`. `preact_noskip` and `plain_unpadded` are the two blocks that the
             published experiment ran by mistake; `preact` and `plain` are the right ones.
         base: channels of the first stage; stages two and three have twice and four times as many.

@@ -29,8 +29,12 @@ class Stepper(Protocol):
     gradients (None: no path) and of the updates applied, each in the order of `names`; `sizes` counts elements."""
 
     framework: str
-    names: Sequence[str]
-    sizes: Sequence[int]
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def sizes(self) -> Sequence[int]: ...
 
     def num_classes(self, x: np.ndarray) -> int: ...
 

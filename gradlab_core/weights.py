@@ -37,7 +37,7 @@ def save_weights(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
     """Write canonical weights to an .npz file, whole or not at all, in their order."""
     target = Path(path)
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(value) for name, value in arrays.items()})
+    np.savez(buffer, **{name: np.asarray(value) for name, value in arrays.items()})  # type: ignore[arg-type]
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         temporary.write_bytes(buffer.getvalue())

@@ -68,7 +68,7 @@ def _gelu_output(jaxpr: core.Jaxpr, made_by: dict[Any, int], index: int) -> int 
         if v in made_by
     ):
         return None
-    roots = {v for v in source if v.aval.shape == eqn.outvars[0].aval.shape}
+    roots = {v for v in source if v.aval == eqn.outvars[0].aval}
     gate = eqn.outvars[0]
     for _ in range(_DEPTH):
         users = [i for i, e in enumerate(jaxpr.eqns) if gate in [v for v in e.invars if not _literal(v)]]

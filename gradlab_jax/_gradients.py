@@ -41,13 +41,13 @@ def disconnected(f: Functional, params: Any, rest: Any, x: Any, y: Any, loss: Lo
 @functools.lru_cache(maxsize=128)
 def _disconnected(f: Functional, loss: Loss, structure: Any, avals: tuple[Any, ...]) -> tuple[bool, ...]:
     params, rest, x, y = jax.tree.unflatten(structure, avals)
-    closed = jax.make_jaxpr(lambda *a: loss_and_gradients(f, *a, loss)[1])(params, rest, x, y)
+    closed = jax.make_jaxpr(lambda p, r, x, y: loss_and_gradients(f, p, r, x, y, loss)[1])(params, rest, x, y)
     return tuple(structural_zeros(closed.jaxpr, [False] * len(closed.jaxpr.invars)))
 
 
 # Equations through which a zero that stands for "no path" may pass on its way out of the program. Products are not
 # among them: x · 0.0 is the user's zero, a number.
-_LINEAR = set(
+_LINEAR = frozenset(
     "broadcast_in_dim convert_element_type copy copy_p neg reshape squeeze transpose rev slice expand_dims reduce_sum "
     "real imag pvary psum reduce_precision optimization_barrier sharding_constraint dynamic_slice gather name".split()
 )
@@ -58,7 +58,7 @@ _CALLS = {"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "cu
 def structural_zeros(jaxpr: core.Jaxpr, inputs: list[bool]) -> list[bool]:
     """For each output of a program, whether it is a literal zero passed on unchanged, given the same of its inputs."""
     zero: dict[Any, bool] = dict(zip(jaxpr.invars, inputs, strict=True))
-    zero.update({v: False for v in jaxpr.constvars})
+    zero.update(dict.fromkeys(jaxpr.constvars, False))
 
     def is_zero(atom: Any) -> bool:
         if isinstance(atom, core.Literal):

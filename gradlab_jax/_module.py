@@ -23,10 +23,11 @@ _NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "mean": 
 PATH = "_gradlab_path"
 
 
-class Functional(Protocol):
+class Functional(Hashable, Protocol):
     """A hashable description of a model in one mode: the static part of a jitted measurement."""
 
-    names: tuple[str, ...]
+    @property
+    def names(self) -> tuple[str, ...]: ...
 
     def apply(self, params: tuple[jax.Array, ...], rest: Any, x: jax.Array) -> tuple[jax.Array, Any]:
         """Logits and the new state; pure."""
@@ -109,17 +110,17 @@ def clone(model: nnx.Module, cast: Callable[[jax.Array], jax.Array] = lambda lea
 class _Nnx:
     graphdef: Any
     names: tuple[str, ...]
-    keys: tuple[tuple[Hashable, ...], ...]
+    keys: tuple[Any, ...]
 
     def apply(self, params: tuple[jax.Array, ...], rest: Any, x: jax.Array) -> tuple[jax.Array, Any]:
-        state = nnx.from_flat_state(list(zip(self.keys, params, strict=True)))
+        state: Any = nnx.from_flat_state(list(zip(self.keys, params, strict=True)))
         model = nnx.merge(self.graphdef, state, rest, copy=True)
         for path, module in named_modules(model):
             setattr(module, PATH, path)
         out = model(x)
         for _, module in named_modules(model):
             delattr(module, PATH)
-        return out, nnx.split(model, nnx.Param, ...)[2]
+        return out, _split(model)[2]
 
 
 def _nnx_functional(model: nnx.Module, mode: str) -> tuple[Functional, tuple[jax.Array, ...], Any]:
@@ -127,9 +128,15 @@ def _nnx_functional(model: nnx.Module, mode: str) -> tuple[Functional, tuple[jax
     model.train() if mode == "train" else model.eval()
     where = {id(node): path for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable)}
     params = [(p, where[id(v)], v.get_value()) for p, _, v in named_variables(model) if isinstance(v, nnx.Param)]
-    graphdef, _, rest = nnx.split(model, nnx.Param, ...)
-    names, keys, values = zip(*params, strict=True) if params else ((), (), ())
+    graphdef, _, rest = _split(model)
+    names, keys, values = (tuple(column) for column in zip(*params, strict=True)) if params else ((), (), ())
     return _Nnx(graphdef, names, keys), values, rest
+
+
+def _split(model: nnx.Module) -> tuple[Any, Any, Any]:
+    """The program, the parameters, and everything else a model holds."""
+    parts: Any = nnx.split(model, nnx.Param, ...)
+    return parts[0], parts[1], parts[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +169,7 @@ def _linen_functional(model: nn.Module, mode: str) -> tuple[Functional, tuple[ja
     return functional, tuple(jnp.asarray(value) for _, value in flat), rest
 
 
-def _mode_arguments(module: nn.Module, mode: str) -> dict[str, bool]:
+def _mode_arguments(module: nn.Module, mode: str) -> dict[str, Any]:
     """Linen has no mode of its own: a model takes it as one of these keyword arguments, by convention."""
     values = {
         "train": mode == "train",

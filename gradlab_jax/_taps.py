@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import operator
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -127,7 +128,7 @@ def _marked() -> Iterator[None]:
 @contextlib.contextmanager
 def _patched_nnx() -> Iterator[None]:
     """`nnx.Module` subclasses look `__call__` up on their class, so that is where it is wrapped, and put back."""
-    classes = [c for c in _subclasses(nnx.Module) if "__call__" in vars(c)]
+    classes: list[Any] = [c for c in _subclasses(nnx.Module) if "__call__" in vars(c)]
     originals = [(c, vars(c)["__call__"]) for c in classes]
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -147,11 +148,11 @@ def _patched_nnx() -> Iterator[None]:
 
     try:
         for cls, original in originals:
-            setattr(cls, "__call__", wrap(original))
+            cls.__call__ = wrap(original)
         yield
     finally:
         for cls, original in originals:
-            setattr(cls, "__call__", original)
+            cls.__call__ = original
 
 
 def _subclasses(cls: type) -> set[type]:
@@ -161,10 +162,10 @@ def _subclasses(cls: type) -> set[type]:
 class _Interpreter:
     """Evaluates a program equation by equation and hands every layer's output through `on_tap`."""
 
-    def __init__(self, on_tap: OnTap, *, deep: bool, calls: dict[str, int] | None = None, spatial: bool = True) -> None:
+    def __init__(self, on_tap: OnTap, *, deep: bool, spatial: bool = True) -> None:
         self.on_tap = on_tap
         self.deep = deep
-        self.calls = {} if calls is None else calls
+        self.calls: dict[str, int] = {}
         self.spatial = spatial  # until a layer with parameters says otherwise, the layout is the image's
         self.handed_out: list[tuple[Tap, Any]] = []
 
@@ -220,7 +221,7 @@ class _Interpreter:
         spatial = self.spatial
 
         def turn(carry: list[Any], xs: list[Any]) -> tuple[list[Any], tuple[list[Any], list[Any]]]:
-            inner = _Interpreter(self.on_tap, deep=True, calls={}, spatial=spatial)
+            inner = _Interpreter(self.on_tap, deep=True, spatial=spatial)
             out = inner.run(body.jaxpr, body.consts, [*consts, *carry, *xs], scope)
             seen[:] = [tap for tap, _ in inner.handed_out]
             self.spatial = inner.spatial
@@ -233,7 +234,9 @@ class _Interpreter:
             for tap, values in zip(seen, handed, strict=True):
                 call = self.calls.get(tap.path, 0)
                 self.calls[tap.path] = call + 1
-                self.handed_out.append((dataclasses.replace(tap, call=call), jax.tree.map(lambda v, i=i: v[i], values)))
+                self.handed_out.append(
+                    (dataclasses.replace(tap, call=call), jax.tree.map(operator.itemgetter(i), values))
+                )
         return [*carry, *stacked]
 
 
@@ -242,10 +245,11 @@ _CUSTOM_RULES = {"custom_jvp_call", "custom_vjp_call"}
 
 
 def _evaluate_alone(eqn: Any, inputs: list[Any]) -> list[Any]:
-    """One equation through JAX's own evaluator, which knows how each primitive is bound in this version."""
-    given = {v: value for v, value in zip(eqn.invars, inputs, strict=True) if not isinstance(v, core.Literal)}
-    alone = core.Jaxpr(constvars=[], invars=list(given), outvars=list(eqn.outvars), eqns=[eqn], effects=eqn.effects)
-    return list(jax.core.eval_jaxpr(alone, [], *given.values()))
+    bound = eqn.primitive.get_bind_params(eqn.params)
+    # Since 0.10 JAX keeps inner functions among the parameters; before, they came apart.
+    functions, params = ((), bound) if isinstance(bound, dict) else bound
+    result = eqn.primitive.bind(*functions, *inputs, **params)
+    return list(result) if eqn.primitive.multiple_results else [result]
 
 
 def _is_mark(eqn: Any) -> bool:

@@ -61,10 +61,11 @@ class Row:
     numbers: dict[str, jax.Array]
 
     def record(self, mode: str) -> LayerStats:
-        numbers = {name: value.item() for name, value in self.numbers.items()}
-        optional = {"saturated_frac": None, "dead_unit_frac": None}
-        where = {"path": self.tap.path, "kind": self.tap.kind, "call": self.tap.call}
-        return LayerStats(**where, shape=self.shape, mode=mode, **{**optional, **numbers})
+        numbers: dict[str, Any] = {name: value.item() for name, value in self.numbers.items()}
+        numbers = {"saturated_frac": None, "dead_unit_frac": None, **numbers}
+        return LayerStats(
+            path=self.tap.path, kind=self.tap.kind, call=self.tap.call, shape=self.shape, mode=mode, **numbers
+        )
 
 
 def stats(x: jax.Array, tap: Tap) -> Row:

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gradlab_core import reference
 from gradlab_core.records import GradientFlow, GradientState
@@ -17,7 +16,7 @@ from gradlab_jax._module import Functional, functional
 from gradlab_jax._taps import taps
 from gradlab_jax.checks import check_model_inputs, check_model_labels
 from gradlab_jax.losses import cross_entropy
-from gradlab_jax.norms import leaf_norms
+from gradlab_jax.norms import stacked_norms
 
 
 def gradient_flow(model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entropy, mode: str = "train") -> GradientFlow:
@@ -69,7 +68,7 @@ def check_gradients(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _flow(f: Functional, loss: Loss, params: Any, rest: Any, x: jax.Array, y: jax.Array) -> Any:
     value, grads, _, _ = loss_and_gradients(f, params, rest, x, y, loss)
-    return value, jnp.stack(list(leaf_norms(grads).values()))
+    return value, stacked_norms(list(grads))
 
 
 def _checked_labels(f: Functional, params: Any, rest: Any, x: Any, y: Any) -> jax.Array:

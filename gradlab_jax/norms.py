@@ -41,7 +41,7 @@ def leaf_norms(tree: Tree) -> dict[str, jax.Array | None]:
     {'w': 2.0, 'b': None}
     """
     leaves = list(named_leaves(tree))
-    sizes = iter(_norms([x for _, x in leaves if x is not None]))
+    sizes = iter(stacked_norms([x for _, x in leaves if x is not None]))
     # An OrderedDict, since JAX sorts the keys of a plain one when it leaves a jitted function.
     return OrderedDict((path, None if x is None else next(sizes)) for path, x in leaves)
 
@@ -49,8 +49,9 @@ def leaf_norms(tree: Tree) -> dict[str, jax.Array | None]:
 def layer_norms(tree: Tree) -> dict[str, jax.Array | None]:
     """`{module path: ‖·‖₂ of all its arrays}`; None where all of a module's leaves are None.
 
-    >>> {k: float(v) for k, v in layer_norms({"fc": {"weight": jnp.array([3.0]), "bias": jnp.array([4.0])}}).items()}
-    {'fc': 5.0}
+    >>> tree = {"fc": {"weight": jnp.array([3.0]), "bias": jnp.array([4.0])}}
+    >>> float(layer_norms(tree)["fc"])
+    5.0
     """
     groups: OrderedDict[str, list[jax.Array]] = OrderedDict()
     for path, size in leaf_norms(tree).items():
@@ -109,7 +110,7 @@ def _norm(arrays: list[jax.Array]) -> jax.Array:
     return lax.cond(_kept(total, count), lambda _: jnp.sqrt(total), rescaled, wide)
 
 
-def _norms(arrays: list[jax.Array]) -> jax.Array:
+def stacked_norms(arrays: list[jax.Array]) -> jax.Array:
     """‖·‖₂ of each array as one vector. A large array has a branch of its own; the small ones share one, since a bias
     that is all zero asks for the second pass at every step and must not drag the large ones along."""
     wide = [_wide(x) for x in arrays]

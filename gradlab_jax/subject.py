@@ -52,8 +52,9 @@ class Subject:
         self.wide = any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))
         with self._precision():
             self.model = clone(model)
-            spec = isinstance(optimizer, TrainSpec)
-            self.optimizer = sgd(optimizer.momentum, optimizer.weight_decay) if spec else optimizer
+            self.optimizer: optax.GradientTransformation = (
+                sgd(optimizer.momentum, optimizer.weight_decay) if isinstance(optimizer, TrainSpec) else optimizer
+            )
             self.opt_state = self.optimizer.init(functional(self.model, "train")[1])
 
     def cast(self, dtype: str) -> Subject:

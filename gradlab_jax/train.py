@@ -18,7 +18,7 @@ from gradlab_core.specs import TrainSpec
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._module import Functional, functional, named_variables
 from gradlab_jax.losses import cross_entropy
-from gradlab_jax.norms import leaf_norms
+from gradlab_jax.norms import stacked_norms
 from gradlab_jax.weights import to_native
 
 
@@ -125,7 +125,7 @@ def _step(
     value, grads, rest, _ = loss_and_gradients(f, params, rest, x, y, loss)
     new, state = sgd_step(decay, params, grads, state, learning_rate, cut)
     applied = jax.tree.map(jnp.subtract, new, params)
-    sizes = [jnp.stack(list(leaf_norms(tree).values())) for tree in (params, grads, applied)]
+    sizes = [stacked_norms(list(tree)) for tree in (params, grads, applied)]
     return new, rest, state, (value, jnp.stack(sizes))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
+from gradlab_core.errors import refuse
 from gradlab_jax._tree import Tree
 from gradlab_jax.norms import global_norm, layer_norms, leaf_norms
 
@@ -26,7 +28,7 @@ def update_ratios(params: Tree, updates: Tree) -> dict[str, jax.Array]:
     >>> {k: float(v) for k, v in update_ratios({"w": jnp.array([4.0])}, {"w": jnp.array([1.0])}).items()}
     {'w': 0.25}
     """
-    applied, sizes = leaf_norms(updates), leaf_norms(params)
+    applied, sizes = _all(leaf_norms(updates)), _all(leaf_norms(params))
     return OrderedDict((path, ratio(applied[path], sizes[path])) for path in sizes)
 
 
@@ -48,11 +50,18 @@ def trust_ratios(params: Tree, grads: Tree) -> dict[str, jax.Array | None]:
     >>> {k: float(v) for k, v in trust_ratios(params, grads).items()}
     {'fc': 3.0}
     """
-    sizes, slopes = layer_norms(params), layer_norms(grads)
-    return OrderedDict((p, None if slopes[p] is None else ratio(sizes[p], slopes[p])) for p in sizes)
+    sizes, slopes = _all(layer_norms(params)), layer_norms(grads)
+    return OrderedDict((p, None if (slope := slopes[p]) is None else ratio(size, slope)) for p, size in sizes.items())
 
 
 def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     """numerator/denominator of two norms: 0/0 is 0, anything else over 0 is Inf, NaN stays NaN."""
     empty = (numerator == 0) & (denominator == 0)
     return jnp.where(empty, 0.0, numerator / jnp.where(empty, 1.0, denominator))
+
+
+def _all(norms: Mapping[str, jax.Array | None]) -> dict[str, jax.Array]:
+    """Norms of parameters or updates, of which none may be missing."""
+    missing = [path or "a leaf" for path, norm in norms.items() if norm is None]
+    refuse("parameters and updates", [f"{path} is None; expected a tensor" for path in missing])
+    return {path: n for path, n in norms.items() if n is not None}

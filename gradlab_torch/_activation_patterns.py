@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 
 _NAMED = {
-    **{
-        name: name
-        for name in "relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid tanh softplus softsign".split()
-    },
+    **{name: name for name in "relu relu6 leaky_relu elu selu celu gelu silu mish".split()},
+    **{name: name for name in "sigmoid tanh softplus softsign".split()},
     **{"logsigmoid": "log_sigmoid", "hardtanh": "hard_tanh", "hardsigmoid": "hard_sigmoid", "hardswish": "hard_silu"},
     **{"expit": "sigmoid"},
 }

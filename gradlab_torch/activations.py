@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from gradlab_core import kinds
@@ -45,11 +47,9 @@ def activation_stats(model: torch.nn.Module, x: torch.Tensor, *, mode: str) -> l
     return [_record(tap, shape, mode, {name: next(numbers) for name in row}) for tap, shape, row in found]
 
 
-def _record(tap: Tap, shape: tuple[int, ...], mode: str, numbers: dict[str, float]) -> LayerStats:
-    optional = {"saturated_frac": None, "dead_unit_frac": None}
-    count = int(numbers.pop("nonfinite"))
-    where = {"path": tap.path, "kind": tap.kind, "call": tap.call}
-    return LayerStats(**where, shape=shape, mode=mode, nonfinite=count, **{**optional, **numbers})  # type: ignore[arg-type]
+def _record(tap: Tap, shape: tuple[int, ...], mode: str, numbers: dict[str, Any]) -> LayerStats:
+    numbers = {"saturated_frac": None, "dead_unit_frac": None, **numbers, "nonfinite": int(numbers["nonfinite"])}
+    return LayerStats(path=tap.path, kind=tap.kind, call=tap.call, shape=shape, mode=mode, **numbers)
 
 
 def stats(x: torch.Tensor, tap: Tap) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ def check_model_inputs(x: Any) -> None:
     """Refuse an input batch that is not a tensor or holds NaN or Inf."""
     if not isinstance(x, torch.Tensor):
         raise GradlabError(
-            f"input batch is a {type(x).__name__}; expected a torch.Tensor, native layout (N, C, H, W): use to_native(x)"
+            f"input batch is a {type(x).__name__}; expected a torch.Tensor (N, C, H, W): use to_native(x)"
         )
     checks.check_inputs(x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype).numpy())
 

@@ -28,7 +28,7 @@ def global_norm(tree: Tree) -> torch.Tensor:
     >>> float(global_norm({"a": torch.tensor([3e30]), "b": torch.tensor([4e30])}) / 1e30)
     5.0
     """
-    return _combine(_norms(_present(tree)))
+    return _combine(stacked_norms(_present(tree)))
 
 
 def leaf_norms(tree: Tree) -> dict[str, torch.Tensor | None]:
@@ -38,15 +38,16 @@ def leaf_norms(tree: Tree) -> dict[str, torch.Tensor | None]:
     {'w': 2.0, 'b': None}
     """
     leaves = list(named_leaves(tree))
-    sizes = iter(_norms([t for _, t in leaves if t is not None]))
+    sizes = iter(stacked_norms([t for _, t in leaves if t is not None]))
     return {path: None if t is None else next(sizes) for path, t in leaves}
 
 
 def layer_norms(tree: Tree) -> dict[str, torch.Tensor | None]:
     """`{module path: ‖·‖₂ of all its tensors}`; None where all of a module's leaves are None.
 
-    >>> {k: float(v) for k, v in layer_norms({"fc": {"weight": torch.tensor([3.0]), "bias": torch.tensor([4.0])}}).items()}
-    {'fc': 5.0}
+    >>> tree = {"fc": {"weight": torch.tensor([3.0]), "bias": torch.tensor([4.0])}}
+    >>> float(layer_norms(tree)["fc"])
+    5.0
     """
     groups: dict[str, list[torch.Tensor]] = {}
     for path, size in leaf_norms(tree).items():
@@ -92,7 +93,7 @@ def _wide(t: torch.Tensor) -> torch.Tensor:
     return t if t.dtype in (torch.float32, torch.float64) else t.to(torch.float32)
 
 
-def _norms(tensors: list[torch.Tensor]) -> torch.Tensor:
+def stacked_norms(tensors: list[torch.Tensor]) -> torch.Tensor:
     """‖·‖₂ of each tensor as one vector."""
     if not tensors:
         return torch.zeros(0)

@@ -7,7 +7,7 @@ import torch
 from gradlab_core.errors import GradlabError
 from gradlab_torch._module import functional
 from gradlab_torch.checks import check_model_inputs
-from gradlab_torch.norms import leaf_norms
+from gradlab_torch.norms import stacked_norms
 
 
 def input_sensitivity(model: torch.nn.Module, x: torch.Tensor, noise: torch.Tensor, *, mode: str = "eval") -> float:
@@ -32,4 +32,4 @@ def input_sensitivity(model: torch.nn.Module, x: torch.Tensor, noise: torch.Tens
         raise GradlabError(f"noise has shape {tuple(noise.shape)}; expected {tuple(x.shape)}, the shape of the batch")
     with torch.no_grad():
         difference = f.apply(params, rest, x + noise)[0] - f.apply(params, rest, x)[0]
-    return float(torch.stack(list(leaf_norms(list(difference)).values())).mean())
+    return float(stacked_norms(list(difference)).mean())

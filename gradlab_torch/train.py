@@ -53,7 +53,8 @@ class _Stepper:
     framework = "torch"
 
     def __init__(self, model: torch.nn.Module, spec: TrainSpec, loss: Loss) -> None:
-        self.model, self.loss = model.to(memory_format=torch.channels_last), loss
+        # PyTorch's stubs know `memory_format` for tensors only.
+        self.model, self.loss = model.to(memory_format=torch.channels_last), loss  # type: ignore[call-overload]
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.names, self.params = list(trained), list(trained.values())
         self.sizes = [p.numel() for p in self.params]
@@ -78,7 +79,7 @@ class _Stepper:
         old = [p.detach().clone() for p in self.params]
         self.optimizer.step()
         with torch.no_grad():
-            applied = torch._foreach_sub(self.params, old)
+            applied = torch._foreach_sub([p.detach() for p in self.params], old)
         trees = [old, [p.grad for p in self.params], applied]
         sizes = [size for tree in trees for size in leaf_norms(tree).values()]
         found = [size.double() for size in sizes if size is not None]

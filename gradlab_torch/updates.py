@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
+from gradlab_core.errors import refuse
 from gradlab_torch._tree import Tree
 from gradlab_torch.norms import global_norm, layer_norms, leaf_norms
 
@@ -23,7 +26,7 @@ def update_ratios(params: Tree, updates: Tree) -> dict[str, torch.Tensor]:
     >>> {k: float(v) for k, v in update_ratios({"w": torch.tensor([4.0])}, {"w": torch.tensor([1.0])}).items()}
     {'w': 0.25}
     """
-    applied, sizes = leaf_norms(updates), leaf_norms(params)
+    applied, sizes = _all(leaf_norms(updates)), _all(leaf_norms(params))
     return {path: ratio(applied[path], sizes[path]) for path in sizes}
 
 
@@ -45,11 +48,18 @@ def trust_ratios(params: Tree, grads: Tree) -> dict[str, torch.Tensor | None]:
     >>> {k: float(v) for k, v in trust_ratios(params, grads).items()}
     {'fc': 3.0}
     """
-    sizes, slopes = layer_norms(params), layer_norms(grads)
-    return {p: None if slopes[p] is None else ratio(sizes[p], slopes[p]) for p in sizes}
+    sizes, slopes = _all(layer_norms(params)), layer_norms(grads)
+    return {p: None if (slope := slopes[p]) is None else ratio(size, slope) for p, size in sizes.items()}
 
 
 def ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
     """numerator/denominator of two norms: 0/0 is 0, anything else over 0 is Inf, NaN stays NaN."""
     empty = (numerator == 0) & (denominator == 0)
     return torch.where(empty, 0.0, numerator / torch.where(empty, 1.0, denominator))
+
+
+def _all(norms: Mapping[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
+    """Norms of parameters or updates, of which none may be missing."""
+    missing = [path or "a leaf" for path, norm in norms.items() if norm is None]
+    refuse("parameters and updates", [f"{path} is None; expected a tensor" for path in missing])
+    return {path: n for path, n in norms.items() if n is not None}

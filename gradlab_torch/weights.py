@@ -57,7 +57,7 @@ def astype(model: torch.nn.Module, dtype: str) -> torch.nn.Module:
 
 
 def _named_tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters and floating buffers as `state_dict` orders them; a counter such as num_batches_tracked is no weight."""
+    """Parameters and floating buffers as `state_dict` orders them; a counter (num_batches_tracked) is no weight."""
     known = dict(model.named_parameters()) | dict(model.named_buffers())
     for path in model.state_dict():
         if path in known and known[path].is_floating_point():

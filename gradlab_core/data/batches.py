@@ -78,7 +78,7 @@ class Batches:
             yield self.data.normalise(images), self.data.train_labels[chosen]
 
 
-def evaluation_batches(data: ImageData, batch_size: int) -> Iterator[Batch]:
+def evaluation_batches(data: ImageData, batch_size: int = 512) -> Iterator[Batch]:
     """Yield the whole test set in its order: float32 (B, 3, H, W) and int64 (B,), the last batch maybe smaller.
 
     Raises:

@@ -26,6 +26,10 @@ CONDITION = 64.0
 """Slack of the conditioning that is read off float32 errors: some float32 kernels accumulate in float64 inside, so the
 error they show is too small by that much."""
 
+NO_DIGIT = 0.5
+"""A reference whose own float32 error is above this has no correct digit left in that tensor (the slope of a saturated
+tanh, 1 − t², is all cancellation). Nothing can be derived for it, so it is counted and not judged; what it feeds is."""
+
 EPS = {"float32": float(np.finfo(np.float32).eps), "float64": float(np.finfo(np.float64).eps)}
 
 
@@ -59,23 +63,33 @@ def floor(longest_sum: int, dtype: str = "float32") -> float:
     return FLOOR_ULPS * EPS[dtype] * math.sqrt(longest_sum)
 
 
-def logic_tolerance(float32_error: float) -> float:
-    """What may differ in float64, given how far float32 results are from the float64 one (the worse of the twins).
+def logic_tolerance(reference_error: float, candidate_error: float) -> float:
+    """What may differ in float64, given how far the float32 results of both twins are from the float64 one.
 
-    That distance is the conditioning of the tensor, times float32's ε: for a gradient that is zero but for rounding (a
+    The larger distance is the conditioning of the tensor, times float32's ε: for a gradient that is zero but for rounding (a
     bias before a normalisation) it is of order 1, and no relative bound can hold in float64 either. A wrong definition
     gains nothing by it: it is as far off in float64 as in float32, and the ratio of the two ε is 2e-9.
 
-    >>> logic_tolerance(1e-6), logic_tolerance(1e3) > 1e-6
-    (1e-09, True)
+    >>> logic_tolerance(1e-6, 2e-6), logic_tolerance(0.2, 0.2) > 1e-8, logic_tolerance(1.0, 1.0)
+    (1e-09, True, inf)
     """
-    return max(LOGIC, CONDITION * float32_error * EPS["float64"] / EPS["float32"])
+    if reference_error > NO_DIGIT:
+        return math.inf
+    return max(LOGIC, CONDITION * max(reference_error, candidate_error) * EPS["float64"] / EPS["float32"])
 
 
-def rounding_tolerance(other_error: float, typical_error: float, least: float) -> float:
-    """How large one twin's rounding error may be, given the other's on this tensor, what is typical of tensors of this
-    kind at this step (a single number can be exact by luck), and what needs no comparison."""
-    return max(FACTOR * max(other_error, typical_error), least)
+def rounding_tolerance(other_error: float, typical_error: float, logic_error: float, least: float) -> float:
+    """How large one twin's rounding error may be.
+
+    Args:
+        other_error: the other twin's on this tensor.
+        typical_error: the median over tensors of this kind at this step; a single number can be exact by luck.
+        logic_error: the difference in float64, which scaled to float32 is what plain rounding makes of this tensor; the
+            other twin may do better because its kernel accumulates in float64 inside.
+        least: what needs no comparison.
+    """
+    plain = logic_error * EPS["float32"] / EPS["float64"]
+    return max(FACTOR * max(other_error, typical_error, plain), least)
 
 
 def switched_units(value: np.ndarray, truth: np.ndarray) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -22,7 +20,7 @@ class BatchNorm(nnx.BatchNorm):
     def __init__(self, features: int, *, rngs: nnx.Rngs) -> None:
         super().__init__(features, momentum=0.1, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
 
-    def __call__(self, x: jax.Array, **_: Any) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
         """(N, spatial…, C) → the same."""
         mean, var = self.mean[...], self.var[...]
         if not self.use_running_average:
@@ -33,7 +31,8 @@ class BatchNorm(nnx.BatchNorm):
                     "examples or pixels: train with a larger batch or image, or use mode='eval'"
                 )
             mean, var = self._observe(x, count)
-        return (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * self.scale[...]) + self.bias[...]
+        scale, bias = self.scale[...], self.bias[...]  # type: ignore[index]
+        return (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
 
     def _observe(self, x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
         axes = tuple(range(x.ndim - 1))

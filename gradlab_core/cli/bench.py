@@ -1,0 +1,164 @@
+"""`gradlab bench`: the benchmarks, as a table or as one JSON document."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+
+from gradlab_core import codec
+from gradlab_core.cli import output
+from gradlab_core.cli.compare import parse_depth
+from gradlab_core.errors import GradlabError
+
+app = typer.Typer(
+    help="Speed and cost: JAX (jit) and PyTorch side by side, against peers and against the published experiment's "
+    "plain code. Medians of interleaved runs.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+_PACKAGE = "gradlab_benchmarks"
+
+Framework = Annotated[str, typer.Option("--framework", "-f", help="torch, jax or both.")]
+Rounds = Annotated[int, typer.Option(help="Timed calls of each case.")]
+Only = Annotated[list[str] | None, typer.Option(help="Only cases whose name contains this; may be repeated.")]
+Out = Annotated[Path | None, typer.Option(help="Write the JSON document to this file too.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder of JAX's persistent compilation cache: a second run compiles faster. Off by default."),
+]
+Base = Annotated[int, typer.Option(help="Channels of TinyNet's first stage.")]
+Batch = Annotated[int, typer.Option(help="Images in a batch.")]
+Block = Annotated[str, typer.Option("--block", "-b", help="TinyNet's residual block.")]
+Depth = Annotated[str, typer.Option(help="Blocks in each stage, as 2,2,2.")]
+
+
+@app.command()
+def norms(
+    framework: Framework = "both",
+    elements: Annotated[int, typer.Option(help="Float32 elements in all.")] = 1 << 26,
+    tensors: Annotated[int, typer.Option(help="Length of the list of tensors; divides the elements.")] = 64,
+    scale: Annotated[float, typer.Option(help="Elements are scale·N(0,1): 1e25 shows what overflows.")] = 1.0,
+    rounds: Rounds = 11,
+    only: Only = None,
+    compilation_cache: Cache = None,
+    out: Out = None,
+    json: output.JsonOption = False,
+) -> None:
+    """Norms against optax, torch and plain code: bandwidth, and error against float64.
+
+    Example: `gradlab bench norms --elements 67108864 --rounds 21`
+    """
+    sizes = {"elements": elements, "tensors": tensors, "scale": scale}
+    _bench("norms", framework, rounds, only, compilation_cache, out, json, sizes)
+
+
+@app.command()
+def step(
+    framework: Framework = "both",
+    base: Base = 32,
+    batch: Batch = 128,
+    block: Block = "preact",
+    depth: Depth = "2,2,2",
+    rounds: Rounds = 7,
+    only: Only = None,
+    compilation_cache: Cache = None,
+    out: Out = None,
+    json: output.JsonOption = False,
+) -> None:
+    """One training step with every norm recorded, against bare steps and the published loop.
+
+    Example: `gradlab bench step --base 16 --batch 64 --compilation-cache /tmp/jax-cache`
+    """
+    sizes = {"base": base, "batch": batch, "block": block, "layers": parse_depth(depth)}
+    _bench("step", framework, rounds, only, compilation_cache, out, json, sizes)
+
+
+@app.command()
+def analysis(
+    framework: Framework = "both",
+    base: Base = 32,
+    batch: Batch = 128,
+    block: Block = "preact",
+    depth: Depth = "2,2,2",
+    rounds: Rounds = 7,
+    only: Only = None,
+    compilation_cache: Cache = None,
+    out: Out = None,
+    json: output.JsonOption = False,
+) -> None:
+    """The whole analysis of one net, against one hook a layer that copies to the host.
+
+    Example: `gradlab bench analysis --framework torch --json > analysis.json`
+    """
+    sizes = {"base": base, "batch": batch, "block": block, "layers": parse_depth(depth)}
+    _bench("analysis", framework, rounds, only, compilation_cache, out, json, sizes)
+
+
+def _bench(
+    verb: str,
+    framework: str,
+    rounds: int,
+    only: list[str] | None,
+    compilation_cache: Path | None,
+    out: Path | None,
+    json: bool,
+    sizes: dict[str, Any],
+) -> None:
+    if out is not None:
+        output.output_folder(out.parent)  # refused before the minutes of measuring, not after
+    run: Callable[..., list[Any]] = _benchmarks(f"bench_{verb}").run
+    with _progress() as on_call:
+        rows = run(
+            framework=framework,
+            rounds=rounds,
+            only=only or (),
+            compilation_cache=compilation_cache,
+            on_call=on_call,
+            **sizes,
+        )
+    document = codec.document("benchmark", rows)
+    if out is not None:
+        codec.write_text(out, document + "\n")
+    if json:
+        typer.echo(document)
+        return
+    console = output.console()
+    if not console.is_terminal:
+        console.width = 132  # a file or a pipe has no width of its own, and the default cuts the columns
+    for table in _benchmarks("table").tables(rows):
+        console.print(table)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Shows on a terminal which case is running; nothing in a file or a pipe."""
+    console = output.messages()
+    if not console.is_terminal:
+        yield lambda name: None
+        return
+    with console.status("preparing") as status:
+        yield status.update
+
+
+def _benchmarks(name: str) -> ModuleType:
+    """A module of the benchmarks: installed as `gradlab_benchmarks`; in a checkout the folder beside `gradlab_core`,
+    loaded by its place and not by its name, since many a project has a package called benchmarks."""
+    if _PACKAGE not in sys.modules and importlib.util.find_spec(_PACKAGE) is None:
+        init = Path(__file__).resolve().parents[2] / "benchmarks" / "__init__.py"
+        if not init.is_file():
+            raise GradlabError(f"the benchmarks are neither installed nor at {init.parent}; reinstall gradlab-parity")
+        spec = importlib.util.spec_from_file_location(_PACKAGE, init, submodule_search_locations=[str(init.parent)])
+        assert spec is not None  # a .py file that is there has a loader
+        assert spec.loader is not None
+        sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[_PACKAGE])
+    return importlib.import_module(f"{_PACKAGE}.{name}")

@@ -1,0 +1,132 @@
+"""`gradlab compare`: three architectures, two frameworks, one verdict."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gradlab_core.cli import output
+from gradlab_core.errors import GradlabError
+
+if TYPE_CHECKING:
+    from gradlab_core.comparison import Run
+    from gradlab_core.data import ImageData
+    from gradlab_core.experiment import CompareSpec
+
+RUNS, REPORT = "runs.json", "report.html"
+
+
+def compare(
+    framework: output.FrameworkOption = None,
+    block: Annotated[list[str] | None, typer.Option("--block", "-b", help="Repeat for several.")] = None,
+    base: Annotated[int, typer.Option(help="Channels of the first stage.")] = 8,
+    depth: Annotated[str, typer.Option(help="Blocks in each stage, as 2,2,2.")] = "2,2,2",
+    epochs: Annotated[int, typer.Option(help="Passes over the training set; 0 measures without training.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Runs of every net, for mean and standard deviation.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Training examples a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Of SGD with momentum 0.9.")] = 0.05,
+    data: output.DataOption = "digits",
+    data_dir: output.DataDirOption = None,
+    out: Annotated[Path, typer.Option(help="Folder for report.html and runs.json.")] = Path("gradlab-report"),
+    as_published: Annotated[
+        bool, typer.Option("--as-published", help="Repeat the published experiment too, with its errors.")
+    ] = False,
+    json: output.JsonOption = False,
+) -> None:
+    """Compare residual blocks: cost, activations, gradient flow, sensitivity, before and after training.
+
+    Example: `gradlab compare --block plain --block preact --framework jax --seeds 2`
+
+    Exit code 1 when something is wrong whatever the set-up: a parameter without a gradient, a run that left the rails.
+    """
+    from gradlab_core.data import load_data
+    from gradlab_core.experiment import CompareSpec
+
+    spec = CompareSpec(
+        frameworks=output.chosen_frameworks(framework),
+        base=base,
+        layers=parse_depth(depth),
+        epochs=epochs,
+        seeds=seeds,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        as_published=as_published,
+        **({"blocks": tuple(dict.fromkeys(block))} if block else {}),
+    )
+    images = load_data(data, data_dir)
+    folder = output.output_folder(out)
+    runs, interrupted = _run(spec, images, quiet=json)
+    if runs:
+        _save(runs, folder)
+        _show(runs, folder, json=json)
+    if interrupted:
+        raise KeyboardInterrupt
+    if _findings(runs):
+        raise typer.Exit(output.FOUND_SOMETHING)
+
+
+def parse_depth(text: str) -> tuple[int, ...]:
+    """`2,2,2` as numbers."""
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise GradlabError(f"depth is {text!r}; expected whole numbers of at least 1 with commas between, as 2,2,2")
+    return tuple(int(part) for part in parts)
+
+
+def _run(spec: CompareSpec, images: ImageData, *, quiet: bool) -> tuple[list[Run], bool]:
+    """All runs, or those that were complete when the user interrupted."""
+    from gradlab_core.experiment import run_experiment
+
+    runs: list[Run] = []
+    with output.progress(quiet) as bar:
+        task = bar.add_task("training", total=spec.steps(images))
+        try:
+            runs.extend(
+                run_experiment(
+                    spec,
+                    images,
+                    on_start=lambda title: bar.update(task, description=title),
+                    on_step=lambda record: bar.advance(task),
+                )
+            )
+        except KeyboardInterrupt:
+            return runs, True
+    return runs, False
+
+
+def _save(runs: list[Run], folder: Path) -> None:
+    from gradlab_core import codec
+
+    codec.write_text(folder / RUNS, codec.document("run", runs))
+    if all(importlib.util.find_spec(name) for name in ("jinja2", "plotly")):
+        from gradlab_core.report import write_html
+
+        write_html(runs, folder / REPORT)
+
+
+def _findings(runs: list[Run]) -> list[str]:
+    from gradlab_core.comparison import findings
+
+    return findings(runs)
+
+
+def _show(runs: list[Run], folder: Path, *, json: bool) -> None:
+    from gradlab_core import codec
+    from gradlab_core.cli.tables import comparison_tables
+    from gradlab_core.comparison import summarize
+
+    if json:
+        typer.echo(codec.document("comparison", summarize(runs)))
+        return
+    console = output.console()
+    for table in comparison_tables(summarize(runs), _findings(runs)):
+        console.print(table)
+    written = folder / REPORT
+    if written.exists():
+        console.print(f"report: {written}   records: {folder / RUNS}", soft_wrap=True)
+    else:
+        console.print(f"records: {folder / RUNS}", soft_wrap=True)
+        console.print("no report.html: install with pip install 'gradlab-parity[report]'", soft_wrap=True, markup=False)

@@ -1,0 +1,50 @@
+"""The `gradlab` command: one verb a job. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from gradlab_core.cli import bench, compare, data, parity, report, train
+from gradlab_core.errors import GradlabError
+
+app = typer.Typer(
+    name="gradlab",
+    help="Training health, measured alike in PyTorch and JAX. Exit codes: 0 fine, 1 found something, 2 bad input.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(compare.compare)
+app.command()(train.train)
+app.command()(parity.parity)
+app.command()(report.report)
+app.add_typer(bench.app, name="bench")
+app.add_typer(data.app, name="data")
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def run() -> None:
+    """What the console script calls: bad input becomes a message and exit code 2, Ctrl-C exit code 130."""
+    try:
+        # Without typer's own handling, which turns an interrupt into exit code 1.
+        code = app(standalone_mode=False)
+    except GradlabError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"gradlab: {error}", markup=False)
+        code = BAD_INPUT
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        Console(stderr=True).print("gradlab: interrupted")
+        code = INTERRUPTED
+    except Exception as error:
+        # Usage errors know how to show themselves; anything else is a bug and keeps its traceback.
+        if not hasattr(error, "show") or not hasattr(error, "exit_code"):
+            raise
+        error.show()
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,81 @@
+"""What all verbs share: where messages go, progress, options, folders."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gradlab_core import backends
+from gradlab_core.errors import GradlabError
+
+FOUND_SOMETHING = 1
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
+]
+FrameworkOption = Annotated[
+    list[str] | None,
+    typer.Option("--framework", "-f", help="torch or jax; repeat for both. Default: all that are installed."),
+]
+DataOption = Annotated[str, typer.Option("--data", help="digits (embedded) or cifar10.")]
+DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where the prepared cifar10 is.")]
+
+
+def console() -> Console:
+    """Tables for a person, on standard output."""
+    return Console(highlight=False)
+
+
+def messages() -> Console:
+    """Progress and remarks, on standard error, so that standard output stays clean."""
+    return Console(stderr=True, highlight=False)
+
+
+def chosen_frameworks(names: list[str] | None) -> tuple[str, ...]:
+    """The frameworks asked for, once each, or all installed ones."""
+    if names:
+        return tuple(dict.fromkeys(names))
+    found = backends.available()
+    if not found:
+        raise GradlabError(
+            "neither PyTorch nor JAX is installed: install with pip install 'gradlab-parity[torch]' or "
+            "pip install 'gradlab-parity[jax]'"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def progress(quiet: bool = False) -> Iterator[Progress]:
+    """A bar on a terminal; nothing in a file or a pipe."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=messages(),
+        disable=quiet or not sys.stderr.isatty(),
+        transient=True,
+    )
+    with bar:
+        yield bar
+
+
+def output_folder(path: Path) -> Path:
+    """The folder, made and known to be writable before hours are spent on what goes into it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise GradlabError(
+            f"cannot write into {path}: {error.strerror or error}; name another folder with --out"
+        ) from error
+    return path

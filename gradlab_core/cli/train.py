@@ -1,0 +1,94 @@
+"""`gradlab train`: one net, every step recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gradlab_core.cli import output
+from gradlab_core.cli.compare import parse_depth
+
+if TYPE_CHECKING:
+    from gradlab_core.records import StepRecord
+
+
+def train(
+    framework: Annotated[str, typer.Option("--framework", "-f", help="torch or jax.")] = "torch",
+    block: Annotated[str, typer.Option("--block", "-b", help="The residual block.")] = "preact",
+    base: Annotated[int, typer.Option(help="Channels of the first stage.")] = 8,
+    depth: Annotated[str, typer.Option(help="Blocks in each stage, as 2,2,2.")] = "2,2,2",
+    epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 1,
+    batch_size: Annotated[int, typer.Option(help="Training examples a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Of SGD with momentum 0.9.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of the weights and the batches.")] = 0,
+    data: output.DataOption = "digits",
+    data_dir: output.DataDirOption = None,
+    out: Annotated[Path | None, typer.Option(help="Write the record of the run to this JSON file.")] = None,
+    json: output.JsonOption = False,
+) -> None:
+    """Train one net and record every norm, ratio and state of every step.
+
+    Example: `gradlab train --framework jax --block postact --epochs 2 --out run.json`
+
+    Exit code 1 when the run leaves the rails; its records are kept up to that step.
+    """
+    from gradlab_core import backends, codec
+    from gradlab_core.data import Batches, evaluation_batches, load_data
+    from gradlab_core.specs import ModelSpec, TrainSpec
+
+    spec = TrainSpec(epochs=epochs, learning_rate=learning_rate)
+    images = load_data(data, data_dir)
+    model_spec = ModelSpec(block=block, base=base, layers=parse_depth(depth), num_classes=len(images.class_names))
+    batches = Batches(images, batch_size=batch_size, seed=seed, augment=True)
+    twin = backends.load(framework)
+    if out is not None:
+        output.output_folder(out.parent)
+    steps: list[StepRecord] = []
+    try:
+        with output.progress(json) as bar:
+            task = bar.add_task(f"{framework} · {block}", total=epochs * len(batches))
+
+            def on_step(record: StepRecord) -> None:
+                steps.append(record)
+                bar.advance(task)
+
+            record = twin.train(
+                twin.build(model_spec, seed=seed),
+                batches,
+                spec,
+                on_step=on_step,
+                test=lambda: evaluation_batches(images),
+            )
+    finally:
+        # Also when the user interrupts: what was measured is kept.
+        if out is not None:
+            codec.write_text(out, codec.document("step", steps))
+    if json:
+        typer.echo(codec.document("step", record.steps))
+    else:
+        _show(record)
+    if record.diverged_at is not None:
+        raise typer.Exit(output.FOUND_SOMETHING)
+
+
+def _show(record: object) -> None:
+    from gradlab_core.cli.tables import number
+    from gradlab_core.records import TrainingRecord
+
+    assert isinstance(record, TrainingRecord)
+    console = output.console()
+    for epoch in record.epochs:
+        console.print(
+            f"epoch {epoch.epoch}: loss {number(epoch.train_loss)}, test accuracy {number(epoch.test_accuracy)}, "
+            f"mean gradient norm {number(epoch.grad_norm_mean)}, {number(epoch.seconds)} s"
+        )
+    last = record.steps[-1] if record.steps else None
+    if record.diverged_at is not None and last is not None:
+        console.print(
+            f"left the rails at step {last.step}: loss {number(last.loss)}, gradient norm {number(last.grad_norm)}, "
+            f"learning rate {number(last.learning_rate)}; first tensors that are not finite: "
+            f"{', '.join([p for p, s in last.states.items() if s == 'nonfinite'][:3]) or 'none, only the loss'}",
+            soft_wrap=True,
+        )

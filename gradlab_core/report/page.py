@@ -1,0 +1,93 @@
+"""The page as one text: content gathered in plain Python, put into the template."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from typing import Any
+
+from gradlab_core.bands import TINYNET_CIFAR10
+from gradlab_core.comparison import CORRECT, Run
+from gradlab_core.errors import DISTRIBUTION, require
+from gradlab_core.report.charts import band_charts, main_charts, published_charts
+from gradlab_core.report.nets import framework_name, main_runs, nets
+from gradlab_core.report.repeated import repeated
+from gradlab_core.report.table import comparison_table
+from gradlab_core.report.values import number
+from gradlab_core.report.verdict import verdict
+from gradlab_core.report.words import BLOCKS, DEFINITIONS
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The whole HTML page."""
+    jinja2 = require("jinja2", extra="report")
+    plotly = require("plotly.offline", extra="report")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("gradlab_core.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # `tojson` writes <, > and & as \u003c …: no text in the data can end the script element it stands in. NaN cannot
+    # occur: charts hold None where there is no finite number, and a slip should fail here, not in the browser.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "sort_keys": False}
+    page: str = environment.get_template("template.html.j2").render(
+        **content(runs), plotly_js=jinja2.utils.markupsafe.Markup(plotly.get_plotlyjs())
+    )
+    return page
+
+
+def content(runs: Sequence[Run]) -> dict[str, Any]:
+    """Everything the template shows, under the names it uses."""
+    main = main_runs(runs)
+    charts = {"main": main_charts(runs), "bands": band_charts(runs), "published": published_charts(runs)}
+    blocks = list(dict.fromkeys(run.block for run in main))
+    return {
+        "verdict": verdict(runs),
+        "about_blocks": [(block, BLOCKS[block]) for block in blocks if block in BLOCKS],
+        "main_is_correct": main[0].setup == CORRECT,
+        "trained": any(run.training.steps for run in main),
+        "table": comparison_table(main),
+        "band_source": TINYNET_CIFAR10.source,
+        "band_name": TINYNET_CIFAR10.name,
+        "charts": charts,
+        "figures": {item.key: item.figure for group in charts.values() for item in group},
+        "repeated": repeated(runs),
+        "definitions": DEFINITIONS,
+        "settings": _settings(runs),
+        "version": _version(),
+    }
+
+
+SETTING_COLUMNS = (
+    "Set-up", "Block", "Framework", "Seeds", "Data", "Base", "Depth", "Batch size", "Learning rate by epoch", "Steps",
+    "Measured in",
+)  # fmt: skip
+
+
+def _settings(runs: Sequence[Run]) -> list[list[str]]:
+    rows = []
+    for net in nets(runs):
+        run = net.runs[0]
+        modes = run.initial.mode + (f", then {run.trained.mode}" if run.trained else "")
+        steps = sorted({len(r.training.steps) for r in net.runs})
+        row = [net.setup, net.block, framework_name(net.framework), ", ".join(str(r.seed) for r in net.runs)]
+        row += [run.data, str(run.base), "-".join(map(str, run.depth)), str(run.batch_size), _rates(run)]
+        rows.append([*row, ", ".join(map(str, steps)), f"{modes} mode"])
+    return [list(SETTING_COLUMNS), *rows]
+
+
+def _rates(run: Run) -> str:
+    """The rates in order; equal ones in a row once."""
+    parts: list[tuple[float, int]] = []
+    for rate in run.learning_rates:
+        parts = [*parts[:-1], (rate, parts[-1][1] + 1)] if parts and parts[-1][0] == rate else [*parts, (rate, 1)]
+    return ", ".join(number(rate) + (f" (× {count})" if count > 1 else "") for rate, count in parts) or "no training"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "of a source tree that is not installed"

@@ -1,0 +1,85 @@
+"""How charts look: one colour per block, one line and one symbol per framework."""
+
+from __future__ import annotations
+
+import html
+import math
+import zlib
+from typing import Any
+
+# Okabe and Ito's palette: told apart with every common kind of colour blindness.
+_BLOCKS = {
+    "plain": "#0072B2",
+    "postact": "#D55E00",
+    "preact": "#009E73",
+    "plain_unpadded": "#4AA3DF",
+    "preact_noskip": "#B5548A",
+}
+_OTHERS = ("#B07C00", "#333333", "#7A5195", "#8C564B")
+INK, GRID, MUTED = "#1f2933", "#e4e7eb", "#52606d"
+ZONES = {"good": "rgba(0,158,115,0.16)", "watch": "rgba(240,190,40,0.18)", "bad": "rgba(213,94,0,0.16)"}
+
+
+def colour(block: str) -> str:
+    """The colour of a block, the same in every chart."""
+    return _BLOCKS.get(block) or _OTHERS[zlib.crc32(block.encode()) % len(_OTHERS)]
+
+
+def faint(block: str) -> str:
+    """The same colour, for ranges behind the line."""
+    red, green, blue = (int(colour(block)[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.13)"
+
+
+def line(block: str, framework: str) -> dict[str, Any]:
+    """PyTorch solid, JAX dotted."""
+    return {"color": colour(block), "width": 2, "dash": "solid" if framework == "torch" else "dot"}
+
+
+def marker(block: str, framework: str, *, large: bool = False) -> dict[str, Any]:
+    """PyTorch a small disc, JAX a larger open diamond around it, so that equal values show both."""
+    torch = framework == "torch"
+    size = (9 if torch else 13) if large else (5 if torch else 9)
+    symbol = "circle" if torch else "diamond-open"
+    return {"color": colour(block), "size": size, "symbol": symbol, "line": {"width": 1.5, "color": colour(block)}}
+
+
+def text(name: str, most: int = 200) -> str:
+    """A user's words in a chart, at most so many characters: plotly reads a little HTML in its texts, so they are
+    escaped.
+
+    >>> text("a <b> c"), text("stage1.conv", 6)
+    ('a &lt;b&gt; c', 'stage…')
+    """
+    return html.escape(name if len(name) <= most else name[: most - 1] + "…", quote=False)
+
+
+def rounded(value: float | None) -> float | None:
+    """Six digits, which is more than a chart can show; None (a gap) for what is no finite number."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+
+
+def layout(height: int) -> dict[str, Any]:
+    """What all charts share."""
+    return {
+        "height": height,
+        "margin": {"l": 58, "r": 14, "t": 26, "b": 46},
+        "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": INK},
+        "paper_bgcolor": "#ffffff",
+        "plot_bgcolor": "#ffffff",
+        "hovermode": "closest",
+        "hoverlabel": {"align": "left", "bgcolor": "#ffffff", "bordercolor": MUTED, "font": {"color": INK}},
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "yref": "paper"},
+        "showlegend": True,
+    }
+
+
+def axis(title: str = "", **more: Any) -> dict[str, Any]:
+    """An axis with a thin grid and a title that keeps clear of the numbers."""
+    base = {
+        "title": {"text": title, "standoff": 8} if title else {},
+        "gridcolor": GRID,
+        "linecolor": "#9aa5b1",
+        "showline": True,
+    }
+    return {**base, "zeroline": False, "ticks": "outside", "tickcolor": "#9aa5b1", "automargin": True, **more}

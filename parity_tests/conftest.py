@@ -1,0 +1,68 @@
+"""Devices, nets and batches for the parity suite."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import gradlab_jax
+import gradlab_torch
+from gradlab_core.specs import BLOCKS, ModelSpec
+
+SMALL = {block: ModelSpec(block=block, base=3, layers=(1, 1, 1)) for block in BLOCKS}
+SPECS = {**SMALL, "residual_toy": ModelSpec(kind="residual_toy", base=4)}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    here = {"gpu": config.getoption("--jax-platform") == "gpu", "tpu": config.getoption("--jax-platform") == "tpu"}
+    for item in items:
+        for name, there in here.items():
+            if item.get_closest_marker(name) and not there:
+                item.add_marker(pytest.mark.skip(reason=f"needs --jax-platform {name} and such a device"))
+
+
+@pytest.fixture(autouse=True)
+def on_device(request: pytest.FixtureRequest):
+    """Every test runs where the options say; a device that is not there is an error, not a silent CPU run."""
+    with jax.default_device(jax.devices(request.config.getoption("--jax-platform"))[0]):
+        yield
+
+
+@pytest.fixture
+def torch_device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.config.getoption("--torch-device"))
+
+
+@pytest.fixture(params=SPECS, scope="module")
+def spec(request: pytest.FixtureRequest) -> ModelSpec:
+    return SPECS[request.param]
+
+
+def batch_for(spec: ModelSpec, examples: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A canonical batch; `plain_unpadded` needs 32 pixels to have any left."""
+    rng = np.random.default_rng(seed)
+    size = spec.image_size if spec.kind == "residual_toy" else 32 if spec.block == "plain_unpadded" else 16
+    return rng.standard_normal((examples, 3, size, size)).astype(np.float32), rng.integers(0, 10, examples)
+
+
+def trained_weights(spec: ModelSpec, seed: int = 1) -> dict[str, np.ndarray]:
+    """Weights of a net that has left its initialisation: no zero biases, no unit scales, in which errors could hide."""
+    rng = np.random.default_rng(seed)
+
+    def moved(path: str, array: np.ndarray) -> np.ndarray:
+        noise = 0.05 * rng.standard_normal(array.shape)
+        return (array + (np.abs(noise) if path.endswith("running_var") else noise)).astype(np.float32)
+
+    model = gradlab_torch.build(spec, seed=seed)
+    return {path: moved(path, array) for path, array in gradlab_torch.to_canonical(model).items()}
+
+
+def pair(spec: ModelSpec) -> tuple[torch.nn.Module, object]:
+    """Both twins with the same weights."""
+    weights = trained_weights(spec)
+    models = gradlab_torch.build(spec, seed=0), gradlab_jax.build(spec, seed=0)
+    gradlab_torch.from_canonical(models[0], weights)
+    gradlab_jax.from_canonical(models[1], weights)
+    return models
