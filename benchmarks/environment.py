@@ -40,6 +40,7 @@ def environment(names: tuple[str, ...], cache: Path | None = None) -> dict[str, 
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "load average": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",  # who else is at work
         "numpy": importlib.metadata.version("numpy"),
     }
     for name in names:

@@ -35,7 +35,7 @@ class Band:
             ),
             key=lambda zone: rank[zone[0]],
         )
-        text = f"{self.label} {value:.4g} {words} (good: {self.good})"
+        text = f"{self.label}: {value:.4g} {words} (good: {self.good})"
         return Verdict(figure=self.figure, value=value, level=level, band=name, text=text)
 
     def _lows(self) -> list[float]:
@@ -153,12 +153,13 @@ def judge(
 ) -> tuple[Verdict, ...]:
     """A verdict per figure, and first the one that holds in every set-up: does every parameter get a gradient?"""
     return (
-        _connected(flow),
+        connected(flow),
         *(bands[name].judge(value, bands.name) for name, value in figures(activations, flow, sensitivity).items()),
     )
 
 
-def _connected(flow: GradientFlow) -> Verdict:
+def connected(flow: GradientFlow) -> Verdict:
+    """Whether every parameter gets a gradient; no band, since this holds in any set-up."""
     count = len(flow.disconnected)
     if count:
         text = f"{count} parameter tensors get no gradient: " + ", ".join(flow.disconnected)

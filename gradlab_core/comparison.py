@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from gradlab_core import bands
+from gradlab_core.codec import encode
 from gradlab_core.records import ArchitectureRecord, TrainingRecord
 
 AS_PUBLISHED, CORRECT = "as published", "correct"
@@ -45,8 +46,11 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure of one net over its seeds. `std` is the sample standard deviation, None for a single seed; `value` is
-    None where no seed has one (a diverged run, a net without a linear layer). `level` and `text` judge the mean."""
+    """One figure of one net over its seeds.
+
+    `value` is the mean, None where no seed has the figure (a diverged run, a net without a linear layer). `std` is the
+    sample standard deviation, None for a single seed or where a seed is not finite. `level` and `text` judge the mean.
+    """
 
     setup: str
     block: str
@@ -78,7 +82,8 @@ def _summarize_net(runs: list[Run]) -> list[Figure]:
     def add(moment: str, figure: str, values: list[float | None], *, judged: bool = False) -> None:
         known = [v for v in values if v is not None]
         mean = float(np.mean(known)) if known else None
-        std = float(np.std(known, ddof=1)) if len(known) > 1 else None
+        # Seeds of which one is infinite have no spread.
+        std = float(np.std(known, ddof=1)) if len(known) > 1 and np.isfinite(known).all() else None
         verdict = bands.TINYNET_CIFAR10[figure].judge(mean, bands.TINYNET_CIFAR10.name) if judged else None
         where = {"setup": runs[0].setup, "block": runs[0].block, "framework": runs[0].framework, "moment": moment}
         rows.append(
@@ -109,7 +114,7 @@ def _summarize_net(runs: list[Run]) -> list[Figure]:
 
 
 def _disconnected(runs: list[Run]) -> Figure:
-    verdict = max((run.initial.verdicts[0] for run in runs), key=lambda v: v.value or 0.0)
+    verdict = max((bands.connected(run.initial.flow) for run in runs), key=lambda v: v.value or 0.0)
     run = runs[0]
     return Figure(
         setup=run.setup,
@@ -137,13 +142,19 @@ def findings(runs: Iterable[Run]) -> list[str]:
         if run.training.diverged_at is not None:
             step = run.training.steps[-1]
             found[
-                f"{name}, seed {run.seed}: left the rails at step {step.step}: loss {step.loss:g}, "
-                f"gradient norm {step.grad_norm:g}"
+                f"{name}, seed {run.seed}: left the rails at step {step.step}: loss {_number(step.loss)}, "
+                f"gradient norm {_number(step.grad_norm)}"
             ] = None
         odd = sum(row.nonfinite for row in run.initial.layers)
-        if odd or not math.isfinite(run.initial.flow.loss):
-            found[f"{name}, seed {run.seed}: {odd} activations are NaN or Inf at initialisation"] = None
+        if odd:
+            found[f"{name}, seed {run.seed}: {odd} elements of activations are NaN or Inf at initialisation"] = None
+        if not math.isfinite(run.initial.flow.loss):
+            found[f"{name}, seed {run.seed}: the loss at initialisation is {_number(run.initial.flow.loss)}"] = None
     return list(found)
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if math.isfinite(value) else str(encode(value))
 
 
 def differences(runs: Iterable[Run]) -> list[tuple[str, int, str, Mapping[str, float | None]]]:

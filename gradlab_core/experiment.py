@@ -35,8 +35,8 @@ class CompareSpec:
     frameworks: tuple[str, ...] = ("torch", "jax")
     blocks: tuple[str, ...] = ("plain", "postact", "preact")
     base: int = 8
-    layers: tuple[int, ...] = (2, 2, 2)
-    epochs: int = 1
+    layers: tuple[int, ...] = (1, 1, 1)
+    epochs: int = 2
     seeds: int = 3
     batch_size: int = 32
     learning_rate: float = 0.05

@@ -156,7 +156,8 @@ def _patched_nnx() -> Iterator[None]:
 
 
 def _subclasses(cls: type) -> set[type]:
-    return {cls}.union(*(_subclasses(c) for c in cls.__subclasses__()))
+    below: list[type] = cls.__subclasses__()
+    return {cls}.union(*(_subclasses(c) for c in below))
 
 
 class _Interpreter:

@@ -34,8 +34,8 @@ def gradient_flow(model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entrop
         GradlabError: a batch with NaN or Inf, or labels out of range.
 
     >>> from flax import nnx
-    >>> flow = gradient_flow(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), jnp.ones((4, 3)), np.array([0, 1, 0, 1]))
-    >>> list(flow.layers), flow.ratio
+    >>> flow = gradient_flow(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), jnp.ones((4, 3)), jnp.array([0, 1, 0, 1]))
+    >>> list(flow.layers), round(flow.ratio, 6)
     (['weight', 'bias'], 1.0)
     """
     f, params, rest = functional(model, mode)
@@ -54,7 +54,7 @@ def check_gradients(
     `zero`, a number.
 
     >>> from flax import nnx
-    >>> check_gradients(nnx.Linear(1, 2, rngs=nnx.Rngs(0)), jnp.zeros((2, 1)), np.array([0, 1]))["weight"].value
+    >>> check_gradients(nnx.Linear(1, 2, rngs=nnx.Rngs(0)), jnp.zeros((2, 1)), jnp.array([0, 1]))["weight"].value
     'zero'
     """
     f, params, rest = functional(model, mode)

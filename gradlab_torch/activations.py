@@ -57,9 +57,10 @@ def stats(x: torch.Tensor, tap: Tap) -> dict[str, torch.Tensor]:
     wide = x.detach() if x.dtype == torch.float64 else x.detach().float()
     finite = torch.isfinite(wide)
     count = finite.sum()
-    edge = wide.new_full((1,), torch.inf)  # so that an empty tensor has a minimum
-    low = torch.cat([torch.where(finite, wide, torch.inf).reshape(-1), edge]).amin()
-    high = torch.cat([torch.where(finite, wide, -torch.inf).reshape(-1), -edge]).amax()
+    if wide.numel():
+        low, high = torch.where(finite, wide, torch.inf).amin(), torch.where(finite, wide, -torch.inf).amax()
+    else:
+        low, high = wide.new_tensor(torch.inf), wide.new_tensor(-torch.inf)
 
     def mean(values: torch.Tensor) -> torch.Tensor:
         return torch.where(finite, values, 0).sum() / count  # 0/0 is NaN: nothing finite, no statistic

@@ -33,7 +33,7 @@ def gradient_flow(
         GradlabError: a batch with NaN or Inf, or labels out of range.
 
     >>> flow = gradient_flow(torch.nn.Linear(3, 2), torch.ones(4, 3), torch.tensor([0, 1, 0, 1]))
-    >>> list(flow.layers), flow.ratio
+    >>> list(flow.layers), round(flow.ratio, 6)
     (['weight', 'bias'], 1.0)
     """
     value, layers, calls = _flow(model, x, y, loss, mode)

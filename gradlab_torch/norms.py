@@ -101,31 +101,32 @@ def stacked_norms(tensors: list[torch.Tensor]) -> torch.Tensor:
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in wide) else torch.float32
     if any(t.device.type != "cpu" or t.dtype == torch.float64 for t in wide):
         return torch.stack([_scaled_norm(t).to(dtype) for t in wide])
-    squares = torch.stack([_sum_of_squares(t) for t in wide])
+    squares = _sums_of_squares(wide)
     counts = torch.tensor([t.numel() for t in wide], dtype=torch.float64)
     # Below n·2⁻¹⁰⁰ squares that underflowed could show in the result; above float32's range they are Inf. On the CPU
-    # looking costs nothing, so this one branch is taken in Python.
+    # looking costs nothing, so this one branch is taken in Python: a power of two brings the squares back into range.
     lost = ~((squares >= counts * 2.0**-100) & torch.isfinite(squares))
     norms = squares.sqrt()
     for index in lost.nonzero()[:, 0].tolist():
-        norms[index] = _scaled_norm(wide[index])
+        scale = 2.0**-70 if squares[index] > 1 else 2.0**90
+        norms[index] = _sums_of_squares([wide[index] * scale])[0].sqrt() / scale
     return norms.to(dtype)
 
 
-def _sum_of_squares(t: torch.Tensor) -> torch.Tensor:
-    """Σx² of a float32 CPU tensor: rows in float32, their sum in float64."""
-    flat = t.reshape(-1) if not t.is_contiguous(memory_format=torch.channels_last) else _dense(t)
-    whole = flat.numel() - flat.numel() % _ROW
-    total = torch.linalg.vector_norm(flat[whole:]).double().square()
-    if whole:
-        rows = torch.linalg.vector_norm(flat[:whole].view(-1, _ROW), dim=1)
-        total = total + rows.double().square().sum()
-    return total
-
-
-def _dense(t: torch.Tensor) -> torch.Tensor:
-    """A channels-last tensor as a flat view in memory order: a norm does not mind the order, a copy costs a pass."""
-    return t.permute(0, 2, 3, 1).reshape(-1)
+def _sums_of_squares(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Σx² of each float32 CPU tensor: along rows in float32, and the rows in float64."""
+    rows = []
+    for t in tensors:
+        # A norm does not mind the order of elements, and a channels-last tensor is flat only in its own.
+        flat = (t.permute(0, 2, 3, 1) if t.is_contiguous(memory_format=torch.channels_last) else t).reshape(-1)
+        whole = flat.numel() - flat.numel() % _ROW
+        if whole:
+            rows.append(torch.linalg.vector_norm(flat[:whole].view(-1, _ROW), dim=1))
+        if whole < flat.numel():
+            rows.append(torch.linalg.vector_norm(flat[whole:]).view(1))
+    squares = torch.cat(rows).double().square_() if rows else torch.zeros(0, dtype=torch.float64)
+    lengths = torch.tensor([-(-t.numel() // _ROW) for t in tensors])
+    return torch.segment_reduce(squares, "sum", lengths=lengths, initial=0.0)
 
 
 def _scaled_norm(t: torch.Tensor) -> torch.Tensor:

@@ -206,7 +206,10 @@ def test_in_place_activations_falsify_nothing():
     def net(inplace):
         torch.manual_seed(0)
         return torch.nn.Sequential(
-            torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(inplace), torch.nn.BatchNorm2d(4), torch.nn.Hardtanh(inplace=inplace)
+            torch.nn.Conv2d(3, 4, 3),
+            torch.nn.ReLU(inplace),
+            torch.nn.BatchNorm2d(4),
+            torch.nn.Hardtanh(inplace=inplace),
         )
 
     rows = [gradlab_torch.activation_stats(net(i), gradlab_torch.to_native(X), mode="train") for i in (False, True)]

@@ -28,8 +28,7 @@ def sides(spec):
     noise = default_noise(x.shape, seed=1)
     with jax.enable_x64(True):
         models = [
-            twin.astype(model, "float64")
-            for twin, model in zip((gradlab_torch, gradlab_jax), pair(spec), strict=True)
+            twin.astype(model, "float64") for twin, model in zip((gradlab_torch, gradlab_jax), pair(spec), strict=True)
         ]
         natives = [
             (twin, model, twin.to_native(x.astype(np.float64)), y, twin.to_native(noise.astype(np.float64)))
@@ -103,7 +102,9 @@ def test_published_sizes(block):
     x = batch_for(dataclasses.replace(spec, block="plain_unpadded"), examples=2)[0]
     for twin in (gradlab_torch, gradlab_jax):
         assert twin.count_params(twin.build(spec, seed=0)) == PUBLISHED[block][0]
-    torch_model, jax_model = (twin.build(dataclasses.replace(spec, base=2), seed=0) for twin in (gradlab_torch, gradlab_jax))
+    torch_model, jax_model = (
+        twin.build(dataclasses.replace(spec, base=2), seed=0) for twin in (gradlab_torch, gradlab_jax)
+    )
     rows = gradlab_torch.activation_stats(torch_model, gradlab_torch.to_native(x), mode="train")
     # The taps of the JAX twin, without compiling their statistics.
     ran = taps(*functional(jax_model, "train"), gradlab_jax.to_native(x))
@@ -111,7 +112,9 @@ def test_published_sizes(block):
     assert len(tracked) == PUBLISHED[block][1]
     assert tracked == [(row.path, row.kind, row.call) for row in rows]
     if block == "postact":
-        assert gradlab_torch.count_flops(gradlab_torch.build(spec, seed=0), gradlab_torch.to_native(x[:1])) == 211_487_232
+        assert (
+            gradlab_torch.count_flops(gradlab_torch.build(spec, seed=0), gradlab_torch.to_native(x[:1])) == 211_487_232
+        )
         assert gradlab_jax.count_flops(gradlab_jax.build(spec, seed=0), gradlab_jax.to_native(x[:1])) == 211_487_232
 
 

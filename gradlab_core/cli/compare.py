@@ -23,8 +23,8 @@ def compare(
     framework: output.FrameworkOption = None,
     block: Annotated[list[str] | None, typer.Option("--block", "-b", help="Repeat for several.")] = None,
     base: Annotated[int, typer.Option(help="Channels of the first stage.")] = 8,
-    depth: Annotated[str, typer.Option(help="Blocks in each stage, as 2,2,2.")] = "2,2,2",
-    epochs: Annotated[int, typer.Option(help="Passes over the training set; 0 measures without training.")] = 1,
+    depth: Annotated[str, typer.Option(help="Blocks in each stage, as 2,2,2.")] = "1,1,1",
+    epochs: Annotated[int, typer.Option(help="Passes over the training set; 0 measures without training.")] = 2,
     seeds: Annotated[int, typer.Option(help="Runs of every net, for mean and standard deviation.")] = 3,
     batch_size: Annotated[int, typer.Option(help="Training examples a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Of SGD with momentum 0.9.")] = 0.05,
@@ -42,6 +42,7 @@ def compare(
 
     Exit code 1 when something is wrong whatever the set-up: a parameter without a gradient, a run that left the rails.
     """
+    from gradlab_core.comparison import findings
     from gradlab_core.data import load_data
     from gradlab_core.experiment import CompareSpec
 
@@ -58,13 +59,13 @@ def compare(
     )
     images = load_data(data, data_dir)
     folder = output.output_folder(out)
-    runs, interrupted = _run(spec, images, quiet=json)
+    runs, interrupted = _run(spec, images, folder, quiet=json)
     if runs:
-        _save(runs, folder)
+        _report(runs, folder)
         _show(runs, folder, json=json)
     if interrupted:
         raise KeyboardInterrupt
-    if _findings(runs):
+    if findings(runs):
         raise typer.Exit(output.FOUND_SOMETHING)
 
 
@@ -76,53 +77,46 @@ def parse_depth(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _run(spec: CompareSpec, images: ImageData, *, quiet: bool) -> tuple[list[Run], bool]:
-    """All runs, or those that were complete when the user interrupted."""
+def _run(spec: CompareSpec, images: ImageData, folder: Path, *, quiet: bool) -> tuple[list[Run], bool]:
+    """All runs, or those that were complete when the user interrupted; on disk as soon as they are."""
+    from gradlab_core import codec
     from gradlab_core.experiment import run_experiment
 
     runs: list[Run] = []
     with output.progress(quiet) as bar:
         task = bar.add_task("training", total=spec.steps(images))
+        experiment = run_experiment(
+            spec,
+            images,
+            on_start=lambda title: bar.update(task, description=title),
+            on_step=lambda record: bar.advance(task),
+        )
         try:
-            runs.extend(
-                run_experiment(
-                    spec,
-                    images,
-                    on_start=lambda title: bar.update(task, description=title),
-                    on_step=lambda record: bar.advance(task),
-                )
-            )
+            for run in experiment:
+                runs.append(run)
+                codec.write_text(folder / RUNS, codec.document("run", runs))
         except KeyboardInterrupt:
             return runs, True
     return runs, False
 
 
-def _save(runs: list[Run], folder: Path) -> None:
-    from gradlab_core import codec
-
-    codec.write_text(folder / RUNS, codec.document("run", runs))
+def _report(runs: list[Run], folder: Path) -> None:
     if all(importlib.util.find_spec(name) for name in ("jinja2", "plotly")):
         from gradlab_core.report import write_html
 
         write_html(runs, folder / REPORT)
 
 
-def _findings(runs: list[Run]) -> list[str]:
-    from gradlab_core.comparison import findings
-
-    return findings(runs)
-
-
 def _show(runs: list[Run], folder: Path, *, json: bool) -> None:
     from gradlab_core import codec
     from gradlab_core.cli.tables import comparison_tables
-    from gradlab_core.comparison import summarize
+    from gradlab_core.comparison import findings, summarize
 
     if json:
         typer.echo(codec.document("comparison", summarize(runs)))
         return
     console = output.console()
-    for table in comparison_tables(summarize(runs), _findings(runs)):
+    for table in comparison_tables(summarize(runs), findings(runs)):
         console.print(table)
     written = folder / REPORT
     if written.exists():

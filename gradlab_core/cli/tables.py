@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from rich import box
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -14,22 +15,23 @@ from gradlab_core import bands
 from gradlab_core.comparison import Figure
 
 _STYLES = {"good": "green", "watch": "yellow", "bad": "red", "unknown": "dim", "none": ""}
+FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX"}
 _LABELS = {
     "params": "parameters",
-    "flops": "FLOPs",
-    "layers_tracked": "layer calls",
-    "mean_std": "mean std",
-    "min_std": "min std",
-    "max_std": "max std",
-    "relu_zero_frac_mean": "ReLU zeros",
-    "global_norm": "grad norm",
-    "ratio": "first/last",
+    "flops": "forward FLOPs",
+    "layers_tracked": "tracked layer calls",
+    "mean_std": "mean activation std",
+    "min_std": "smallest std",
+    "max_std": "largest std",
+    "relu_zero_frac_mean": "ReLU zero fraction",
+    "global_norm": "gradient norm",
+    "ratio": "first/last gradient",
     "sensitivity": "sensitivity",
-    "disconnected": "no gradient",
+    "disconnected": "tensors without gradient",
     "train_loss": "train loss",
-    "test_accuracy": "test acc.",
-    "grad_norm_mean": "mean grad norm",
-    "seconds": "seconds",
+    "test_accuracy": "test accuracy",
+    "grad_norm_mean": "mean gradient norm",
+    "seconds": "training seconds",
 }
 
 
@@ -59,12 +61,10 @@ def spread(figure: Figure) -> str:
 
 
 def comparison_tables(figures: Sequence[Figure], findings: Sequence[str]) -> Iterable[RenderableType]:
-    """A table for each set-up and moment, the verdict in words, and what was found."""
-    for setup in dict.fromkeys(f.setup for f in figures):
-        for moment in dict.fromkeys(f.moment for f in figures):
-            rows = [f for f in figures if (f.setup, f.moment) == (setup, moment)]
-            if rows:
-                yield _table(f"{moment} ({setup})", rows)
+    """A table for each set-up and framework, the verdict in words, and what was found."""
+    for setup, framework in dict.fromkeys((f.setup, f.framework) for f in figures):
+        rows = [f for f in figures if (f.setup, f.framework) == (setup, framework)]
+        yield _table(f"{FRAMEWORKS[framework]}, {setup}", rows)
     yield Text(
         f"Colours: bands {bands.TINYNET_CIFAR10.name} ({bands.TINYNET_CIFAR10.source}). On another set-up they are a "
         "lead, not a law.",
@@ -79,20 +79,20 @@ def comparison_tables(figures: Sequence[Figure], findings: Sequence[str]) -> Ite
 
 
 def _table(title: str, rows: Sequence[Figure]) -> Table:
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
-    table.add_column("block")
-    table.add_column("framework")
-    names = list(dict.fromkeys(row.figure for row in rows))
-    for name in names:
-        table.add_column(_LABELS[name], justify="right")
-    nets = dict.fromkeys((row.block, row.framework) for row in rows)
-    cells = {(row.block, row.framework, row.figure): row for row in rows}
-    for block, framework in nets:
-        line = [Text(block), Text(framework)]
-        for name in names:
-            row = cells.get((block, framework, name))
-            line.append(Text("–") if row is None else Text(spread(row), style=_STYLES[row.level]))
-        table.add_row(*line)
+    """Figures down, blocks across, so that it fits a terminal of 80 columns."""
+    blocks = list(dict.fromkeys(row.block for row in rows))
+    cells = {(row.moment, row.figure, row.block): row for row in rows}
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for block in blocks:
+        table.add_column(block, justify="right", no_wrap=True)
+    for moment in dict.fromkeys(row.moment for row in rows):
+        table.add_section()
+        table.add_row(Text(moment, style="italic"))
+        for name in dict.fromkeys(row.figure for row in rows if row.moment == moment):
+            line = [cells.get((moment, name, block)) for block in blocks]
+            shown = [Text("–") if f is None else Text(spread(f), style=_STYLES[f.level]) for f in line]
+            table.add_row(Text(f"  {_LABELS[name]}"), *shown)
     return table
 
 
@@ -102,6 +102,6 @@ def _words(figures: Sequence[Figure]) -> Text:
     for setup, block, framework in dict.fromkeys((f.setup, f.block, f.framework) for f in figures):
         mine = [f for f in figures if (f.setup, f.block, f.framework) == (setup, block, framework)]
         odd = [f.text for f in mine if f.moment == "at initialisation" and f.level in ("watch", "bad")]
-        text.append(f"{block} ({framework}, {setup}): ", style="bold")
+        text.append(f"{block} ({FRAMEWORKS[framework]}, {setup}): ", style="bold")
         text.append("; ".join(odd) + "\n" if odd else "all figures at initialisation are within their bands\n")
     return text

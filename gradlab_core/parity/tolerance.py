@@ -66,9 +66,9 @@ def floor(longest_sum: int, dtype: str = "float32") -> float:
 def logic_tolerance(reference_error: float, candidate_error: float) -> float:
     """What may differ in float64, given how far the float32 results of both twins are from the float64 one.
 
-    The larger distance is the conditioning of the tensor, times float32's ε: for a gradient that is zero but for rounding (a
-    bias before a normalisation) it is of order 1, and no relative bound can hold in float64 either. A wrong definition
-    gains nothing by it: it is as far off in float64 as in float32, and the ratio of the two ε is 2e-9.
+    The larger distance is the conditioning of the tensor, times float32's ε: for a gradient that is zero but for
+    rounding (a bias before a normalisation) it is of order 1, and no relative bound can hold in float64 either. A
+    wrong definition gains nothing by it: it is as far off in float64 as in float32, and the ratio of the ε is 2e-9.
 
     >>> logic_tolerance(1e-6, 2e-6), logic_tolerance(0.2, 0.2) > 1e-8, logic_tolerance(1.0, 1.0)
     (1e-09, True, inf)

@@ -1,0 +1,167 @@
+"""The house rules: what may import what, twins that mirror each other, files one can read in a sitting."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TWINS = ("gradlab_torch", "gradlab_jax")
+
+
+def python(code: str, *, block: tuple[str, ...] = ()) -> str:
+    """Run code in a fresh interpreter in which the blocked packages do not exist."""
+    guard = f"""
+import sys
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {block!r}:
+            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
+sys.meta_path.insert(0, Gone())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", (guard if block else "") + code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+FRAMEWORKS = ("jax", "flax", "optax", "torch", "tensorflow")
+LOADED = f"import sys; print([m for m in {FRAMEWORKS!r} if m in sys.modules])"
+
+
+def test_the_core_imports_no_framework():
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sorted((ROOT / "gradlab_core").rglob("*.py"))
+        if path.name != "__init__.py"
+    ]
+    assert len(modules) > 20
+    code = "\n".join(f"import {m}" for m in modules)
+    assert python(f"{code}\n{LOADED}") == "[]\n"
+    python(code, block=FRAMEWORKS)  # and it works where none is installed
+
+
+def test_help_imports_nothing_heavy():
+    heavy = (*FRAMEWORKS, "sklearn", "plotly", "tensorflow_datasets")
+    code = f"""
+import sys
+from gradlab_core.cli.main import run
+sys.argv = ['gradlab', '--help']
+try:
+    run()
+except SystemExit as stop:
+    assert stop.code == 0
+print('HEAVY', [m for m in {heavy!r} if m in sys.modules])
+"""
+    assert "HEAVY []" in python(code)
+
+
+def test_the_jax_twin_never_imports_torch():
+    assert "torch" not in python(f"import gradlab_jax\n{LOADED}")
+    python("import gradlab_jax", block=("torch", "gradlab_torch"))
+
+
+def test_the_torch_twin_never_imports_jax():
+    assert python(f"import gradlab_torch\n{LOADED}") == "['torch']\n"
+
+
+@pytest.mark.parametrize(("missing", "extra"), [("jax", "jax"), ("torch", "torch"), ("flax", "jax")])
+def test_a_missing_framework_says_how_to_install_it(missing, extra):
+    code = f"""
+from gradlab_core import backends
+try:
+    backends.load({extra!r})
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    assert (
+        f"MissingDependency {missing} is not installed: install with pip install 'gradlab-parity[{extra}]'"
+        in python(code, block=(missing,))
+    )
+
+
+def test_the_twins_have_the_same_files():
+    files = [
+        {str(p.relative_to(ROOT / twin)) for p in (ROOT / twin).rglob("*.py") if "integrations" not in p.parts}
+        for twin in TWINS
+    ]
+    assert files[0] == files[1]
+
+
+def test_the_twins_have_the_same_public_names_and_argument_order():
+    torch, jax = (__import__(twin) for twin in TWINS)
+    assert torch.__all__ == jax.__all__
+    for name in torch.__all__:
+        a, b = getattr(torch, name), getattr(jax, name)
+        if a is b or not callable(a):
+            continue
+        function = (a.__init__, b.__init__) if inspect.isclass(a) else (a, b)
+        shapes = [
+            [(p.name, p.kind, p.default is p.empty) for p in inspect.signature(f).parameters.values()] for f in function
+        ]
+        assert shapes[0] == shapes[1], name
+        assert inspect.getdoc(a), f"{name} has no docstring"
+        if inspect.isclass(a):
+            methods = [sorted(m for m in vars(c) if not m.startswith("_")) for c in (a, b)]
+            assert methods[0] == methods[1], name
+
+
+def test_the_twins_define_the_same_public_functions_in_each_file():
+    def public(path: Path) -> list[str]:
+        body = ast.parse(path.read_text()).body
+        return [n.name for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_")]
+
+    inner = {"_module.py", "_tree.py", "_taps.py", "_gradients.py", "_activation_patterns.py"}
+    only_jax = {"train.py": {"sgd", "sgd_step"}, "activations.py": {"Row"}, "weights.py": {"canonical", "native"}}
+    for path in sorted((ROOT / "gradlab_torch").rglob("*.py")):
+        relative = path.relative_to(ROOT / "gradlab_torch")
+        if path.name in inner or str(relative) == "models/layers.py":
+            continue
+        mine, theirs = public(path), public(ROOT / "gradlab_jax" / relative)
+        assert mine == [n for n in theirs if n not in only_jax.get(str(relative), set())], relative
+
+
+def test_files_can_be_read_in_one_sitting():
+    packages = ("gradlab_core", *TWINS, "benchmarks")
+    long = {
+        str(p.relative_to(ROOT)): count
+        for package in packages
+        for p in (ROOT / package).rglob("*.py")
+        if (count := len(p.read_text().splitlines())) > 300
+    }
+    assert not long
+
+
+def test_the_top_level_is_the_one_of_the_design():
+    folders = {"gradlab_core", *TWINS, "parity_tests", "benchmarks", "tests", "docs", "examples"}
+    assert all((ROOT / folder).is_dir() for folder in folders)
+    assert all((ROOT / package / "py.typed").exists() for package in ("gradlab_core", *TWINS))
+
+
+def doctests() -> list[str]:
+    return [
+        str(path.relative_to(ROOT))
+        for package in ("gradlab_core", *TWINS)
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if ">>>" in path.read_text()
+    ]
+
+
+def test_docstring_examples_run():
+    code = """
+import doctest, importlib, sys
+failed = 0
+for path in sys.argv[1:]:
+    module = importlib.import_module(path.removesuffix('.py').removesuffix('/__init__').replace('/', '.'))
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    failed += result.failed
+sys.exit(failed > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code, *doctests()], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
