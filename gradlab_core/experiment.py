@@ -36,7 +36,7 @@ class CompareSpec:
     blocks: tuple[str, ...] = ("plain", "postact", "preact")
     base: int = 8
     layers: tuple[int, ...] = (1, 1, 1)
-    epochs: int = 2
+    epochs: int = 1
     seeds: int = 3
     batch_size: int = 32
     learning_rate: float = 0.05

@@ -43,6 +43,7 @@ def swallow(x):
 
 swallow.defvjp(lambda x: (x, None), lambda _, g: (jnp.zeros_like(g),))
 
+
 class Swallow(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -24,7 +24,7 @@ def compare(
     block: Annotated[list[str] | None, typer.Option("--block", "-b", help="Repeat for several.")] = None,
     base: Annotated[int, typer.Option(help="Channels of the first stage.")] = 8,
     depth: Annotated[str, typer.Option(help="Blocks in each stage, as 2,2,2.")] = "1,1,1",
-    epochs: Annotated[int, typer.Option(help="Passes over the training set; 0 measures without training.")] = 2,
+    epochs: Annotated[int, typer.Option(help="Passes over the training set; 0 measures without training.")] = 1,
     seeds: Annotated[int, typer.Option(help="Runs of every net, for mean and standard deviation.")] = 3,
     batch_size: Annotated[int, typer.Option(help="Training examples a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Of SGD with momentum 0.9.")] = 0.05,

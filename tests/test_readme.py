@@ -1,0 +1,44 @@
+"""The README's two snippets run, and print what they say they print."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+
+
+def test_the_two_snippets_differ_in_the_import_and_in_comments_only():
+    torch, jax = ([line.split("#")[0].rstrip() for line in snippet.splitlines()] for snippet in SNIPPETS)
+    assert [(a, b) for a, b in zip(torch, jax, strict=True) if a != b] == [
+        ("import gradlab_torch as gl", "import gradlab_jax as gl")
+    ]
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_a_snippet_prints_what_it_says(framework):
+    snippet = next(s for s in SNIPPETS if f"import gradlab_{framework}" in s)
+    done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    promised = [line.split("#")[1].strip() for line in snippet.split("states =")[1].splitlines() if "#" in line]
+    assert done.stdout.splitlines() == promised
+
+
+@pytest.mark.parametrize("name", ["quickstart.py", "parity_of_a_port.py"])
+def test_examples_run(name):
+    done = subprocess.run([sys.executable, f"examples/{name}"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    wanted = {"quickstart.py": "stage3.0.down.weight", "parity_of_a_port.py": "stage2.0.bn1.running_mean"}
+    assert wanted[name] in done.stdout
+
+
+def test_links_lead_somewhere():
+    texts = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for text in texts:
+        for link in re.findall(r"\]\(([^)#]+)\)", text.read_text()):
+            assert link.startswith("http") or (text.parent / link).exists(), f"{text.name}: {link}"
