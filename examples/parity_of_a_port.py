@@ -6,14 +6,16 @@ import numpy as np
 
 import gradlab_jax
 import gradlab_torch
-from gradlab_core.parity import compare
+from gradlab_core.parity import compare, moved
 from gradlab_core.specs import ModelSpec, TrainSpec
 
 rng = np.random.default_rng(0)
 batch = rng.standard_normal((8, 3, 16, 16)).astype(np.float32), rng.integers(0, 10, 8)
 training = TrainSpec(learning_rate=0.05, weight_decay=5e-4)
 
-reference = gradlab_torch.Subject(gradlab_torch.build(ModelSpec(block="postact", base=4), seed=0), optimizer=training)
+original = gradlab_torch.build(ModelSpec(block="postact", base=4), seed=0)
+gradlab_torch.from_canonical(original, moved(gradlab_torch.to_canonical(original)))  # no zero biases to hide behind
+reference = gradlab_torch.Subject(original, optimizer=training)
 port = gradlab_jax.build(ModelSpec(block="postact", base=4), seed=0)
 
 print(compare(reference, gradlab_jax.Subject(port, optimizer=training), batch, steps=3))

@@ -9,14 +9,34 @@ from numpy.typing import ArrayLike
 from gradlab_core.errors import refuse
 
 
-def check_inputs(x: ArrayLike, *, ndim: int | None = None, channels: int | None = None) -> None:
-    """Refuse an input batch that is empty, misshapen (canonical N, C, spatial…) or holds NaN or Inf.
+def check_inputs(x: ArrayLike) -> None:
+    """Refuse an input batch that is empty or holds NaN or Inf.
 
     >>> check_inputs([[1.0, float("nan")]])
     Traceback (most recent call last):
     gradlab_core.errors.GradlabError: input batch: 1 of 2 elements are NaN or Inf; expected finite numbers
     """
-    refuse("input batch", _input_problems(np.asarray(x), ndim, channels))
+    array = np.asarray(x)
+    problems = []
+    if array.size == 0:
+        problems.append(f"shape {array.shape} holds no example; expected at least one")
+    bad = int(array.size - np.isfinite(array).sum())
+    if bad:
+        problems.append(f"{bad} of {array.size} elements are NaN or Inf; expected finite numbers")
+    refuse("input batch", problems)
+
+
+def check_image_shape(shape: tuple[int, ...], *, size: int | None = None) -> None:
+    """Refuse a canonical shape that is not (N, 3, H, W), or not of that many pixels.
+
+    >>> check_image_shape((8, 1, 28, 28))
+    Traceback (most recent call last):
+    gradlab_core.errors.GradlabError: input batch: shape (8, 1, 28, 28); expected (N, 3, H, W) in canonical layout
+    """
+    pixels = ("H", "W") if size is None else (str(size), str(size))
+    right = len(shape) == 4 and shape[1] == 3 and (size is None or tuple(shape[2:]) == (size, size))
+    wanted = f"(N, 3, {', '.join(pixels)})"
+    refuse("input batch", [] if right else [f"shape {tuple(shape)}; expected {wanted} in canonical layout"])
 
 
 def check_labels(y: ArrayLike, *, batch: int, num_classes: int) -> None:
@@ -38,16 +58,3 @@ def check_labels(y: ArrayLike, *, batch: int, num_classes: int) -> None:
             f"class {worst} is out of range; expected 0 to {num_classes - 1}, the {num_classes} outputs of the model"
         )
     refuse("labels", problems)
-
-
-def _input_problems(x: np.ndarray, ndim: int | None, channels: int | None) -> list[str]:
-    problems = []
-    if x.size == 0:
-        problems.append(f"shape {x.shape} holds no example; expected at least one")
-    if (ndim is not None and x.ndim != ndim) or (channels is not None and x.ndim > 1 and x.shape[1] != channels):
-        wanted = ["N", *(["C" if channels is None else str(channels)]), "H", "W"][: ndim or x.ndim]
-        problems.append(f"shape {x.shape}; expected ({', '.join(wanted)}) in canonical layout")
-    bad = int(x.size - np.isfinite(x).sum()) if x.dtype.kind in "fiub" else 0
-    if bad:
-        problems.append(f"{bad} of {x.size} elements are NaN or Inf; expected finite numbers")
-    return problems

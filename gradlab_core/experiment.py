@@ -11,7 +11,7 @@ from gradlab_core.comparison import AS_PUBLISHED, CORRECT, Run
 from gradlab_core.data import Batches, ImageData, evaluation_batches, probe
 from gradlab_core.errors import GradlabError, refuse
 from gradlab_core.noise import default_noise
-from gradlab_core.records import ArchitectureRecord, StepRecord
+from gradlab_core.records import ArchitectureRecord, EpochRecord, StepRecord, TrainingRecord
 from gradlab_core.specs import BLOCKS, ModelSpec, TrainSpec
 
 _PROBE_SEED = 0  # all nets are measured on the same batch under the same noise
@@ -97,7 +97,10 @@ def run_experiment(
         for setup, block, training, seeds in spec.setups():
             for seed in range(seeds):
                 on_start(f"{framework} · {block} · seed {seed}" + (" · as published" if setup == AS_PUBLISHED else ""))
-                yield _run_one(twin, framework, setup, block, seed, training, spec, data, on_step)
+                run, interrupted = _run_one(twin, framework, setup, block, seed, training, spec, data, on_step)
+                yield run
+                if interrupted:
+                    raise KeyboardInterrupt
 
 
 def _run_one(
@@ -110,7 +113,8 @@ def _run_one(
     spec: CompareSpec,
     data: ImageData,
     on_step: Callable[[StepRecord], object],
-) -> Run:
+) -> tuple[Run, bool]:
+    """One run, and whether the user broke off its training; what was measured until then is in it."""
     model_spec = ModelSpec(block=block, base=spec.base, layers=spec.layers, num_classes=len(data.class_names))
     model = twin.build(model_spec, seed=seed)
     x, y = probe(data, min(_PROBE_SIZE, len(data.train_images)), _PROBE_SEED)
@@ -123,15 +127,28 @@ def _run_one(
 
     initial = measure("train")
     untrained = measure("eval") if setup == AS_PUBLISHED else None
-    record = twin.train(
-        model,
-        Batches(data, batch_size=spec.batch_size, seed=seed, augment=True),
-        training,
-        on_step=on_step,
-        test=lambda: evaluation_batches(data),
-    )
-    finished = training.epochs > 0 and record.diverged_at is None
-    return Run(
+    steps: list[StepRecord] = []
+    epochs: list[EpochRecord] = []
+
+    def keep(record: StepRecord) -> None:
+        steps.append(record)
+        on_step(record)
+
+    interrupted = False
+    try:
+        record = twin.train(
+            model,
+            Batches(data, batch_size=spec.batch_size, seed=seed, augment=True),
+            training,
+            on_step=keep,
+            on_epoch=epochs.append,
+            test=lambda: evaluation_batches(data),
+        )
+    except KeyboardInterrupt:
+        interrupted = True
+        record = TrainingRecord(framework=framework, steps=tuple(steps), epochs=tuple(epochs), diverged_at=None)
+    finished = training.epochs > 0 and record.diverged_at is None and not interrupted
+    run = Run(
         setup=setup,
         block=block,
         framework=framework,
@@ -148,3 +165,4 @@ def _run_one(
         # differs is what training did; after a short run the running statistics lag behind the weights.
         trained=measure("eval" if setup == AS_PUBLISHED else "train") if finished else None,
     )
+    return run, interrupted

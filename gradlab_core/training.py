@@ -36,7 +36,9 @@ class Stepper(Protocol):
     @property
     def sizes(self) -> Sequence[int]: ...
 
-    def num_classes(self, x: np.ndarray) -> int: ...
+    def num_classes(self, x: np.ndarray) -> int | None:
+        """What labels must be below; None under a loss that is not a classification."""
+        ...
 
     def step(
         self, x: np.ndarray, y: np.ndarray, learning_rate: float
@@ -67,8 +69,10 @@ def run(
         first = len(steps)
         for x, y in batches.epoch(epoch):
             checks.check_inputs(x)
-            classes = stepper.num_classes(x) if classes is None else classes
-            checks.check_labels(y, batch=len(x), num_classes=classes)
+            if not steps:
+                classes = stepper.num_classes(x)
+            if classes is not None:
+                checks.check_labels(y, batch=len(x), num_classes=classes)
             record = _record(len(steps), rate, stepper, *stepper.step(x, y, rate))
             steps.append(record)
             if on_step is not None:

@@ -21,6 +21,12 @@ from gradlab_core.records import MODES
 # The names flax gives to what PyTorch calls weight, running_mean and running_var.
 _NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "mean": "running_mean", "var": "running_var"}
 PATH = "_gradlab_path"
+_INTERNAL = ("_pytree__", "__")  # Flax's own attributes of a module
+
+
+def canonical_name(name: str) -> str:
+    """PyTorch's name of a parameter or statistic, for Flax's."""
+    return _NAMES.get(name, name)
 
 
 class Functional(Hashable, Protocol):
@@ -61,7 +67,7 @@ def named_modules(model: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
             seen.add(id(value))
             yield path, value
             for name, child in vars(value).items():
-                if not name.startswith("_"):
+                if not name.startswith(_INTERNAL):
                     # PyTorch's Sequential numbers its layers without a name in between.
                     inner = isinstance(value, nnx.Sequential) and name == "layers"
                     yield from walk(child, path if inner else _join(path, name))
@@ -134,7 +140,8 @@ def _nnx_functional(model: nnx.Module, mode: str) -> tuple[Functional, tuple[jax
 
 
 def _split(model: nnx.Module) -> tuple[Any, Any, Any]:
-    """The program, the parameters, and everything else a model holds."""
+    """The program, the parameters, and everything else a model holds; what it sowed is not part of its state."""
+    nnx.pop(model, nnx.Intermediate)
     parts: Any = nnx.split(model, nnx.Param, ...)
     return parts[0], parts[1], parts[2]
 

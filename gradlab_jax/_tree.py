@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gradlab_core.errors import GradlabError
+from gradlab_jax._module import canonical_name, named_parameters
 
 Tree = Any
 """Any pytree of arrays, or a Flax NNX module (its parameters)."""
@@ -21,8 +22,6 @@ Tree = Any
 def named_leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, jax.Array | None]]:
     """`(path, array)` of every leaf, in order; None where a leaf is missing."""
     if isinstance(tree, nnx.Module):
-        from gradlab_jax._module import named_parameters  # here, since modules are more than trees
-
         for name, parameter in named_parameters(tree).items():
             yield _join(prefix, name), parameter
     elif isinstance(tree, nnx.Variable):
@@ -31,7 +30,9 @@ def named_leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, jax.Array 
         yield prefix, None
     elif isinstance(tree, Mapping):
         for key, item in tree.items():
-            yield from named_leaves(item, _join(prefix, str(key)))
+            # The gradient of a module is a state with Flax's names; here it gets those of its parameters.
+            name = canonical_name(str(key)) if isinstance(tree, nnx.State) else str(key)
+            yield from named_leaves(item, _join(prefix, name))
     elif isinstance(tree, (list, tuple)):
         for index, item in enumerate(tree):
             yield from named_leaves(item, _join(prefix, str(index)))
@@ -46,6 +47,8 @@ def named_leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, jax.Array 
 
 def map_leaves(tree: Tree, function: Any) -> Tree:
     """The same pytree with `function` applied to every array."""
+    if isinstance(tree, nnx.Module):
+        raise GradlabError("the tree is a module; expected a pytree of arrays")
     return jax.tree.map(function, tree)
 
 

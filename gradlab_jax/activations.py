@@ -83,7 +83,8 @@ def stats(x: jax.Array, tap: Tap) -> Row:
         return (jnp.sum(finite & condition) / count).astype(wide.dtype)
 
     # Squares of large or small elements leave the type; a power of two brings them back and costs no digit.
-    exponent = jnp.clip(jnp.frexp(jnp.maximum(jnp.abs(low), jnp.abs(high)))[1], -120, 120)
+    limit = 120 if wide.dtype == jnp.float32 else 1000  # keeps 2^±exponent itself inside the type
+    exponent = jnp.clip(jnp.frexp(jnp.maximum(jnp.abs(low), jnp.abs(high)))[1], -limit, limit)
     scaled = jnp.ldexp(wide, -exponent)
     centre = mean(scaled)
     spread = jnp.sqrt(mean(jnp.square(scaled - centre)))
@@ -101,6 +102,7 @@ def stats(x: jax.Array, tap: Tap) -> Row:
         margin = kinds.SATURATION_MARGIN * (ceiling - floor)
         numbers["saturated_frac"] = fraction((wide <= floor + margin) | (wide >= ceiling - margin))
     if tap.kind in kinds.RELU_LIKE:
-        dead = jnp.all(wide == 0, axis=tuple(range(wide.ndim - 1)))  # the channel is the last axis here
+        # The channel is the last axis here; without an axis besides the batch there is one unit.
+        dead = jnp.all(wide == 0, axis=tuple(range(wide.ndim - 1)) if wide.ndim > 1 else None)
         numbers["dead_unit_frac"] = jnp.mean(dead.astype(wide.dtype))
     return Row(tap, tap.canonical_shape(x.shape), numbers)

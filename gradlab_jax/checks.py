@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from gradlab_core import checks
 from gradlab_core.errors import GradlabError
@@ -15,12 +17,43 @@ def check_model_inputs(x: Any) -> None:
     """Refuse an input batch that is not an array or holds NaN or Inf."""
     if not isinstance(x, (jax.Array, np.ndarray)):
         raise GradlabError(
-            f"input batch is a {type(x).__name__}; expected a JAX or NumPy array, native layout (N, H, W, C)"
+            f"input batch is a {type(x).__name__}; expected a JAX or NumPy array (N, H, W, C): use to_native(x)"
         )
-    checks.check_inputs(x)
+    # NumPy does not know the small floating types as floating.
+    checks.check_inputs(np.asarray(x, np.float32) if x.dtype in (jnp.bfloat16, jnp.float16) else np.asarray(x))
 
 
-def check_model_labels(y: Any, logits_shape: tuple[int, ...]) -> None:
-    """Refuse labels that do not fit logits of shape (N, classes); other outputs are a matter of the loss."""
-    if len(logits_shape) == 2:
-        checks.check_labels(y, batch=logits_shape[0], num_classes=logits_shape[1])
+def check_logits(out: Any) -> Any:
+    """The one array that a model returns (or its shape and type); anything else is refused."""
+    if not hasattr(out, "shape"):
+        raise GradlabError(
+            f"the model returned a {type(out).__name__}; expected one array of logits: "
+            "wrap the model in one that returns it"
+        )
+    return out
+
+
+def check_model_labels(y: Any, out: Any) -> None:
+    """Refuse labels that do not fit logits (N, classes) under the default loss."""
+    logits = check_logits(out)
+    if len(logits.shape) != 2:
+        raise GradlabError(f"logits have shape {logits.shape}; expected (N, classes), or a loss of your own")
+    checks.check_labels(np.asarray(y), batch=logits.shape[0], num_classes=logits.shape[1])
+
+
+def as_labels(y: Any) -> jax.Array:
+    """Labels as an array."""
+    return jnp.asarray(y)
+
+
+def check_nnx(model: Any) -> None:
+    """Refuse what is not an NNX module, where only one will do."""
+    if not isinstance(model, nnx.Module):
+        raise GradlabError(f"model is a {type(model).__name__}; expected an nnx.Module")
+
+
+def check_trainable(model: Any) -> None:
+    """Refuse what has nothing to train."""
+    check_nnx(model)
+    if not jax.tree.leaves(nnx.state(model, nnx.Param)):
+        raise GradlabError("the model has no trainable parameter; expected at least one nnx.Param")

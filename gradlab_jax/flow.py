@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from gradlab_core import reference
 from gradlab_core.records import GradientFlow, GradientState
@@ -14,7 +13,7 @@ from gradlab_core.states import gradient_state
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._module import Functional, functional
 from gradlab_jax._taps import taps
-from gradlab_jax.checks import check_model_inputs, check_model_labels
+from gradlab_jax.checks import as_labels, check_model_inputs, check_model_labels
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.norms import stacked_norms
 
@@ -34,12 +33,12 @@ def gradient_flow(model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entrop
         GradlabError: a batch with NaN or Inf, or labels out of range.
 
     >>> from flax import nnx
-    >>> flow = gradient_flow(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), jnp.ones((4, 3)), jnp.array([0, 1, 0, 1]))
+    >>> flow = gradient_flow(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), jax.numpy.ones((4, 3)), jax.numpy.array([0, 1, 0, 1]))
     >>> list(flow.layers), round(flow.ratio, 6)
     (['weight', 'bias'], 1.0)
     """
     f, params, rest = functional(model, mode)
-    y = _checked_labels(f, params, rest, x, y)
+    y = _checked_labels(f, params, rest, x, y, loss)
     value, sizes = jax.device_get(_flow(f, loss, params, rest, x, y))
     cut = disconnected(f, params, rest, x, y, loss)
     layers = {n: None if c else float(s) for n, c, s in zip(f.names, cut, sizes, strict=True)}
@@ -54,11 +53,11 @@ def check_gradients(
     `zero`, a number.
 
     >>> from flax import nnx
-    >>> check_gradients(nnx.Linear(1, 2, rngs=nnx.Rngs(0)), jnp.zeros((2, 1)), jnp.array([0, 1]))["weight"].value
+    >>> check_gradients(nnx.Linear(1, 2, rngs=nnx.Rngs(0)), jax.numpy.zeros((2, 1)), jax.numpy.array([0, 1]))["weight"].value
     'zero'
     """
     f, params, rest = functional(model, mode)
-    y = _checked_labels(f, params, rest, x, y)
+    y = _checked_labels(f, params, rest, x, y, loss)
     _, sizes = jax.device_get(_flow(f, loss, params, rest, x, y))
     cut = disconnected(f, params, rest, x, y, loss)
     rows = zip(f.names, params, cut, sizes, strict=True)
@@ -71,7 +70,8 @@ def _flow(f: Functional, loss: Loss, params: Any, rest: Any, x: jax.Array, y: ja
     return value, stacked_norms(list(grads))
 
 
-def _checked_labels(f: Functional, params: Any, rest: Any, x: Any, y: Any) -> jax.Array:
+def _checked_labels(f: Functional, params: Any, rest: Any, x: Any, y: Any, loss: Loss) -> jax.Array:
     check_model_inputs(x)
-    check_model_labels(y, jax.eval_shape(f.apply, params, rest, x)[0].shape)
-    return jnp.asarray(y)
+    if loss is cross_entropy:
+        check_model_labels(y, jax.eval_shape(f.apply, params, rest, x)[0])
+    return as_labels(y)

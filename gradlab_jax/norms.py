@@ -100,7 +100,7 @@ def _norm(arrays: list[jax.Array]) -> jax.Array:
     """‖·‖₂ of several arrays taken as one vector: one plain pass, one branch."""
     wide = [_wide(x) for x in arrays]
     dtype = jnp.result_type(*wide) if wide else jnp.float32
-    total = sum((_squares(x, 1.0).astype(dtype) for x in wide), jnp.zeros((), dtype))
+    total = sum((_squares(x.astype(dtype), 1.0) for x in wide), jnp.zeros((), dtype))
     count = sum(x.size for x in wide)
 
     def rescaled(arrays: list[jax.Array]) -> jax.Array:
@@ -118,7 +118,7 @@ def stacked_norms(arrays: list[jax.Array]) -> jax.Array:
     norms: dict[int, jax.Array] = {i: _norm([x]) for i, x in enumerate(wide) if x.size >= _SMALL}
     small = [i for i in range(len(wide)) if i not in norms]
     if small:
-        totals = jnp.stack([_squares(wide[i], 1.0).astype(dtype) for i in small])
+        totals = jnp.stack([_squares(wide[i].astype(dtype), 1.0) for i in small])
         kept = _kept(totals, jnp.array([wide[i].size for i in small], dtype))
 
         def rescaled(arrays: list[jax.Array]) -> jax.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gradlab_core.errors import GradlabError
 from gradlab_jax._module import Functional, functional
-from gradlab_jax.checks import check_model_inputs
+from gradlab_jax.checks import check_logits, check_model_inputs
 from gradlab_jax.norms import global_norm
 
 
@@ -40,5 +40,6 @@ def input_sensitivity(model: Any, x: jax.Array, noise: jax.Array, *, mode: str =
 
 @functools.partial(jax.jit, static_argnums=0)
 def _sensitivity(f: Functional, params: Any, rest: Any, x: jax.Array, noise: jax.Array) -> jax.Array:
-    difference = f.apply(params, rest, x + noise)[0] - f.apply(params, rest, x)[0]
+    disturbed, plain = (check_logits(f.apply(params, rest, given)[0]) for given in (x + noise, x))
+    difference = disturbed - plain
     return jnp.mean(jax.vmap(global_norm)(difference))

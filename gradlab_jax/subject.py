@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from gradlab_core.specs import TrainSpec
 from gradlab_jax._gradients import Loss, structural_zeros
 from gradlab_jax._module import Functional, clone, functional, named_variables
 from gradlab_jax._taps import Tap, run_tapped, taps
+from gradlab_jax.checks import as_labels, check_trainable
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.train import sgd, sgd_step
 from gradlab_jax.weights import astype, canonical, from_canonical, to_canonical, to_native
@@ -47,6 +48,7 @@ class Subject:
         loss: Loss = cross_entropy,
         optimizer: TrainSpec | optax.GradientTransformation = TrainSpec(weight_decay=0.0),  # noqa: B008 - frozen
     ) -> None:
+        check_trainable(model)
         self.loss, self.recipe = loss, optimizer
         self.plans: dict[tuple[int, ...], tuple[Any, Any, Any, Any]] = {}
         self.wide = any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))
@@ -59,9 +61,11 @@ class Subject:
 
     def cast(self, dtype: str) -> Subject:
         """A fresh copy in that precision; float64 runs on the CPU."""
-        cpu = jax.default_device(jax.devices("cpu")[0]) if dtype == "float64" else contextlib.nullcontext()
-        with jax.enable_x64(dtype == "float64"), cpu:
-            return Subject(astype(self.model, dtype), loss=self.loss, optimizer=self.recipe)
+        with jax.enable_x64(dtype == "float64"):
+            model = astype(self.model, dtype)
+            if dtype == "float64":
+                model = clone(model, lambda leaf: jax.device_put(leaf, jax.devices("cpu")[0]))
+        return Subject(model, loss=self.loss, optimizer=self.recipe)
 
     def state(self) -> dict[str, np.ndarray]:
         return to_canonical(self.model)
@@ -74,7 +78,7 @@ class Subject:
         """One training step, and every tensor of it in canonical layout."""
         with self._precision():
             f, params, rest = functional(self.model, "train")
-            images, labels = to_native(x), jnp.asarray(y)
+            images, labels = to_native(x), as_labels(y)
             if jnp.issubdtype(images.dtype, jnp.floating):
                 images = images.astype(params[0].dtype)
             ran, zeros, cut_slopes, cut_grads = self._plan(f, params, rest, images, labels)
@@ -123,8 +127,12 @@ class Subject:
         found |= {Key("parameter", path): t for path, t in tensors.items() if path in names}
         return found | {Key("statistic", path): t for path, t in tensors.items() if path not in names}
 
-    def _precision(self) -> Any:
-        return jax.enable_x64(self.wide)
+    @contextlib.contextmanager
+    def _precision(self) -> Iterator[None]:
+        """Float64 needs to be switched on, and runs on the CPU: an accelerator may not have it."""
+        cpu = jax.default_device(jax.devices("cpu")[0]) if self.wide else contextlib.nullcontext()
+        with jax.enable_x64(self.wide), cpu:
+            yield
 
 
 def _objective(f: Functional, loss: Loss, params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:

@@ -17,6 +17,7 @@ from gradlab_core.records import TrainingRecord
 from gradlab_core.specs import TrainSpec
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._module import Functional, functional, named_variables
+from gradlab_jax.checks import as_labels, check_logits, check_trainable
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.norms import stacked_norms
 from gradlab_jax.weights import to_native
@@ -46,6 +47,7 @@ def train(
     Raises:
         GradlabError: a batch with NaN or Inf, or a label out of range.
     """
+    check_trainable(model)
     stepper = _Stepper(model, spec, loss)
     try:
         return training.run(stepper, batches, spec, test=test, on_step=on_step, on_epoch=on_epoch)
@@ -82,13 +84,16 @@ class _Stepper:
         self.sizes = [p.size for p in self.params]
         self.cut: tuple[bool, ...] | None = None
 
-    def num_classes(self, x: np.ndarray) -> int:
-        return int(jax.eval_shape(self.f.apply, self.params, self.rest, to_native(x))[0].shape[-1])
+    def num_classes(self, x: np.ndarray) -> int | None:
+        if self.loss is not cross_entropy:
+            return None
+        out = jax.eval_shape(self.f.apply, self.params, self.rest, to_native(x))[0]
+        return int(check_logits(out).shape[-1])
 
     def step(
         self, x: np.ndarray, y: np.ndarray, learning_rate: float
     ) -> tuple[float, Sequence[float], Sequence[float | None], Sequence[float]]:
-        images, labels = to_native(x), jnp.asarray(y)
+        images, labels = to_native(x), as_labels(y)
         if self.cut is None:
             self.cut = disconnected(self.f, self.params, self.rest, images, labels, self.loss)
         decay = (self.spec.momentum, self.spec.weight_decay)

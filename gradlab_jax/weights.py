@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from gradlab_core.errors import GradlabError
 from gradlab_core.weights import check_weights
 from gradlab_jax._module import clone, named_variables
+from gradlab_jax.checks import check_nnx
 
-_CONV = (nnx.Conv, nnx.ConvTranspose)
+_CONV = (nnx.Conv,)
 _LINEAR = (nnx.Linear,)
 
 
@@ -24,7 +26,8 @@ def to_canonical(model: nnx.Module) -> dict[str, np.ndarray]:
     >>> {k: v.shape for k, v in to_canonical(nnx.Linear(3, 2, rngs=nnx.Rngs(0))).items()}
     {'weight': (2, 3), 'bias': (2,)}
     """
-    return {path: canonical(owner, np.asarray(v.get_value())) for path, owner, v in named_variables(model)}
+    check_nnx(model)
+    return {path: canonical(owner, as_numpy(v.get_value())) for path, owner, v in named_variables(model)}
 
 
 def from_canonical(model: nnx.Module, arrays: Mapping[str, Any]) -> None:
@@ -36,6 +39,7 @@ def from_canonical(model: nnx.Module, arrays: Mapping[str, Any]) -> None:
     >>> layer = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
     >>> from_canonical(layer, {"weight": np.ones((2, 3)), "bias": np.zeros(2)})
     """
+    check_nnx(model)
     variables = list(named_variables(model))
     check_weights(arrays, {path: canonical(owner, v.get_value()).shape for path, owner, v in variables})
     for path, owner, variable in variables:
@@ -62,8 +66,16 @@ def astype(model: nnx.Module, dtype: str) -> nnx.Module:
     return clone(model, lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf)
 
 
+def as_numpy(array: jax.Array) -> np.ndarray:
+    """On the host; bfloat16, which NumPy does not know, as float32."""
+    return np.asarray(array, np.float32 if array.dtype == jnp.bfloat16 else None)
+
+
 def canonical(owner: nnx.Module, array: Any) -> Any:
     """A parameter, or its gradient, in PyTorch's layout."""
+    if isinstance(owner, nnx.ConvTranspose) and array.ndim > 1:
+        # The two frameworks mean different things by it: the gradient of a convolution, or a dilated one.
+        raise GradlabError("nnx.ConvTranspose has no canonical layout; convert its kernel yourself")
     if isinstance(owner, _CONV) and array.ndim > 1:
         return (
             np.moveaxis(array, (-1, -2), (0, 1))

@@ -7,20 +7,20 @@ from typing import Any
 
 import torch
 
-from gradlab_torch._module import Buffers, Functional
 from gradlab_torch._taps import OnTap, Tap, run_tapped
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[[Any, Any], torch.Tensor]
 
 
 def loss_and_gradients(
-    f: Functional, params: tuple[torch.Tensor, ...], rest: Buffers, x: torch.Tensor, y: Any, loss: Loss, on_tap: OnTap
-) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...], Buffers, list[tuple[Tap, Any]]]:
-    """`(loss, gradients in definition order, new buffers, what on_tap handed out)`; `.grad` of the model's parameters
-    is not touched, and a frozen parameter gets its gradient like any other."""
-    leaves = tuple(p.detach().requires_grad_() for p in params)
-    with torch.enable_grad():
-        logits, state, handed = run_tapped(f, leaves, rest, x, on_tap)
-        value = loss(logits, y)
+    model: torch.nn.Module, x: torch.Tensor, y: Any, loss: Loss, on_tap: OnTap
+) -> tuple[torch.Tensor, dict[str, torch.Tensor | None], list[tuple[Tap, Any]]]:
+    """`(loss, {path: gradient} in definition order, what on_tap handed out)` of a private copy."""
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    # Also where the caller switched gradients off: they are what is asked for here.
+    with torch.inference_mode(False), torch.enable_grad():
+        out, handed = run_tapped(model, x.clone() if x.is_inference() else x, on_tap)
+        value = loss(out, y)
+        leaves = tuple(named.values())
         grads = torch.autograd.grad(value, leaves, allow_unused=True) if value.requires_grad else (None,) * len(leaves)
-    return value.detach(), grads, state, handed
+    return value.detach(), dict(zip(named, grads, strict=True)), handed

@@ -1,13 +1,14 @@
-"""Any PyTorch model as one pure function of a tuple of parameters in definition order.
+"""A private copy of any PyTorch model, to measure on: the user's own is never touched.
 
-Everything that measures a model goes through `functional`: it runs on copies of the buffers, in the mode asked for,
-with a random state of its own, and leaves the model as it was, also when the model raises.
+Working on a copy keeps parameters, buffers, `.grad`, hooks and modes of the original as they were, also when the model
+raises, when it runs parts of itself again during the backward pass (activation checkpointing), or when several threads
+measure it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -15,50 +16,42 @@ import torch
 from gradlab_core.errors import GradlabError
 from gradlab_core.records import MODES
 
-Buffers = dict[str, torch.Tensor]
 
-
-@dataclasses.dataclass(frozen=True)
-class Functional:
-    """A model in one mode."""
-
-    model: torch.nn.Module
-    mode: str
-    names: tuple[str, ...]
-
-    def apply(self, params: tuple[torch.Tensor, ...], rest: Buffers, x: torch.Tensor) -> tuple[torch.Tensor, Buffers]:
-        """Logits and the new buffers; changes neither the model nor its arguments."""
-        rest = {name: value.clone() for name, value in rest.items()}
-        tensors = {**dict(zip(self.names, params, strict=True)), **rest}
-        with _in_mode(self.model, self.mode), torch.random.fork_rng(devices=_devices(params)):
-            out = torch.func.functional_call(self.model, tensors, (x,))
-        return out, rest
-
-
-def functional(model: torch.nn.Module, mode: str) -> tuple[Functional, tuple[torch.Tensor, ...], Buffers]:
-    """`(functional, params, buffers)` of a model; the tensors are the model's own.
+def private_copy(model: torch.nn.Module, mode: str) -> torch.nn.Module:
+    """A copy in that mode, in which every floating parameter asks for a gradient, frozen ones too.
 
     Raises:
-        GradlabError: not a PyTorch model, or an unknown mode.
+        GradlabError: not a PyTorch model, one that cannot be copied, or an unknown mode.
     """
     if mode not in MODES:
         raise GradlabError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
-    if not isinstance(model, torch.nn.Module):
-        raise GradlabError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
-    named = dict(model.named_parameters())
-    return Functional(model, mode, tuple(named)), tuple(named.values()), dict(model.named_buffers())
+    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise GradlabError(f"model is a {type(model).__name__}; expected a torch.nn.Module that is not compiled by jit")
+    try:
+        with torch.inference_mode(False):
+            private = copy.deepcopy(model)
+    except RuntimeError as error:
+        raise GradlabError(
+            f"the model cannot be copied ({error}); expected one whose parameters are leaves: "
+            "torch.nn.utils.parametrizations in place of the older torch.nn.utils.weight_norm"
+        ) from error
+    for parameter in private.parameters():
+        parameter.grad = None
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
+    return private.train(mode == "train")
 
 
 @contextlib.contextmanager
-def _in_mode(model: torch.nn.Module, mode: str) -> Iterator[None]:
-    before = {module: module.training for module in model.modules()}
-    model.train(mode == "train")
-    try:
+def own_randomness(model: torch.nn.Module) -> Iterator[None]:
+    """Dropout inside draws from a copy of the random state; the user's own goes on as if nothing had run."""
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(devices, key=str)):
         yield
-    finally:
-        for module, training in before.items():
-            module.training = training
 
 
-def _devices(params: tuple[torch.Tensor, ...]) -> list[torch.device]:
-    return sorted({p.device for p in params if p.device.type == "cuda"}, key=str)
+def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """`{path: parameter}` of what an optimizer may move; a model without is refused."""
+    found = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not found:
+        raise GradlabError("the model has no trainable parameter; expected at least one with requires_grad")
+    return found

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradlab_core import kinds
 from gradlab_torch import _activation_patterns as patterns
-from gradlab_torch._module import Buffers, Functional
+from gradlab_torch._module import own_randomness
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,23 +40,21 @@ OnTap = Callable[[Tap, torch.Tensor], Any]
 """Gets a layer's output the moment it is computed; returns anything to hand out."""
 
 
-def run_tapped(
-    f: Functional, params: tuple[torch.Tensor, ...], rest: Buffers, x: torch.Tensor, on_tap: OnTap
-) -> tuple[torch.Tensor, Buffers, list[tuple[Tap, Any]]]:
-    """`f.apply(params, rest, x)` with every layer's output shown to `on_tap`; and what `on_tap` handed out, in
-    execution order. Hooks are removed, also when the model raises."""
+def run_tapped(model: nn.Module, x: torch.Tensor, on_tap: OnTap) -> tuple[Any, list[tuple[Tap, Any]]]:
+    """`model(x)` of a private copy, with every layer's output shown to `on_tap`; and what `on_tap` handed out, in
+    execution order."""
     watch = _Watch(on_tap)
     handles = []
     try:
-        for path, module in f.model.named_modules():
+        for path, module in model.named_modules():
             handles.append(module.register_forward_pre_hook(watch.enter(path)))
             handles.append(module.register_forward_hook(watch.leave(path, _classify(module))))
-        with watch:
-            logits, state = f.apply(params, rest, x)
+        with watch, own_randomness(model):
+            out = model(x)
     finally:
         for handle in handles:
             handle.remove()
-    return logits, state, watch.handed_out
+    return out, watch.handed_out
 
 
 def _classify(module: nn.Module) -> tuple[str, bool] | None:

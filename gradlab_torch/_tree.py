@@ -19,7 +19,8 @@ def named_leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, torch.Tens
         for name, parameter in tree.named_parameters():
             yield _join(prefix, name), parameter
     elif tree is None or isinstance(tree, torch.Tensor):
-        yield prefix, tree
+        # Of a sparse gradient the zeros that are not stored add nothing.
+        yield prefix, tree.coalesce().values() if tree is not None and tree.is_sparse else tree
     elif isinstance(tree, Mapping):
         for key, item in tree.items():
             yield from named_leaves(item, _join(prefix, str(key)))
@@ -35,6 +36,8 @@ def named_leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, torch.Tens
 
 def map_leaves(tree: Tree, function: Any) -> Tree:
     """The same mapping or sequence with `function` applied to every tensor; None stays None."""
+    if isinstance(tree, torch.nn.Module):
+        raise GradlabError("the tree is a module; expected a mapping or sequence of tensors")
     if tree is None or isinstance(tree, torch.Tensor):
         return None if tree is None else function(tree)
     if isinstance(tree, Mapping):

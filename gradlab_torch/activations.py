@@ -8,7 +8,7 @@ import torch
 
 from gradlab_core import kinds
 from gradlab_core.records import LayerStats
-from gradlab_torch._module import functional
+from gradlab_torch._module import private_copy
 from gradlab_torch._taps import Tap, run_tapped
 from gradlab_torch.checks import check_model_inputs
 
@@ -31,14 +31,14 @@ def activation_stats(model: torch.nn.Module, x: torch.Tensor, *, mode: str) -> l
     >>> [(row.path, row.kind, row.shape) for row in activation_stats(net, torch.ones(2, 3, 8, 8), mode="eval")]
     [('0', 'conv', (2, 4, 8, 8)), ('1', 'relu', (2, 4, 8, 8))]
     """
-    f, params, rest = functional(model, mode)
+    private = private_copy(model, mode)
     check_model_inputs(x)
 
     def on_tap(tap: Tap, value: torch.Tensor) -> tuple[tuple[int, ...], dict[str, torch.Tensor]] | None:
         return (tuple(value.shape), stats(value, tap)) if tap.kind in kinds.TRACKED else None
 
     with torch.no_grad():
-        handed = run_tapped(f, params, rest, x, on_tap)[2]
+        _, handed = run_tapped(private, x, on_tap)
     found = [(tap, *row) for tap, row in handed if row is not None]
     if not found:
         return []
@@ -69,7 +69,8 @@ def stats(x: torch.Tensor, tap: Tap) -> dict[str, torch.Tensor]:
         return (finite & condition).sum().to(wide.dtype) / count
 
     # Squares of large or small elements leave the type; a power of two brings them back and costs no digit.
-    exponent = torch.frexp(torch.maximum(low.abs(), high.abs()))[1].clamp(-120, 120)
+    limit = 120 if wide.dtype == torch.float32 else 1000  # keeps 2^±exponent itself inside the type
+    exponent = torch.frexp(torch.maximum(low.abs(), high.abs()))[1].clamp(-limit, limit)
     scaled = torch.ldexp(wide, -exponent)
     centre = mean(scaled)
     spread = mean((scaled - centre).square()).sqrt()
@@ -87,6 +88,7 @@ def stats(x: torch.Tensor, tap: Tap) -> dict[str, torch.Tensor]:
         margin = kinds.SATURATION_MARGIN * (ceiling - floor)
         numbers["saturated_frac"] = fraction((wide <= floor + margin) | (wide >= ceiling - margin))
     if tap.kind in kinds.RELU_LIKE:
-        units = wide.movedim(tap.channel_axis(wide), 0).reshape(wide.shape[tap.channel_axis(wide)], -1)
+        # Without an axis besides the batch there is one unit.
+        units = wide.movedim(tap.channel_axis(wide), 0).flatten(1) if wide.ndim > 1 else wide.reshape(1, -1)
         numbers["dead_unit_frac"] = (units == 0).all(dim=1).to(wide.dtype).mean()
     return numbers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from gradlab_core import checks
@@ -17,11 +16,28 @@ def check_model_inputs(x: Any) -> None:
         raise GradlabError(
             f"input batch is a {type(x).__name__}; expected a torch.Tensor (N, C, H, W): use to_native(x)"
         )
-    checks.check_inputs(x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype).numpy())
+    checks.check_inputs(x.detach().to("cpu", torch.float32 if x.dtype == torch.bfloat16 else x.dtype).numpy())
 
 
-def check_model_labels(y: Any, logits_shape: tuple[int, ...]) -> None:
-    """Refuse labels that do not fit logits of shape (N, classes); other outputs are a matter of the loss."""
-    if len(logits_shape) == 2:
-        labels = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
-        checks.check_labels(labels, batch=logits_shape[0], num_classes=logits_shape[1])
+def check_logits(out: Any) -> torch.Tensor:
+    """The one tensor that a model returns; anything else is refused."""
+    if not isinstance(out, torch.Tensor):
+        raise GradlabError(
+            f"the model returned a {type(out).__name__}; expected one tensor of logits: wrap the model in one that "
+            "returns it"
+        )
+    return out
+
+
+def check_model_labels(y: torch.Tensor, out: Any) -> None:
+    """Refuse labels that do not fit logits (N, classes) under the default loss."""
+    logits = check_logits(out)
+    if logits.ndim != 2:
+        raise GradlabError(f"logits have shape {tuple(logits.shape)}; expected (N, classes), or a loss of your own")
+    checks.check_labels(y.detach().cpu().numpy(), batch=logits.shape[0], num_classes=logits.shape[1])
+
+
+def as_labels(y: Any, device: torch.device) -> torch.Tensor:
+    """Labels as a tensor; whole numbers of any width become int64, which PyTorch's losses insist on."""
+    labels = torch.as_tensor(y, device=device)
+    return labels if labels.is_floating_point() or labels.dtype == torch.bool else labels.long()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from gradlab_torch._module import functional
+from gradlab_torch._module import private_copy
 
 
 def count_params(model: torch.nn.Module) -> int:
@@ -23,8 +27,22 @@ def count_flops(model: torch.nn.Module, x: torch.Tensor) -> int:
     >>> count_flops(torch.nn.Linear(3, 2), torch.ones(4, 3))
     48
     """
-    f, params, rest = functional(model, "eval")
+    private = private_copy(model, "eval")
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        f.apply(params, rest, x)
+    with torch.no_grad(), _unfused(), counter:
+        private(x)
     return int(counter.get_total_flops())
+
+
+@contextlib.contextmanager
+def _unfused() -> Iterator[None]:
+    """Fused kernels of recurrent and attention layers hide their matrix products from the counter."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about hardware that these flags do not concern
+            with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+                yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

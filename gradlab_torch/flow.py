@@ -10,8 +10,8 @@ from gradlab_core import reference
 from gradlab_core.records import GradientFlow, GradientState
 from gradlab_core.states import gradient_state
 from gradlab_torch._gradients import Loss, loss_and_gradients
-from gradlab_torch._module import functional
-from gradlab_torch.checks import check_model_inputs, check_model_labels
+from gradlab_torch._module import private_copy
+from gradlab_torch.checks import as_labels, check_model_inputs, check_model_labels
 from gradlab_torch.losses import cross_entropy
 from gradlab_torch.norms import leaf_norms
 
@@ -59,17 +59,19 @@ def _flow(
     model: torch.nn.Module, x: torch.Tensor, y: Any, loss: Loss, mode: str
 ) -> tuple[float, dict[str, float | None], list[tuple[str, str]]]:
     """Loss, gradient norm of every parameter (None: no path), and `(path, kind)` of the layers as they ran."""
-    f, params, rest = functional(model, mode)
+    private = private_copy(model, mode)
     check_model_inputs(x)
 
-    def checked_loss(logits: torch.Tensor, y: Any) -> torch.Tensor:
-        check_model_labels(y, tuple(logits.shape))
-        return loss(logits, torch.as_tensor(y, device=logits.device))
+    def checked_loss(out: Any, y: Any) -> torch.Tensor:
+        labels = as_labels(y, x.device)
+        if loss is cross_entropy:
+            check_model_labels(labels, out)
+        return loss(out, labels)
 
-    value, grads, _, ran = loss_and_gradients(f, params, rest, x, y, checked_loss, lambda tap, value: None)
-    sizes = list(leaf_norms(grads).values())
-    found = [size.double() for size in sizes if size is not None]
+    value, grads, ran = loss_and_gradients(private, x, y, checked_loss, lambda tap, value: None)
+    sizes = leaf_norms(grads)
+    found = [size.double() for size in sizes.values() if size is not None]
     numbers = iter(torch.stack([value.double(), *found]).tolist())  # one transfer
     total = next(numbers)
-    norms = {name: None if size is None else next(numbers) for name, size in zip(f.names, sizes, strict=True)}
+    norms = {name: None if size is None else next(numbers) for name, size in sizes.items()}
     return total, norms, [(tap.path, tap.kind) for tap, _ in ran]

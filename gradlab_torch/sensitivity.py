@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from gradlab_core.errors import GradlabError
-from gradlab_torch._module import functional
-from gradlab_torch.checks import check_model_inputs
+from gradlab_torch._module import private_copy
+from gradlab_torch._taps import run_tapped
+from gradlab_torch.checks import check_logits, check_model_inputs
 from gradlab_torch.norms import stacked_norms
 
 
@@ -25,11 +26,12 @@ def input_sensitivity(model: torch.nn.Module, x: torch.Tensor, noise: torch.Tens
     >>> input_sensitivity(torch.nn.Linear(3, 2), torch.ones(4, 3), torch.zeros(4, 3))
     0.0
     """
-    f, params, rest = functional(model, mode)
+    private = private_copy(model, mode)
     check_model_inputs(x)
     check_model_inputs(noise)
     if x.shape != noise.shape:
         raise GradlabError(f"noise has shape {tuple(noise.shape)}; expected {tuple(x.shape)}, the shape of the batch")
     with torch.no_grad():
-        difference = f.apply(params, rest, x + noise)[0] - f.apply(params, rest, x)[0]
+        disturbed, plain = (run_tapped(private, given, lambda tap, value: None)[0] for given in (x + noise, x))
+        difference = check_logits(disturbed) - check_logits(plain)
     return float(stacked_norms(list(difference)).mean())

@@ -12,10 +12,11 @@ import torch
 from gradlab_core.parity.trace import Key
 from gradlab_core.specs import TrainSpec
 from gradlab_torch._gradients import Loss, loss_and_gradients
-from gradlab_torch._module import functional
+from gradlab_torch._module import private_copy, trainable
 from gradlab_torch._taps import Tap
+from gradlab_torch.checks import as_labels, check_logits
 from gradlab_torch.losses import cross_entropy
-from gradlab_torch.weights import astype, from_canonical, to_canonical, to_native
+from gradlab_torch.weights import as_numpy, astype, from_canonical, to_canonical, to_native
 
 Optimizer = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 
@@ -46,7 +47,7 @@ class Subject:
     ) -> None:
         self.model = copy.deepcopy(model)
         self.loss, self.recipe = loss, optimizer
-        self.params = [p for p in self.model.parameters() if p.requires_grad]
+        self.params = list(trainable(self.model).values())
         self.optimizer = (
             torch.optim.SGD(self.params, lr=0.1, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay)
             if isinstance(optimizer, TrainSpec)
@@ -66,10 +67,12 @@ class Subject:
 
     def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
         """One training step, and every tensor of it in canonical layout."""
-        f, params, rest = functional(self.model, "train")
-        images = to_native(x).to(params[0].device)
-        images = images.to(params[0].dtype) if images.is_floating_point() else images
+        private = private_copy(self.model, "train")
+        first = self.params[0]
+        images = to_native(x).to(first.device)
+        images = images.to(first.dtype) if images.is_floating_point() else images
         slopes: dict[Tap, torch.Tensor] = {}
+        logits: list[torch.Tensor] = []
 
         def on_tap(tap: Tap, value: torch.Tensor) -> torch.Tensor:
             if value.requires_grad:
@@ -77,26 +80,23 @@ class Subject:
                 value.register_hook(lambda slope: slopes.__setitem__(tap, slope))
             return value.detach().clone()
 
-        logits: list[torch.Tensor] = []
-
         def loss(out: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            logits.append(out.detach())
+            logits.append(check_logits(out).detach())
             return self.loss(out, labels)
 
-        labels = torch.as_tensor(y, device=images.device)
-        value, grads, state, handed = loss_and_gradients(f, params, rest, images, labels, loss, on_tap)
+        value, grads, handed = loss_and_gradients(private, images, as_labels(y, images.device), loss, on_tap)
         found: dict[Key, torch.Tensor | None] = {Key("activation", t.path, t.call): v for t, v in handed}
         found |= {Key("logits"): logits[0], Key("loss"): value}
         found |= {Key("activation_gradient", t.path, t.call): slopes.get(t) for t, _ in reversed(handed)}
-        gradients = dict(zip(f.names, grads, strict=True))
-        found |= {Key("gradient", path): g for path, g in gradients.items()}
-        self._apply(gradients, state, epoch)
+        found |= {Key("gradient", path): g for path, g in grads.items()}
+        self._apply(grads, dict(private.named_buffers()), epoch)
         found |= self._after()
-        return {key: None if t is None else t.detach().cpu().numpy() for key, t in found.items()}
+        return {key: None if t is None else as_numpy(t) for key, t in found.items()}
 
     def _apply(self, gradients: dict[str, torch.Tensor | None], buffers: dict[str, torch.Tensor], epoch: int) -> None:
-        for name, buffer in self.model.named_buffers():
-            buffer.copy_(buffers[name])
+        with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(buffers[name])
         for name, p in self.model.named_parameters():
             p.grad = gradients[name] if p.requires_grad else None
         if isinstance(self.recipe, TrainSpec):

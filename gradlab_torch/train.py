@@ -11,7 +11,8 @@ from gradlab_core import training
 from gradlab_core.records import TrainingRecord
 from gradlab_core.specs import TrainSpec
 from gradlab_torch._gradients import Loss
-from gradlab_torch._module import functional
+from gradlab_torch._module import private_copy, trainable
+from gradlab_torch.checks import as_labels, check_logits
 from gradlab_torch.losses import cross_entropy
 from gradlab_torch.norms import leaf_norms
 from gradlab_torch.weights import to_native
@@ -30,7 +31,7 @@ def train(
     """Train a model in place, with SGD as `spec` says, and record every step.
 
     Args:
-        model: any `torch.nn.Module`; its tensors move to the channels-last memory format, which is faster.
+        model: any `torch.nn.Module`; its convolution kernels move to the channels-last memory format, which is faster.
         batches: `batches.epoch(k)` gives canonical `(x, y)` NumPy batches.
         on_step, on_epoch: called with each record as soon as it is complete.
         test: gives the test set as canonical batches; without it there is no test accuracy.
@@ -53,19 +54,22 @@ class _Stepper:
     framework = "torch"
 
     def __init__(self, model: torch.nn.Module, spec: TrainSpec, loss: Loss) -> None:
-        # PyTorch's stubs know `memory_format` for tensors only.
-        self.model, self.loss = model.to(memory_format=torch.channels_last), loss  # type: ignore[call-overload]
-        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.model, self.loss = model, loss
+        trained = trainable(model)
         self.names, self.params = list(trained), list(trained.values())
+        for p in self.params:
+            if p.ndim == 4:
+                p.data = p.data.to(memory_format=torch.channels_last)
         self.sizes = [p.numel() for p in self.params]
         self.optimizer = torch.optim.SGD(
             self.params, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
         )
 
-    def num_classes(self, x: np.ndarray) -> int:
-        f, params, rest = functional(self.model, "eval")
+    def num_classes(self, x: np.ndarray) -> int | None:
+        if self.loss is not cross_entropy:
+            return None
         with torch.no_grad():
-            return int(f.apply(params, rest, self._input(x[:1]))[0].shape[-1])
+            return int(check_logits(private_copy(self.model, "eval")(self._input(x[:1]))).shape[-1])
 
     def step(
         self, x: np.ndarray, y: np.ndarray, learning_rate: float
@@ -74,7 +78,7 @@ class _Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
-        value = self.loss(self.model(self._input(x)), torch.as_tensor(y, device=self.params[0].device))
+        value = self.loss(self.model(self._input(x)), as_labels(y, self.params[0].device))
         value.backward()
         old = [p.detach().clone() for p in self.params]
         self.optimizer.step()

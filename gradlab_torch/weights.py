@@ -19,7 +19,7 @@ def to_canonical(model: torch.nn.Module) -> dict[str, np.ndarray]:
     >>> {k: v.shape for k, v in to_canonical(torch.nn.Linear(3, 2)).items()}
     {'weight': (2, 3), 'bias': (2,)}
     """
-    return {path: t.detach().cpu().numpy().copy(order="C") for path, t in _named_tensors(model)}
+    return {path: as_numpy(t) for path, t in _named_tensors(model)}
 
 
 def from_canonical(model: torch.nn.Module, arrays: Mapping[str, Any]) -> None:
@@ -54,6 +54,12 @@ def astype(model: torch.nn.Module, dtype: str) -> torch.nn.Module:
     torch.float64
     """
     return copy.deepcopy(model).to(getattr(torch, dtype))
+
+
+def as_numpy(t: torch.Tensor) -> np.ndarray:
+    """A copy on the host; bfloat16, which NumPy does not know, as float32."""
+    t = t.detach().cpu()
+    return (t.float() if t.dtype == torch.bfloat16 else t).numpy().copy(order="C")
 
 
 def _named_tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

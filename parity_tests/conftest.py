@@ -9,6 +9,7 @@ import torch
 
 import gradlab_jax
 import gradlab_torch
+from gradlab_core.parity import moved
 from gradlab_core.specs import BLOCKS, ModelSpec
 
 SMALL = {block: ModelSpec(block=block, base=3, layers=(1, 1, 1)) for block in BLOCKS}
@@ -49,14 +50,7 @@ def batch_for(spec: ModelSpec, examples: int = 6, seed: int = 0) -> tuple[np.nda
 
 def trained_weights(spec: ModelSpec, seed: int = 1) -> dict[str, np.ndarray]:
     """Weights of a net that has left its initialisation: no zero biases, no unit scales, in which errors could hide."""
-    rng = np.random.default_rng(seed)
-
-    def moved(path: str, array: np.ndarray) -> np.ndarray:
-        noise = 0.05 * rng.standard_normal(array.shape)
-        return (array + (np.abs(noise) if path.endswith("running_var") else noise)).astype(np.float32)
-
-    model = gradlab_torch.build(spec, seed=seed)
-    return {path: moved(path, array) for path, array in gradlab_torch.to_canonical(model).items()}
+    return moved(gradlab_torch.to_canonical(gradlab_torch.build(spec, seed=seed)), seed=seed)
 
 
 def pair(spec: ModelSpec) -> tuple[torch.nn.Module, object]:

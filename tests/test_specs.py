@@ -100,12 +100,16 @@ def test_misfits_are_listed_together():
 
 def test_batches_that_give_no_honest_number():
     x = np.ones((2, 3, 4, 4), np.float32)
-    checks.check_inputs(x, ndim=4, channels=3)
+    checks.check_inputs(x)
+    checks.check_image_shape(x.shape)
+    checks.check_image_shape(x.shape, size=4)
     for bad, message in ((x[:0], "no example"), (x * np.nan, "NaN or Inf")):
         with pytest.raises(GradlabError, match=message):
             checks.check_inputs(bad)
     with pytest.raises(GradlabError, match=r"expected \(N, 3, H, W\)"):
-        checks.check_inputs(x[:, :1], ndim=4, channels=3)
+        checks.check_image_shape(x[:, :1].shape)
+    with pytest.raises(GradlabError, match=r"expected \(N, 3, 8, 8\)"):
+        checks.check_image_shape(x.shape, size=8)
     for labels, message in (([0, -1], "class -1"), ([0, 10], "class 10"), ([0.0, 1.0], "integers"), ([0], "one label")):
         with pytest.raises(GradlabError, match=message):
             checks.check_labels(np.array(labels), batch=2, num_classes=10)

@@ -28,7 +28,7 @@ def parity(
     from gradlab_core import backends, codec
     from gradlab_core.data import load_data, probe
     from gradlab_core.noise import default_noise
-    from gradlab_core.parity import ParityRow, compare
+    from gradlab_core.parity import ParityRow, compare, moved
     from gradlab_core.specs import BLOCKS, ModelSpec, TrainSpec
 
     specs = [ModelSpec(block=b, base=base, layers=parse_depth(depth)) for b in dict.fromkeys(block or BLOCKS)]
@@ -41,7 +41,9 @@ def parity(
     broken = False
     with output.progress(json) as bar:
         for spec in bar.track(specs, description="comparing"):
-            sides = [twin.Subject(twin.build(spec, seed=seed), optimizer=optimizer) for twin in (torch, jax)]
+            models = [twin.build(spec, seed=seed) for twin in (torch, jax)]
+            torch.from_canonical(models[0], moved(torch.to_canonical(models[0]), seed=seed))
+            sides = [twin.Subject(m, optimizer=optimizer) for twin, m in zip((torch, jax), models, strict=True)]
             report = compare(sides[0], sides[1], (x, y), steps=steps)
             broken = broken or bool(report.failures)
             if json:

@@ -1,6 +1,6 @@
 """Do two models train the same? The judgement, without a framework."""
 
-from gradlab_core.parity.judge import ParityReport, ParityRow, assert_parity, compare, refuse_hiding_places
+from gradlab_core.parity.judge import ParityReport, ParityRow, assert_parity, compare, moved, refuse_hiding_places
 from gradlab_core.parity.trace import Key, Subject, Trace
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "Trace",
     "assert_parity",
     "compare",
+    "moved",
     "refuse_hiding_places",
 ]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from gradlab_core.checks import check_image_shape
 from gradlab_core.specs import ModelSpec
 from gradlab_jax.models.layers import conv, linear
 
@@ -15,7 +16,7 @@ class ResidualToy(nnx.Module):
     function calls, as most people write them."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        self.skip = spec.skip
+        self.skip, self.size = spec.skip, spec.image_size
         width = spec.base
         self.stem = conv(3, width, 3, padding=1, bias=True)
         self.conv = conv(width, width, 3, padding=1, bias=True)
@@ -24,6 +25,7 @@ class ResidualToy(nnx.Module):
         self.head = linear(width, spec.num_classes)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        check_image_shape((len(x), x.shape[-1], *x.shape[1:-1]), size=self.size)
         x = nnx.relu(self.stem(x))
         out = self.conv(x)
         x = nnx.relu(out + x if self.skip else out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 from flax import nnx
 
+from gradlab_core.checks import check_image_shape
 from gradlab_core.specs import ModelSpec
 from gradlab_jax.models.blocks import BLOCKS
 from gradlab_jax.models.layers import ReLU, conv, linear, norm
@@ -30,6 +31,7 @@ class TinyNet(nnx.Module):
         self.fc = linear(features, spec.num_classes)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        check_image_shape((len(x), x.shape[-1], *x.shape[1:-1]))
         x = self.relu1(self.bn1(self.conv1(x)))
         for stage in range(self.stages):
             x = getattr(self, f"stage{stage + 1}")(x)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gradlab_core.checks import check_image_shape
 from gradlab_core.specs import ModelSpec
 from gradlab_torch.models.layers import conv, linear
 
@@ -16,7 +17,7 @@ class ResidualToy(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.skip = spec.skip
+        self.skip, self.size = spec.skip, spec.image_size
         width = spec.base
         self.stem = conv(3, width, 3, padding=1, bias=True)
         self.conv = conv(width, width, 3, padding=1, bias=True)
@@ -25,6 +26,7 @@ class ResidualToy(nn.Module):
         self.head = linear(width, spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_image_shape(x.shape, size=self.size)
         x = F.relu(self.stem(x))
         out = self.conv(x)
         x = F.relu(out + x if self.skip else out)

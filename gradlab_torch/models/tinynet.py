@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from gradlab_core.checks import check_image_shape
 from gradlab_core.specs import ModelSpec
 from gradlab_torch.models.blocks import BLOCKS
 from gradlab_torch.models.layers import ReLU, conv, linear, norm
@@ -30,6 +31,7 @@ class TinyNet(nn.Module):
         self.fc = linear(features, spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_image_shape(x.shape)
         x = self.relu1(self.bn1(self.conv1(x)))
         for stage in range(self.stages):
             x = getattr(self, f"stage{stage + 1}")(x)

@@ -1,0 +1,108 @@
+"""The judge on made-up traces: what must fail fails, also where a number is infinite, missing or hidden by noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradlab_core.parity import Key, compare
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((4, 6)).astype(np.float32), np.zeros(4, np.int64)
+ACTIVATION, GRADIENT = RNG.standard_normal((4, 5)), RNG.standard_normal((50, 10))
+
+
+class Stub:
+    """A subject that gives one activation and one gradient: the truth, with its own rounding in float32."""
+
+    framework = "stub"
+
+    def __init__(self, gradient=GRADIENT, change=lambda gradient, dtype: gradient, rounding=1e-7, dtype="float64"):
+        self.gradient, self.change, self.rounding, self.dtype = gradient, change, rounding, dtype
+
+    def cast(self, dtype):
+        return Stub(self.gradient, self.change, self.rounding, dtype)
+
+    def state(self):
+        return {"w": np.ones(2)}
+
+    def load(self, arrays):
+        pass
+
+    def step(self, x, y, epoch):
+        noise = self.rounding if self.dtype == "float32" else 0.0
+        gradient = self.gradient
+        if gradient is not None:
+            gradient = gradient + noise * np.random.default_rng(1).standard_normal(gradient.shape)
+        return {
+            Key("activation", "fc"): ACTIVATION * (1 + noise),
+            Key("gradient", "w"): self.change(gradient, self.dtype),
+        }
+
+
+def judged(**candidate):
+    reference = {k: v for k, v in candidate.items() if k in ("gradient", "rounding")}
+    return compare(Stub(**reference), Stub(**candidate), (X, Y), steps=1)
+
+
+def test_equal_subjects_pass():
+    assert not judged().failures
+
+
+FAULTS = {
+    "another shape": lambda g, dtype: g[:-1],
+    "NaN": lambda g, dtype: g * np.nan,
+    "Inf": lambda g, dtype: g * np.inf,
+    "one NaN": lambda g, dtype: np.where(np.arange(10) == 3, np.nan, g),
+    "missing": lambda g, dtype: None,
+    "transposed": lambda g, dtype: g.reshape(10, 50).T,
+    "another definition, by one part in ten million": lambda g, dtype: g * (1 + 1e-7),
+    "worse in float32 only": lambda g, dtype: g * (1.001 if dtype == "float32" else 1.0),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_fail(fault):
+    report = judged(change=FAULTS[fault])
+    assert [row.quantity for row in report.failures] == ["gradient"]
+    assert "gradient w" in str(report)
+
+
+def test_a_number_where_the_truth_is_zero_fails():
+    zero = np.zeros((3, 2))
+    assert not judged(gradient=zero, rounding=0.0).failures
+    assert judged(gradient=zero, rounding=0.0, change=lambda g, dtype: g + 1e-3).failures
+
+
+def test_no_gradient_path_on_both_sides_is_agreement_and_so_is_exact_zero():
+    assert not judged(gradient=None).failures
+    assert not judged(gradient=np.zeros(3), rounding=0.0, change=lambda g, dtype: None).failures
+
+
+def test_noise_is_no_licence():
+    """A gradient that is zero but for rounding: noise of the same size passes, anything larger does not."""
+    tiny = 1e-17 * RNG.standard_normal(20)
+    options = {"gradient": tiny, "rounding": 1e-9}
+    report = judged(**options, change=lambda g, dtype: g + 1e-18)
+    assert not report.failures
+    assert len(report.unresolved) == 1
+    assert judged(**options, change=lambda g, dtype: g + 1e-3).failures
+    assert judged(**options, change=lambda g, dtype: g + (1e-3 if dtype == "float32" else 0)).failures
+
+
+def test_a_unit_far_from_zero_is_no_switched_unit():
+    """A ReLU output that is 0 where it should be 1 is a fault; it must not excuse the gradients."""
+
+    class Dead(Stub):
+        def cast(self, dtype):
+            return Dead(dtype=dtype)
+
+        def step(self, x, y, epoch):
+            trace = super().step(x, y, epoch)
+            if self.dtype == "float32":
+                trace[Key("activation", "fc")] = np.where(ACTIVATION > 1, 0.0, trace[Key("activation", "fc")])
+                trace[Key("gradient", "w")] = trace[Key("gradient", "w")] * 1.1
+            return trace
+
+    failed = {row.quantity for row in compare(Stub(), Dead(), (X, Y), steps=1).failures}
+    assert failed == {"activation", "gradient"}
