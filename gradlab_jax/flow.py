@@ -53,7 +53,8 @@ def check_gradients(
     `zero`, a number.
 
     >>> from flax import nnx
-    >>> check_gradients(nnx.Linear(1, 2, rngs=nnx.Rngs(0)), jax.numpy.zeros((2, 1)), jax.numpy.array([0, 1]))["weight"].value
+    >>> layer, x, y = nnx.Linear(1, 2, rngs=nnx.Rngs(0)), jax.numpy.zeros((2, 1)), jax.numpy.array([0, 1])
+    >>> check_gradients(layer, x, y)["weight"].value
     'zero'
     """
     f, params, rest = functional(model, mode)

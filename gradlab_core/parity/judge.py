@@ -233,8 +233,8 @@ def _limits(key: Key, errors: dict[Key, dict[str, float]], least: float) -> dict
 
 
 def _missing(key: Key, oracle: Trace, candidate: Trace) -> str | None:
-    """None when both sides agree that there is no gradient path. A path along which all is exactly 0 (through `round` or
-    `sign`) is one in PyTorch and none in JAX; nothing follows from it."""
+    """None when both sides agree that there is no gradient path. A path along which all is exactly 0 (through `round`
+    or `sign`) is one in PyTorch and none in JAX; nothing follows from it."""
     if all(key in trace and (trace[key] is None or not np.any(trace[key])) for trace in (oracle, candidate)):
         return None
     sides = [
