@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/gradlab compare --out gradlab-report
 
 test: lint types
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q --durations=12
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,8 +1,13 @@
-"""Doctest namespaces and the devices on which parity is proven."""
+"""What all tests share: one thread a process, and the devices on which parity is proven."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# The suite runs a process a core; more threads than cores wait for each other. Set before a framework is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

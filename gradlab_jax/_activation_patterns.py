@@ -17,6 +17,9 @@ _NAMED = {
     **{name: name for name in "log_sigmoid hard_tanh hard_sigmoid hard_silu".split()},
     **{"swish": "silu", "soft_sign": "softsign", "hard_swish": "hard_silu"},
 }
+COMPOSITE = {"glu"}
+"""Functions with an activation inside that is a step of theirs and no layer."""
+
 _PRIMITIVES = {"tanh": "tanh", "logistic": "sigmoid"}
 _ELEMENTWISE = {"add", "sub", "mul", "div", "neg", "convert_element_type", "copy"}
 _DEPTH = 6  # equations between GELU's ends and its erf or tanh
@@ -33,7 +36,7 @@ def find(jaxpr: core.Jaxpr) -> dict[int, str]:
             if out is not None:
                 found[out] = "gelu_tanh" if name == "tanh" else "gelu"
                 continue
-        kind = _PRIMITIVES.get(name) or _NAMED.get(_function_name(eqn))
+        kind = _PRIMITIVES.get(name) or _NAMED.get(function_name(eqn))
         if kind:
             found[index] = kind
     return found
@@ -49,12 +52,13 @@ def inner_jaxprs(eqn: Any) -> Iterator[core.Jaxpr]:
                 yield item
 
 
-def _function_name(eqn: Any) -> str:
+def function_name(eqn: Any) -> str:
+    """The name of the function that an equation calls, empty if it calls none."""
     if eqn.primitive.name in ("jit", "pjit"):
         return str(eqn.params["name"])
     if eqn.primitive.name == "custom_jvp_call":
         body = eqn.params["call_jaxpr"].jaxpr.eqns
-        return _function_name(body[0]) if len(body) == 1 else ""
+        return function_name(body[0]) if len(body) == 1 else ""
     return ""
 
 

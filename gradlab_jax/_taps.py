@@ -199,7 +199,7 @@ class _Interpreter:
 
     def evaluate(self, eqn: Any, inputs: list[Any], scope: str, *, descend: bool) -> list[Any]:
         name = eqn.primitive.name
-        if descend and any(map(_has_layers, patterns.inner_jaxprs(eqn))):
+        if descend and any(map(_has_layers, _inside(eqn))):
             if name in _CALLS or (self.deep and name in _CUSTOM_RULES):
                 inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
                 closed = isinstance(inner, core.ClosedJaxpr)
@@ -257,10 +257,13 @@ def _is_mark(eqn: Any) -> bool:
     return bool(eqn.primitive.name == "name" and eqn.params["name"].startswith(_MARK))
 
 
+def _inside(eqn: Any) -> list[core.Jaxpr]:
+    """The programs inside an equation in which layers may be found."""
+    return [] if patterns.function_name(eqn) in patterns.COMPOSITE else list(patterns.inner_jaxprs(eqn))
+
+
 def _has_layers(jaxpr: core.Jaxpr) -> bool:
-    return bool(patterns.find(jaxpr)) or any(
-        _is_mark(eqn) or any(map(_has_layers, patterns.inner_jaxprs(eqn))) for eqn in jaxpr.eqns
-    )
+    return bool(patterns.find(jaxpr)) or any(_is_mark(eqn) or any(map(_has_layers, _inside(eqn))) for eqn in jaxpr.eqns)
 
 
 def _scope_of(eqn: Any, outer: str) -> str:

@@ -217,6 +217,14 @@ def test_in_place_activations_falsify_nothing():
     assert rows[0][0].min < 0  # the convolution's own output, not what the ReLU made of it
 
 
+def test_a_gate_inside_a_glu_is_no_layer():
+    assert (
+        gradlab_torch.activation_stats(TorchOne(lambda x: F.glu(x[:, :2], 1)), torch.from_numpy(X), mode="eval") == []
+    )
+    native = gradlab_jax.to_native(X)[..., :2]
+    assert gradlab_jax.activation_stats(NnxOne(jax.nn.glu), native, mode="eval") == []
+
+
 def test_features_last_activations_have_their_channels_last():
     """A sequence model: PyTorch keeps (N, T, F) after a linear layer, and (N, C, L) after a convolution."""
     sequence = np.zeros((2, 5, 3), np.float32)

@@ -29,12 +29,11 @@ def test_a_snippet_prints_what_it_says(framework):
     assert done.stdout.splitlines() == promised
 
 
-@pytest.mark.parametrize("name", ["quickstart.py", "parity_of_a_port.py"])
-def test_examples_run(name):
-    done = subprocess.run([sys.executable, f"examples/{name}"], capture_output=True, text=True, cwd=ROOT)
+def test_the_example_runs():
+    done = subprocess.run([sys.executable, "examples/parity_of_a_port.py"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    wanted = {"quickstart.py": "stage3.0.down.weight", "parity_of_a_port.py": "stage2.0.bn1.running_mean"}
-    assert wanted[name] in done.stdout
+    assert "parity holds" in done.stdout
+    assert "parity broken at step 0, statistic stage2.0.bn1.running_mean" in done.stdout
 
 
 def test_links_lead_somewhere():

@@ -71,8 +71,10 @@ class ParityReport:
         return tuple(row for row in self.rows if (row.reference_error or 0.0) > tolerance.NO_DIGIT)
 
     def worst(self, field: str) -> float:
-        """The largest of `logic_error`, `reference_error`, `candidate_error`."""
-        return max((e for row in self.rows if (e := getattr(row, field)) is not None), default=math.nan)
+        """The largest of `logic_error`, `reference_error`, `candidate_error` where float32 has digits to compare."""
+        dark = set(self.unresolved)
+        found = (getattr(row, field) for row in self.rows if row not in dark)
+        return max((e for e in found if e is not None), default=math.nan)
 
     def __str__(self) -> str:
         failures = self.failures
