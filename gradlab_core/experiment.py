@@ -37,7 +37,7 @@ class CompareSpec:
     base: int = 8
     layers: tuple[int, ...] = (1, 1, 1)
     epochs: int = 1
-    seeds: int = 3
+    seeds: int = 2
     batch_size: int = 32
     learning_rate: float = 0.05
     as_published: bool = False

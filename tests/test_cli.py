@@ -116,10 +116,13 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path):
     process = subprocess.Popen([*GRADLAB, *arguments], cwd=tmp_path, **pipes)
     records = tmp_path / "out/runs.json"
     deadline = time.monotonic() + 120
-    while not records.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        while not records.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()  # whatever happens here, nothing goes on running behind the tests
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert codec.parse(records.read_text(), "run", Run)

@@ -52,7 +52,7 @@ def test_error_3_the_learning_rate():
 
 def test_error_5_one_seed():
     counts = {setup: seeds for setup, _, _, seeds in CompareSpec(as_published=True).setups()}
-    assert counts == {AS_PUBLISHED: 1, CORRECT: 3}
+    assert counts == {AS_PUBLISHED: 1, CORRECT: 2}
 
 
 def test_error_6_the_thresholds_contradict_each_other():

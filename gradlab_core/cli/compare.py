@@ -25,7 +25,7 @@ def compare(
     base: Annotated[int, typer.Option(help="Channels of the first stage.")] = 8,
     depth: Annotated[str, typer.Option(help="Blocks in each stage, as 2,2,2.")] = "1,1,1",
     epochs: Annotated[int, typer.Option(help="Passes over the training set; 0 measures without training.")] = 1,
-    seeds: Annotated[int, typer.Option(help="Runs of every net, for mean and standard deviation.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Runs of every net, for mean and standard deviation.")] = 2,
     batch_size: Annotated[int, typer.Option(help="Training examples a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Of SGD with momentum 0.9.")] = 0.05,
     data: output.DataOption = "digits",
