@@ -3,6 +3,8 @@ raises on a class label out of range, JAX returns NaN or clamps."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -58,3 +60,12 @@ def check_labels(y: ArrayLike, *, batch: int, num_classes: int) -> None:
             f"class {worst} is out of range; expected 0 to {num_classes - 1}, the {num_classes} outputs of the model"
         )
     refuse("labels", problems)
+
+
+def check_same_paths(params: Mapping[str, object], others: Mapping[str, object]) -> None:
+    """Refuse two trees of which one has a path that the other has not.
+
+    >>> check_same_paths({"a": 1.0}, {"a": 2.0})
+    """
+    odd = [path or "a leaf" for path in [*params, *others] if (path in params) != (path in others)]
+    refuse("trees that do not match", [f"{p} stands in one tree only; expected the same paths in both" for p in odd])

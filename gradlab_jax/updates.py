@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from gradlab_core.checks import check_same_paths
 from gradlab_core.errors import refuse
 from gradlab_jax._tree import Tree
 from gradlab_jax.norms import global_norm, layer_norms, leaf_norms
@@ -29,7 +30,7 @@ def update_ratios(params: Tree, updates: Tree) -> dict[str, jax.Array]:
     {'w': 0.25}
     """
     applied, sizes = _all(leaf_norms(updates)), _all(leaf_norms(params))
-    _same_paths(sizes, applied)
+    check_same_paths(sizes, applied)
     return OrderedDict((path, ratio(applied[path], sizes[path])) for path in sizes)
 
 
@@ -52,7 +53,7 @@ def trust_ratios(params: Tree, grads: Tree) -> dict[str, jax.Array | None]:
     {'fc': 3.0}
     """
     sizes, slopes = _all(layer_norms(params)), layer_norms(grads)
-    _same_paths(sizes, slopes)
+    check_same_paths(sizes, slopes)
     return OrderedDict((p, None if (slope := slopes[p]) is None else ratio(size, slope)) for p, size in sizes.items())
 
 
@@ -67,8 +68,3 @@ def _all(norms: Mapping[str, jax.Array | None]) -> dict[str, jax.Array]:
     missing = [path or "a leaf" for path, norm in norms.items() if norm is None]
     refuse("parameters and updates", [f"{path} is None; expected a tensor" for path in missing])
     return {path: n for path, n in norms.items() if n is not None}
-
-
-def _same_paths(params: Mapping[str, object], others: Mapping[str, object]) -> None:
-    odd = [path or "a leaf" for path in [*params, *others] if (path in params) != (path in others)]
-    refuse("trees that do not match", [f"{p} stands in one tree only; expected the same paths in both" for p in odd])
