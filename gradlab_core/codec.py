@@ -11,8 +11,6 @@ import enum
 import functools
 import json
 import math
-import os
-import tempfile
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gradlab_core.errors import GradlabError
+from gradlab_core.files import whole_file
 
 SCHEMA_VERSION = 1
 _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -33,8 +32,12 @@ def encode(value: Any) -> Any:
     >>> encode({"a": float("nan"), "b": None, "c": -float("inf"), "d": 0.0})
     {'a': 'NaN', 'b': None, 'c': '-Infinity', 'd': 0.0}
     """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    kind = type(value)
+    # By far the most common first: a record goes to a file at every step.
+    if value is None or kind is str or (kind is float and math.isfinite(value)):
+        return value
+    if dataclasses.is_dataclass(kind):
+        return {name: encode(getattr(value, name)) for name in _fields(kind)}
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
@@ -47,20 +50,39 @@ def encode(value: Any) -> Any:
 
 
 @functools.cache
+def _fields(cls: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
+
+
+# Looking types up takes longer than all the rest, and a run has many records: hence the caches.
+@functools.cache
 def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
+@functools.cache
+def _needed(cls: type) -> frozenset[str]:
+    """Fields without a default. What was written before a field came to be has not got it: its default holds."""
+    return frozenset(field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING)
+
+
+@functools.cache
+def _shape(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return typing.get_origin(kind), typing.get_args(kind)
+
+
 def decode(kind: Any, value: Any, where: str = "record") -> Any:
     """The inverse of `encode`: `value` as the type `kind`, or a `GradlabError` that says where it does not fit."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if type(value) is kind:
+        return value
+    origin, arguments = _shape(kind)
     if origin is types.UnionType:  # only `X | None` occurs in records
         return None if value is None else decode(arguments[0], value, where)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = _hints(typing.cast(type, kind))
-        if set(value) != set(hints):
+        hints, needed = _hints(typing.cast(type, kind)), _needed(typing.cast(type, kind))
+        if not needed <= value.keys() <= hints.keys():
             raise GradlabError(
-                f"{where}: expected the fields {', '.join(sorted(hints))}; missing {sorted(set(hints) - set(value))}, "
+                f"{where}: expected the fields {', '.join(sorted(hints))}; missing {sorted(needed - set(value))}, "
                 f"unknown {sorted(set(value) - set(hints))}"
             )
         return typing.cast(type, kind)(**{n: decode(hints[n], v, f"{where}.{n}") for n, v in value.items()})
@@ -75,11 +97,8 @@ def decode(kind: Any, value: Any, where: str = "record") -> Any:
             return float(value)
         if isinstance(value, str) and value in _WORDS:
             return _WORDS[value]
-    elif isinstance(kind, type) and issubclass(kind, enum.Enum):
-        if value in [member.value for member in kind]:
-            return kind(value)
-    elif isinstance(kind, type) and type(value) is kind:
-        return value
+    elif isinstance(kind, type) and issubclass(kind, enum.Enum) and value in [member.value for member in kind]:
+        return kind(value)
     raise GradlabError(f"{where}: {value!r} is not a {getattr(kind, '__name__', kind)}")
 
 
@@ -112,28 +131,10 @@ def parse(text: str, kind: str, row_type: type[T], where: str = "document") -> l
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: a temporary file beside it, then a rename.
+    """Write a whole file or nothing.
 
     Raises:
         GradlabError: the folder does not exist or cannot be written.
     """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        raise GradlabError(
-            f"cannot write {path}: {error.strerror or error}; name another place, or make the folder writable"
-        ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -110,30 +110,51 @@ class ArchitectureRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TensorNorms:
-    """Norms of one parameter at one step, and of its gradient and applied update (gradient None: disconnected)."""
+    """Norms of one parameter at one step, and of its gradient and applied update (gradient None: disconnected).
+
+    `grad_cosine` and `update_cosine` compare with the record before, `distance` is ‖θ − θ₀‖ from where the monitor
+    began; None where they were not asked for, or there is no record before.
+    """
 
     param: float
     grad: float | None
     update: float
     ratio: float
+    grad_cosine: float | None = None
+    update_cosine: float | None = None
+    distance: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepRecord:
     """One optimizer step: norms of all parameters before it, of their gradients and of the update it applied.
 
-    `states` says of each parameter what `GradientState` says of its gradient.
+    `tensors` holds the parameters that the optimizer moves; `states` says of every parameter of the model that is
+    known what `GradientState` says of its gradient. `loss` and `learning_rate` are None where nobody told the monitor,
+    `learning_rate` also where the groups of parameters have several.
+
+    `raw_grad_norm` is the gradient norm before clipping, `clipped` whether clipping made it smaller; None where that
+    was not asked for. `skipped` says that the optimizer moved nothing, though there were gradients and none was lost.
+    `anomaly` is how many standard deviations the log of the gradient norm is away from its moving mean; None while
+    there are too few steps to tell. `grad_cosine`, `update_cosine` and `distance` are those of `TensorNorms`, over all.
     """
 
     step: int
-    loss: float
-    learning_rate: float
+    loss: float | None
+    learning_rate: float | None
     grad_norm: float
     param_norm: float
     update_norm: float
     update_ratio: float
     tensors: Mapping[str, TensorNorms]
     states: Mapping[str, GradientState]
+    raw_grad_norm: float | None = None
+    clipped: bool | None = None
+    skipped: bool = False
+    anomaly: float | None = None
+    grad_cosine: float | None = None
+    update_cosine: float | None = None
+    distance: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

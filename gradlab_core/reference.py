@@ -94,6 +94,29 @@ def trust_ratio(params: Iterable[ArrayLike], grads: Iterable[ArrayLike | None]) 
     return ratio(global_norm(params), global_norm(grads))
 
 
+def cosine_similarity(arrays: Sequence[ArrayLike], others: Sequence[ArrayLike]) -> float:
+    """⟨a, b⟩/(‖a‖‖b‖) of several tensors taken as one vector each; NaN if either is zero or not finite.
+
+    >>> cosine_similarity([[3.0], [4.0]], [[4.0], [3.0]]), cosine_similarity([[1.0]], [[0.0]])
+    (0.96, nan)
+    """
+    a, b = (np.concatenate([np.asarray(x, dtype=np.float64).ravel() for x in tree]) for tree in (arrays, others))
+    sizes = norm(a), norm(b)
+    if not all(0 < size < math.inf for size in sizes):
+        return math.nan
+    return float(np.sum((a / sizes[0]) * (b / sizes[1])))
+
+
+def distance(params: Sequence[ArrayLike], origin: Sequence[ArrayLike]) -> float:
+    """‖θ − θ₀‖, how far parameters are from where they were.
+
+    >>> distance([[3.0, 1.0]], [[0.0, 5.0]])
+    5.0
+    """
+    pairs = zip(params, origin, strict=True)
+    return global_norm([np.asarray(p, dtype=np.float64) - np.asarray(o, dtype=np.float64) for p, o in pairs])
+
+
 def activation_stats(
     x: ArrayLike, *, path: str, kind: str, call: int = 0, mode: str = "eval", channel_axis: int = 1
 ) -> LayerStats:

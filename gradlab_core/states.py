@@ -7,12 +7,18 @@ import math
 from gradlab_core.records import GradientState
 from gradlab_core.thresholds import TINY_GRADIENT_RMS
 
+STRUCTURAL = frozenset({GradientState.DISCONNECTED, GradientState.FROZEN, GradientState.UNREGISTERED})
+"""States that the program decides and no number can change."""
 
-def gradient_state(norm: float | None, size: int) -> GradientState:
-    """The state of a gradient of `size` elements with this norm; None says that there is no gradient path.
+
+def gradient_state(norm: float | None, size: int, *, lost: bool = False) -> GradientState:
+    """The state of a gradient of `size` elements with this norm; None says that there is no gradient path, `lost` that
+    the update was too small to move any element of its parameter.
 
     >>> [gradient_state(n, 4).value for n in (None, 0.0, 1e-9, 1.0, math.nan)]
     ['disconnected', 'zero', 'tiny', 'ok', 'nonfinite']
+    >>> gradient_state(1e-9, 4, lost=True).value
+    'lost'
     """
     if norm is None:
         return GradientState.DISCONNECTED
@@ -20,4 +26,6 @@ def gradient_state(norm: float | None, size: int) -> GradientState:
         return GradientState.NONFINITE
     if norm == 0.0:
         return GradientState.ZERO
+    if lost:
+        return GradientState.LOST
     return GradientState.TINY if norm / math.sqrt(size) < TINY_GRADIENT_RMS else GradientState.OK

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
 
-from gradlab_core import checks, reference
-from gradlab_core.records import EpochRecord, StepRecord, TensorNorms, TrainingRecord
+from gradlab_core import checks
+from gradlab_core.records import EpochRecord, StepRecord, TrainingRecord
 from gradlab_core.specs import TrainSpec
-from gradlab_core.states import gradient_state
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Canonical images (N, C, H, W) and integer labels (N,)."""
@@ -25,24 +24,15 @@ class BatchSource(Protocol):
 
 
 class Stepper(Protocol):
-    """A model being trained. `step` returns the loss, and the norms of all parameters before the step, of their
-    gradients (None: no path) and of the updates applied, each in the order of `names`; `sizes` counts elements."""
+    """A model being trained; `step` gives the record of the step it took, with its loss."""
 
     framework: str
-
-    @property
-    def names(self) -> Sequence[str]: ...
-
-    @property
-    def sizes(self) -> Sequence[int]: ...
 
     def num_classes(self, x: np.ndarray) -> int | None:
         """What labels must be below; None under a loss that is not a classification."""
         ...
 
-    def step(
-        self, x: np.ndarray, y: np.ndarray, learning_rate: float
-    ) -> tuple[float, Sequence[float], Sequence[float | None], Sequence[float]]: ...
+    def step(self, x: np.ndarray, y: np.ndarray, learning_rate: float) -> StepRecord: ...
 
     def correct(self, x: np.ndarray, y: np.ndarray) -> int: ...
 
@@ -66,15 +56,17 @@ def run(
     classes: int | None = None
     for epoch in range(spec.epochs):
         began, rate = time.perf_counter(), spec.rate(epoch)
-        first = len(steps)
+        first, losses = len(steps), []
         for x, y in batches.epoch(epoch):
             checks.check_inputs(x)
             if not steps:
                 classes = stepper.num_classes(x)
             if classes is not None:
                 checks.check_labels(y, batch=len(x), num_classes=classes)
-            record = _record(len(steps), rate, stepper, *stepper.step(x, y, rate))
+            record = stepper.step(x, y, rate)
+            assert record.loss is not None  # a stepper knows it
             steps.append(record)
+            losses.append(record.loss)
             if on_step is not None:
                 on_step(record)
             if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm)):
@@ -86,7 +78,7 @@ def run(
             EpochRecord(
                 epoch=epoch,
                 learning_rate=rate,
-                train_loss=float(np.mean([s.loss for s in taken])),
+                train_loss=float(np.mean(losses)),
                 grad_norm_mean=float(np.mean([s.grad_norm for s in taken])),
                 seconds=time.perf_counter() - began,  # of training; the test comes after
                 test_accuracy=None if test is None else _accuracy(stepper, test()),
@@ -95,33 +87,6 @@ def run(
         if on_epoch is not None:
             on_epoch(epochs[-1])
     return TrainingRecord(framework=stepper.framework, steps=tuple(steps), epochs=tuple(epochs), diverged_at=None)
-
-
-def _record(
-    step: int,
-    rate: float,
-    stepper: Stepper,
-    loss: float,
-    params: Sequence[float],
-    grads: Sequence[float | None],
-    updates: Sequence[float],
-) -> StepRecord:
-    rows = list(zip(stepper.names, stepper.sizes, params, grads, updates, strict=True))
-    # The norm of all tensors is the norm of their norms.
-    total, moved = reference.global_norm([params]), reference.global_norm([updates])
-    return StepRecord(
-        step=step,
-        loss=loss,
-        learning_rate=rate,
-        grad_norm=reference.global_norm([[g for g in grads if g is not None]]),
-        param_norm=total,
-        update_norm=moved,
-        update_ratio=reference.ratio(moved, total),
-        tensors={
-            name: TensorNorms(param=p, grad=g, update=u, ratio=reference.ratio(u, p)) for name, _, p, g, u in rows
-        },
-        states={name: gradient_state(g, size) for name, size, _, g, _ in rows},
-    )
 
 
 def _accuracy(stepper: Stepper, batches: Iterable[Batch]) -> float:

@@ -23,11 +23,21 @@ from gradlab_jax.flow import check_gradients, gradient_flow
 from gradlab_jax.initializers import torch_default
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.models import build
+from gradlab_jax.monitor import before_clipping, monitor, read, recorded
 from gradlab_jax.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
 from gradlab_jax.sensitivity import input_sensitivity
 from gradlab_jax.subject import Subject
 from gradlab_jax.train import train
-from gradlab_jax.updates import step_ratio, trust_ratios, update_ratio, update_ratios
+from gradlab_jax.updates import (
+    cosine_similarities,
+    cosine_similarity,
+    distance,
+    distances,
+    step_ratio,
+    trust_ratios,
+    update_ratio,
+    update_ratios,
+)
 from gradlab_jax.weights import astype, from_canonical, to_canonical, to_native
 
 __all__ = [
@@ -49,20 +59,28 @@ __all__ = [
     "activation_stats",
     "analyze",
     "astype",
+    "before_clipping",
     "build",
     "check_gradients",
     "clip_by_global_norm",
+    "cosine_similarities",
+    "cosine_similarity",
     "count_flops",
     "count_params",
     "cross_entropy",
     "default_noise",
+    "distance",
+    "distances",
     "from_canonical",
     "global_norm",
     "gradient_flow",
     "input_sensitivity",
     "layer_norms",
     "leaf_norms",
+    "monitor",
     "nonfinite_counts",
+    "read",
+    "recorded",
     "step_ratio",
     "to_canonical",
     "to_native",

@@ -12,10 +12,10 @@ from gradlab_core.records import GradientFlow, GradientState
 from gradlab_core.states import gradient_state
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._module import Functional, functional
+from gradlab_jax._norms import stacked_norms
 from gradlab_jax._taps import taps
 from gradlab_jax.checks import as_labels, check_model_inputs, check_model_labels
 from gradlab_jax.losses import cross_entropy
-from gradlab_jax.norms import stacked_norms
 
 
 def gradient_flow(model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entropy, mode: str = "train") -> GradientFlow:

@@ -110,7 +110,8 @@ class Subject:
         found: dict[Key, Any] = {}
         if isinstance(self.recipe, TrainSpec):
             rate, decay = self.recipe.rate(epoch), (self.recipe.momentum, self.recipe.weight_decay)
-            new, self.opt_state = sgd_step(decay, params, grads, self.opt_state, rate, tuple(cut))
+            updates, self.opt_state = sgd_step(decay, params, grads, self.opt_state, rate, tuple(cut))
+            new = optax.apply_updates(params, updates)
             found[Key("learning_rate")] = np.float64(rate)
             for (path, owner), velocity, c in zip(owners, self.opt_state[1].trace, cut, strict=True):
                 if not c:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -13,13 +14,13 @@ import optax
 from flax import nnx
 
 from gradlab_core import training
-from gradlab_core.records import TrainingRecord
+from gradlab_core.records import GradientState, StepRecord, TrainingRecord
 from gradlab_core.specs import TrainSpec
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._module import Functional, functional, named_variables
 from gradlab_jax.checks import as_labels, check_logits, check_trainable
 from gradlab_jax.losses import cross_entropy
-from gradlab_jax.norms import stacked_norms
+from gradlab_jax.monitor import monitor, read
 from gradlab_jax.weights import to_native
 
 
@@ -63,11 +64,25 @@ def sgd(momentum: float, weight_decay: float) -> optax.GradientTransformation:
 def sgd_step(
     decay: tuple[float, float], params: Any, grads: Any, state: Any, learning_rate: Any, cut: tuple[bool, ...]
 ) -> tuple[tuple[jax.Array, ...], Any]:
-    """`(new parameters, new state)`. A disconnected parameter stays as it is, as in PyTorch, whose optimizer passes by
-    what has no gradient; its zeros here would still be decayed."""
+    """`(updates, new state)`. A disconnected parameter stays as it is, as in PyTorch, whose optimizer passes by what
+    has no gradient; its zeros here would still be decayed."""
     directions, state = sgd(*decay).update(grads, state, params)
-    new = [p if c else (p - learning_rate * d).astype(p.dtype) for p, d, c in zip(params, directions, cut, strict=True)]
-    return tuple(new), state
+    updates = [jnp.zeros_like(d) if c else -learning_rate * d for d, c in zip(directions, cut, strict=True)]
+    return tuple(updates), state
+
+
+def _monitored(
+    decay: tuple[float, float], names: tuple[str, ...], cut: tuple[bool, ...]
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer of `train`, recorded: its rate comes with each step."""
+
+    def update(grads: Any, state: Any, params: Any = None, *, learning_rate: Any, **_: Any) -> Any:
+        return sgd_step(decay, params, grads, state, learning_rate, cut)
+
+    known = {n: GradientState.DISCONNECTED if c else GradientState.OK for n, c in zip(names, cut, strict=True)}
+    paths = {str(i): name for i, name in enumerate(names)}
+    inner = optax.GradientTransformationExtraArgs(sgd(*decay).init, update)
+    return monitor(inner, known=known, paths=paths)
 
 
 class _Stepper:
@@ -79,10 +94,8 @@ class _Stepper:
         self.eval_f = functional(model, "eval")[0]
         # Copies, since the step gives its buffers away to be written over.
         self.params, self.rest = jax.tree.map(jnp.copy, (params, rest))
-        self.state = sgd(spec.momentum, spec.weight_decay).init(self.params)
-        self.names = self.f.names
-        self.sizes = [p.size for p in self.params]
-        self.cut: tuple[bool, ...] | None = None
+        self.state: Any = None  # until the first batch says what is disconnected
+        self.cut: tuple[bool, ...] = ()
 
     def num_classes(self, x: np.ndarray) -> int | None:
         if self.loss is not cross_entropy:
@@ -90,19 +103,16 @@ class _Stepper:
         out = jax.eval_shape(self.f.apply, self.params, self.rest, to_native(x))[0]
         return int(check_logits(out).shape[-1])
 
-    def step(
-        self, x: np.ndarray, y: np.ndarray, learning_rate: float
-    ) -> tuple[float, Sequence[float], Sequence[float | None], Sequence[float]]:
+    def step(self, x: np.ndarray, y: np.ndarray, learning_rate: float) -> StepRecord:
         images, labels = to_native(x), as_labels(y)
-        if self.cut is None:
-            self.cut = disconnected(self.f, self.params, self.rest, images, labels, self.loss)
         decay = (self.spec.momentum, self.spec.weight_decay)
-        self.params, self.rest, self.state, measured = _step(
+        if self.state is None:
+            self.cut = disconnected(self.f, self.params, self.rest, images, labels, self.loss)
+            self.state = _monitored(decay, self.f.names, self.cut).init(self.params)
+        self.params, self.rest, self.state = _step(
             self.f, self.loss, decay, self.cut, self.params, self.rest, self.state, learning_rate, images, labels
         )
-        loss, (params, grads, updates) = jax.device_get(measured)  # one transfer
-        known = [None if cut else g for cut, g in zip(self.cut, grads.tolist(), strict=True)]
-        return float(loss), params.tolist(), known, updates.tolist()
+        return dataclasses.replace(read(self.state), learning_rate=learning_rate)
 
     def correct(self, x: np.ndarray, y: np.ndarray) -> int:
         return int(_correct(self.eval_f, self.params, self.rest, to_native(x), jnp.asarray(y)))
@@ -126,12 +136,11 @@ def _step(
     learning_rate: jax.Array,
     x: jax.Array,
     y: jax.Array,
-) -> tuple[Any, Any, Any, tuple[jax.Array, jax.Array]]:
+) -> tuple[Any, Any, Any]:
     value, grads, rest, _ = loss_and_gradients(f, params, rest, x, y, loss)
-    new, state = sgd_step(decay, params, grads, state, learning_rate, cut)
-    applied = jax.tree.map(jnp.subtract, new, params)
-    sizes = [stacked_norms(list(tree)) for tree in (params, grads, applied)]
-    return new, rest, state, (value, jnp.stack(sizes))
+    tx = _monitored(decay, f.names, cut)
+    updates, state = tx.update(grads, state, params, value=value, learning_rate=learning_rate)
+    return optax.apply_updates(params, updates), rest, state
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,4 +1,4 @@
-"""How large the applied update is beside the parameters."""
+"""How large the applied update is beside the parameters, and which way gradients and updates go."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from gradlab_core.checks import check_same_paths
 from gradlab_core.errors import refuse
-from gradlab_jax._tree import Tree
+from gradlab_jax._norms import stacked_norms
+from gradlab_jax._tree import Tree, named_leaves
 from gradlab_jax.norms import global_norm, layer_norms, leaf_norms
 
 
@@ -57,6 +58,60 @@ def trust_ratios(params: Tree, grads: Tree) -> dict[str, jax.Array | None]:
     return OrderedDict((p, None if (slope := slopes[p]) is None else ratio(size, slope)) for p, size in sizes.items())
 
 
+def cosine_similarity(tree: Tree, other: Tree) -> jax.Array:
+    """⟨a, b⟩/(‖a‖‖b‖) of all arrays taken as one vector: of successive gradients or updates, whether they agree.
+
+    NaN if either is zero or not finite; a leaf that is None in either tree is left out of both.
+
+    >>> round(float(cosine_similarity([jnp.array([3.0, 4.0])], [jnp.array([4.0, 3.0])])), 6)
+    0.96
+    """
+    a, b = _pairs(tree, other)
+    sizes = global_norm(a), global_norm(b)
+    parts = [_dot(x, y, sizes[0], sizes[1]) for x, y in zip(a, b, strict=True)]
+    return _known(sum(parts, jnp.zeros_like(sizes[0])), *sizes)
+
+
+def cosine_similarities(tree: Tree, other: Tree) -> dict[str, jax.Array | None]:
+    """`{path: ⟨a, b⟩/(‖a‖‖b‖)}` per array, in definition order; None where the leaf is None in either tree.
+
+    >>> cosines = cosine_similarities({"w": jnp.array([1.0, 0.0])}, {"w": jnp.array([-2.0, 0.0])})
+    >>> {k: float(v) for k, v in cosines.items()}
+    {'w': -1.0}
+    """
+    a, b = dict(named_leaves(tree)), dict(named_leaves(other))
+    check_same_paths(a, b)
+    both = [p for p, x in a.items() if x is not None and b[p] is not None]
+    found = dict(zip(both, stacked_cosines(*_pairs(tree, other)), strict=True))
+    return OrderedDict((p, found.get(p)) for p in a)
+
+
+def distance(params: Tree, origin: Tree) -> jax.Array:
+    """‖θ − θ₀‖ over all arrays, for example from the initialisation.
+
+    >>> float(distance([jnp.array([3.0, 1.0])], [jnp.array([0.0, 5.0])]))
+    5.0
+    """
+    return global_norm(_differences(params, origin))
+
+
+def distances(params: Tree, origin: Tree) -> dict[str, jax.Array]:
+    """`{path: ‖θ − θ₀‖}` per array, in definition order.
+
+    >>> {k: float(v) for k, v in distances({"w": jnp.array([3.0])}, {"w": jnp.array([1.0])}).items()}
+    {'w': 2.0}
+    """
+    return _all(leaf_norms(_differences(params, origin)))
+
+
+def stacked_cosines(arrays: list[jax.Array], others: list[jax.Array]) -> jax.Array:
+    """The cosine of each pair of arrays as one vector."""
+    a, b = stacked_norms(arrays), stacked_norms(others)
+    pairs = zip(arrays, others, strict=True)
+    dots = [_dot(x, y, a[i], b[i]) for i, (x, y) in enumerate(pairs)]
+    return _known(jnp.stack(dots), a, b) if dots else jnp.zeros(0)
+
+
 def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     """numerator/denominator of two norms: 0/0 is 0, anything else over 0 is Inf, NaN stays NaN."""
     empty = (numerator == 0) & (denominator == 0)
@@ -68,3 +123,28 @@ def _all(norms: Mapping[str, jax.Array | None]) -> dict[str, jax.Array]:
     missing = [path or "a leaf" for path, norm in norms.items() if norm is None]
     refuse("parameters and updates", [f"{path} is None; expected a tensor" for path in missing])
     return {path: n for path, n in norms.items() if n is not None}
+
+
+def _pairs(tree: Tree, other: Tree) -> tuple[list[jax.Array], list[jax.Array]]:
+    """The leaves that are there in both trees."""
+    a, b = dict(named_leaves(tree)), dict(named_leaves(other))
+    check_same_paths(a, b)
+    found = [(x, y) for p, x in a.items() if x is not None and (y := b[p]) is not None]
+    return [x for x, _ in found], [y for _, y in found]
+
+
+def _differences(params: Tree, origin: Tree) -> dict[str, jax.Array]:
+    now, then = _all(dict(named_leaves(params))), _all(dict(named_leaves(origin)))
+    check_same_paths(now, then)
+    return OrderedDict((path, x - then[path]) for path, x in now.items())
+
+
+def _dot(x: jax.Array, y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    """⟨x/a, y/b⟩ for the norms a and b, which keep the products in range."""
+    return jnp.sum((x.astype(a.dtype) / a) * (y.astype(b.dtype) / b))
+
+
+def _known(cosines: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    """NaN where a norm is zero or not finite."""
+    defined = (a > 0) & jnp.isfinite(a) & (b > 0) & jnp.isfinite(b)
+    return jnp.where(defined, cosines, jnp.nan)

@@ -23,11 +23,21 @@ from gradlab_torch.flow import check_gradients, gradient_flow
 from gradlab_torch.initializers import torch_default
 from gradlab_torch.losses import cross_entropy
 from gradlab_torch.models import build
+from gradlab_torch.monitor import Monitor
 from gradlab_torch.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
 from gradlab_torch.sensitivity import input_sensitivity
 from gradlab_torch.subject import Subject
 from gradlab_torch.train import train
-from gradlab_torch.updates import step_ratio, trust_ratios, update_ratio, update_ratios
+from gradlab_torch.updates import (
+    cosine_similarities,
+    cosine_similarity,
+    distance,
+    distances,
+    step_ratio,
+    trust_ratios,
+    update_ratio,
+    update_ratios,
+)
 from gradlab_torch.weights import astype, from_canonical, to_canonical, to_native
 
 __all__ = [
@@ -40,6 +50,7 @@ __all__ = [
     "GradlabError",
     "LayerStats",
     "ModelSpec",
+    "Monitor",
     "StepRecord",
     "Subject",
     "TensorNorms",
@@ -52,10 +63,14 @@ __all__ = [
     "build",
     "check_gradients",
     "clip_by_global_norm",
+    "cosine_similarities",
+    "cosine_similarity",
     "count_flops",
     "count_params",
     "cross_entropy",
     "default_noise",
+    "distance",
+    "distances",
     "from_canonical",
     "global_norm",
     "gradient_flow",

@@ -1,18 +1,12 @@
-"""L2 norms of trees of tensors, right over the whole range of the type and without a sync per tensor.
-
-Plain sums of squares in float32 overflow at 1e19, underflow at 1e-20, and on the CPU lose digits on long tensors:
-PyTorch's own total norm of 2²⁶ floats is wrong in the third digit. Here the squares are summed along short rows, the
-rows in float64; only when that sum says that range was lost is there a second, rescaled pass.
-"""
+"""L2 norms of trees of tensors, right over the whole range of the type and without a sync per tensor."""
 
 from __future__ import annotations
 
 import torch
 
 from gradlab_core.errors import GradlabError
+from gradlab_torch._norms import combine, stacked_norms
 from gradlab_torch._tree import Tree, map_leaves, module_of, named_leaves
-
-_ROW = 1024  # elements a row: long enough for full memory speed, short enough for float32 partial sums
 
 
 def global_norm(tree: Tree) -> torch.Tensor:
@@ -28,7 +22,7 @@ def global_norm(tree: Tree) -> torch.Tensor:
     >>> float(global_norm({"a": torch.tensor([3e30]), "b": torch.tensor([4e30])}) / 1e30)
     5.0
     """
-    return _combine(stacked_norms(_present(tree)))
+    return combine(stacked_norms(_present(tree)))
 
 
 def leaf_norms(tree: Tree) -> dict[str, torch.Tensor | None]:
@@ -52,7 +46,7 @@ def layer_norms(tree: Tree) -> dict[str, torch.Tensor | None]:
     groups: dict[str, list[torch.Tensor]] = {}
     for path, size in leaf_norms(tree).items():
         groups.setdefault(module_of(path), []).extend([] if size is None else [size])
-    return {module: _combine(torch.stack(sizes)) if sizes else None for module, sizes in groups.items()}
+    return {module: combine(torch.stack(sizes)) if sizes else None for module, sizes in groups.items()}
 
 
 def nonfinite_counts(tree: Tree) -> dict[str, torch.Tensor | None]:
@@ -83,63 +77,3 @@ def clip_by_global_norm(tree: Tree, max_norm: float) -> tuple[Tree, torch.Tensor
 
 def _present(tree: Tree) -> list[torch.Tensor]:
     return [t for _, t in named_leaves(tree) if t is not None]
-
-
-def _wide(t: torch.Tensor) -> torch.Tensor:
-    """The tensor as real numbers of at least float32."""
-    t = t.detach()
-    if t.is_complex():
-        t = torch.view_as_real(t)
-    return t if t.dtype in (torch.float32, torch.float64) else t.to(torch.float32)
-
-
-def stacked_norms(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """‖·‖₂ of each tensor as one vector."""
-    if not tensors:
-        return torch.zeros(0)
-    wide = [_wide(t) for t in tensors]
-    dtype = torch.float64 if any(t.dtype == torch.float64 for t in wide) else torch.float32
-    if any(t.device.type != "cpu" or t.dtype == torch.float64 for t in wide):
-        return torch.stack([_scaled_norm(t).to(dtype) for t in wide])
-    squares = _sums_of_squares(wide)
-    counts = torch.tensor([t.numel() for t in wide], dtype=torch.float64)
-    # Below n·2⁻¹⁰⁰ squares that underflowed could show in the result; above float32's range they are Inf. On the CPU
-    # looking costs nothing, so this one branch is taken in Python: a power of two brings the squares back into range.
-    lost = ~((squares >= counts * 2.0**-100) & torch.isfinite(squares))
-    norms = squares.sqrt()
-    for index in lost.nonzero()[:, 0].tolist():
-        scale = 2.0**-70 if squares[index] > 1 else 2.0**90
-        norms[index] = _sums_of_squares([wide[index] * scale])[0].sqrt() / scale
-    return norms.to(dtype)
-
-
-def _sums_of_squares(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Σx² of each float32 CPU tensor: along rows in float32, and the rows in float64."""
-    rows = []
-    for t in tensors:
-        # A norm does not mind the order of elements, and a channels-last tensor is flat only in its own.
-        flat = (t.permute(0, 2, 3, 1) if t.is_contiguous(memory_format=torch.channels_last) else t).reshape(-1)
-        whole = flat.numel() - flat.numel() % _ROW
-        if whole:
-            rows.append(torch.linalg.vector_norm(flat[:whole].view(-1, _ROW), dim=1))
-        if whole < flat.numel():
-            rows.append(torch.linalg.vector_norm(flat[whole:]).view(1))
-    squares = torch.cat(rows).double().square_() if rows else torch.zeros(0, dtype=torch.float64)
-    lengths = torch.tensor([-(-t.numel() // _ROW) for t in tensors])
-    return torch.segment_reduce(squares, "sum", lengths=lengths, initial=0.0)
-
-
-def _scaled_norm(t: torch.Tensor) -> torch.Tensor:
-    """‖t‖₂ with a safe power-of-two scaling and no branch: on an accelerator a branch would wait for the device."""
-    if t.numel() == 0:
-        return torch.zeros((), dtype=t.dtype, device=t.device)
-    limit = 120 if t.dtype == torch.float32 else 1000  # keeps 2^±exponent itself inside the type
-    exponent = torch.frexp(t.abs().amax())[1].clamp(-limit, limit)
-    accumulate = t.dtype if t.device.type == "mps" else torch.float64
-    size = torch.linalg.vector_norm(torch.ldexp(t, -exponent), dtype=accumulate)
-    return torch.ldexp(size, exponent).to(t.dtype)
-
-
-def _combine(norms: torch.Tensor) -> torch.Tensor:
-    """‖·‖₂ of a vector of norms, itself without over- or underflow."""
-    return _scaled_norm(norms)

@@ -6,9 +6,9 @@ import torch
 
 from gradlab_core.errors import GradlabError
 from gradlab_torch._module import private_copy
+from gradlab_torch._norms import stacked_norms
 from gradlab_torch._taps import run_tapped
 from gradlab_torch.checks import check_logits, check_model_inputs
-from gradlab_torch.norms import stacked_norms
 
 
 def input_sensitivity(model: torch.nn.Module, x: torch.Tensor, noise: torch.Tensor, *, mode: str = "eval") -> float:

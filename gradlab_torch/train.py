@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 
 from gradlab_core import training
-from gradlab_core.records import TrainingRecord
+from gradlab_core.records import StepRecord, TrainingRecord
 from gradlab_core.specs import TrainSpec
 from gradlab_torch._gradients import Loss
 from gradlab_torch._module import private_copy, trainable
 from gradlab_torch.checks import as_labels, check_logits
 from gradlab_torch.losses import cross_entropy
-from gradlab_torch.norms import leaf_norms
+from gradlab_torch.monitor import Monitor
 from gradlab_torch.weights import to_native
 
 
@@ -56,14 +56,14 @@ class _Stepper:
     def __init__(self, model: torch.nn.Module, spec: TrainSpec, loss: Loss) -> None:
         self.model, self.loss = model, loss
         trained = trainable(model)
-        self.names, self.params = list(trained), list(trained.values())
+        self.params = list(trained.values())
         for p in self.params:
             if p.ndim == 4:
                 p.data = p.data.to(memory_format=torch.channels_last)
-        self.sizes = [p.numel() for p in self.params]
         self.optimizer = torch.optim.SGD(
             self.params, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
         )
+        self.monitor = Monitor(model, self.optimizer)
 
     def num_classes(self, x: np.ndarray) -> int | None:
         if self.loss is not cross_entropy:
@@ -71,29 +71,17 @@ class _Stepper:
         with torch.no_grad():
             return int(check_logits(private_copy(self.model, "eval")(self._input(x[:1]))).shape[-1])
 
-    def step(
-        self, x: np.ndarray, y: np.ndarray, learning_rate: float
-    ) -> tuple[float, Sequence[float], Sequence[float | None], Sequence[float]]:
+    def step(self, x: np.ndarray, y: np.ndarray, learning_rate: float) -> StepRecord:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         value = self.loss(self.model(self._input(x)), as_labels(y, self.params[0].device))
         value.backward()
-        old = [p.detach().clone() for p in self.params]
+        self.monitor.observe(value)
         self.optimizer.step()
-        with torch.no_grad():
-            applied = torch._foreach_sub([p.detach() for p in self.params], old)
-        trees = [old, [p.grad for p in self.params], applied]
-        sizes = [size for tree in trees for size in leaf_norms(tree).values()]
-        found = [size.double() for size in sizes if size is not None]
-        numbers = iter(torch.stack([value.detach().double(), *found]).tolist())  # one transfer
-        total = next(numbers)
-        norms = [None if size is None else next(numbers) for size in sizes]
-        count = len(self.params)
-        # Parameters and updates are always there; only a gradient can be missing.
-        known = [[n for n in part if n is not None] for part in (norms[:count], norms[2 * count :])]
-        return total, known[0], norms[count : 2 * count], known[1]
+        assert self.monitor.last is not None  # it records every step
+        return self.monitor.last
 
     def correct(self, x: np.ndarray, y: np.ndarray) -> int:
         self.model.eval()

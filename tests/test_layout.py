@@ -96,8 +96,13 @@ def test_the_twins_have_the_same_files():
 
 def test_the_twins_have_the_same_public_names_and_argument_order():
     torch, jax = (__import__(twin) for twin in TWINS)
-    assert torch.__all__ == jax.__all__
-    for name in torch.__all__:
+    # How a monitor is put into a loop is each framework's own: by the optimizer's hooks, or around the optimizer.
+    own = {"Monitor"}, {"before_clipping", "monitor", "read", "recorded"}
+    shared = [n for n in torch.__all__ if n not in own[0]]
+    assert shared == [n for n in jax.__all__ if n not in own[1]]
+    assert own[0] <= set(torch.__all__)
+    assert own[1] <= set(jax.__all__)
+    for name in shared:
         a, b = getattr(torch, name), getattr(jax, name)
         if a is b or not callable(a):
             continue
@@ -117,7 +122,7 @@ def test_the_twins_define_the_same_public_functions_in_each_file():
         body = ast.parse(path.read_text()).body
         return [n.name for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_")]
 
-    inner = {"_module.py", "_tree.py", "_taps.py", "_gradients.py", "_activation_patterns.py"}
+    inner = {path.name for path in (ROOT / "gradlab_torch").glob("_[!_]*.py")}
     only_jax = {
         "checks.py": {"check_nnx", "check_trainable"},
         "train.py": {"sgd", "sgd_step"},
@@ -126,7 +131,7 @@ def test_the_twins_define_the_same_public_functions_in_each_file():
     }
     for path in sorted((ROOT / "gradlab_torch").rglob("*.py")):
         relative = path.relative_to(ROOT / "gradlab_torch")
-        if path.name in inner or str(relative) == "models/layers.py":
+        if path.name in inner or str(relative) in ("models/layers.py", "monitor.py") or "integrations" in path.parts:
             continue
         mine, theirs = public(path), public(ROOT / "gradlab_jax" / relative)
         assert mine == [n for n in theirs if n not in only_jax.get(str(relative), set())], relative

@@ -9,6 +9,7 @@ import pytest
 
 from gradlab_core import training
 from gradlab_core.errors import GradlabError
+from gradlab_core.monitoring import Measured, step_record
 from gradlab_core.records import GradientState
 from gradlab_core.specs import TrainSpec
 
@@ -19,8 +20,6 @@ class Fake:
     """Losses as told; parameter norms (3, 4), gradient norms (1, missing), update norms (0.3, 0.4)."""
 
     framework = "fake"
-    names = ("w", "b")
-    sizes = (4, 1)
 
     def __init__(self, losses):
         self.losses, self.rates = iter(losses), []
@@ -30,7 +29,16 @@ class Fake:
 
     def step(self, x, y, learning_rate):
         self.rates.append(learning_rate)
-        return next(self.losses), (3.0, 4.0), (1.0, None), (0.3, 0.4)
+        measured = Measured(
+            names=("w", "b"),
+            sizes=(4, 1),
+            params=(3.0, 4.0),
+            grads=(1.0, None),
+            updates=(0.3, 0.4),
+            lost=(False, False),
+        )
+        step = len(self.rates) - 1
+        return step_record(measured, step=step, loss=next(self.losses), learning_rate=learning_rate, anomaly=None)
 
     def correct(self, x, y):
         return 1

@@ -1,0 +1,105 @@
+"""The arithmetic of norms, right over the whole range of the type; pure.
+
+Plain sums of squares in float32 overflow at 1e19 and underflow at 1e-20. Here the plain sum is taken at full memory
+speed, and only when it says that range was lost does one `lax.cond` run a second pass, rescaled by a power of two.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_SMALL = 1 << 16  # elements; smaller arrays share one branch, so that the program stays short
+
+
+def wide(x: jax.Array) -> jax.Array:
+    """The array as real numbers of at least float32."""
+    if jnp.iscomplexobj(x):
+        x = jnp.stack([x.real, x.imag], axis=-1)
+    return x if x.dtype in (jnp.float32, jnp.float64) else x.astype(jnp.float32)
+
+
+def joint_norm(arrays: list[jax.Array]) -> jax.Array:
+    """‖·‖₂ of several arrays taken as one vector: one plain pass, one branch."""
+    real = [wide(x) for x in arrays]
+    dtype = jnp.result_type(*real) if real else jnp.float32
+    total = sum((_squares(x.astype(dtype), 1.0) for x in real), jnp.zeros((), dtype))
+    count = sum(x.size for x in real)
+
+    def rescaled(arrays: list[jax.Array]) -> jax.Array:
+        scale = _scale(total)
+        return jnp.sqrt(sum((_squares(x.astype(dtype), scale) for x in arrays), jnp.zeros((), dtype))) / scale
+
+    return lax.cond(_kept(total, count), lambda _: jnp.sqrt(total), rescaled, real)
+
+
+def stacked_norms(arrays: list[jax.Array]) -> jax.Array:
+    """‖·‖₂ of each array as one vector. A large array has a branch of its own; the small ones share one, since a bias
+    that is all zero asks for the second pass at every step and must not drag the large ones along."""
+    groups = alike(arrays)
+    rows = [wide(side_by_side([arrays[i] for i in group])) for group in groups]
+    norms = {k: joint_norm([m])[None] for k, m in enumerate(rows) if arrays[groups[k][0]].size >= _SMALL}
+    small = [k for k in range(len(rows)) if k not in norms]
+    if small:
+        totals = [row_squares(rows[k], jnp.ones(1)) for k in small]
+        kept = [_kept(total, arrays[groups[k][0]].size) for k, total in zip(small, totals, strict=True)]
+
+        def rescaled(rows: list[jax.Array]) -> list[jax.Array]:
+            scales = [jnp.where(k, 1, _scale(total)) for k, total in zip(kept, totals, strict=True)]
+            return [jnp.sqrt(row_squares(m, s)) / s for m, s in zip(rows, scales, strict=True)]
+
+        whole = jnp.all(jnp.concatenate(kept))
+        sizes = lax.cond(whole, lambda _: [jnp.sqrt(t) for t in totals], rescaled, [rows[k] for k in small])
+        norms.update(zip(small, sizes, strict=True))
+    return joined(groups, [norms[k] for k in range(len(rows))])
+
+
+def alike(arrays: list[jax.Array]) -> list[list[int]]:
+    """Which arrays can be measured together: small ones of one shape and type; a large one stays alone. A program of
+    a thousand arrays is then as short as one of a few, and compiles as fast."""
+    groups: OrderedDict[object, list[int]] = OrderedDict()
+    for i, x in enumerate(arrays):
+        groups.setdefault((x.shape, x.dtype) if x.size < _SMALL else i, []).append(i)
+    return list(groups.values())
+
+
+def side_by_side(arrays: list[jax.Array]) -> jax.Array:
+    """Small arrays of one shape as the rows of a matrix; a large one keeps its shape, which may be sharded."""
+    if arrays[0].size >= _SMALL:
+        return arrays[0][None]
+    return jnp.stack(arrays).reshape(len(arrays), arrays[0].size)
+
+
+def joined(groups: list[list[int]], norms: list[jax.Array]) -> jax.Array:
+    """The norms of `groups` in the order of the arrays: float64 if any is, else float32."""
+    if not groups:
+        return jnp.zeros(0)
+    order = sorted(range(sum(map(len, groups))), key=[i for group in groups for i in group].__getitem__)
+    dtype = jnp.result_type(*norms)
+    found = jnp.concatenate([n.astype(dtype) for n in norms])
+    return found if order == list(range(len(order))) else found[jnp.array(order)]
+
+
+def _squares(x: jax.Array, scale: float | jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(x * scale))
+
+
+def row_squares(rows: jax.Array, scales: jax.Array) -> jax.Array:
+    """Σ(s·x)² of each row, whatever shape a row has."""
+    over = tuple(range(1, rows.ndim))
+    return jnp.sum(jnp.square(rows * jnp.expand_dims(scales, over).astype(rows.dtype)), axis=over)
+
+
+def _kept(total: jax.Array, count: int | jax.Array) -> jax.Array:
+    """Whether a plain sum of `count` squares lost nothing: no overflow, and large beside all that can underflow."""
+    floor = 2.0**-100 if total.dtype == jnp.float32 else 2.0**-960
+    return jnp.isfinite(total) & (total >= count * floor)
+
+
+def _scale(total: jax.Array) -> jax.Array:
+    """A power of two that brings the squares back into range: down when they overflowed, up when they underflowed."""
+    down, up = (2.0**-70, 2.0**90) if total.dtype == jnp.float32 else (2.0**-540, 2.0**600)
+    return jnp.where(total > 1, down, up).astype(total.dtype)

@@ -1,0 +1,214 @@
+"""A monitor for anyone's own training loop: every norm, ratio and state of a step, inside the jitted step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import lax
+
+from gradlab_core.errors import GradlabError
+from gradlab_core.monitoring import Measured, check_monitor, step_record
+from gradlab_core.records import GradientState, StepRecord
+from gradlab_jax import _extras
+from gradlab_jax._measurements import Known, Measurements, Moving, in_order, leaves_of, measure, nothing_yet, still
+from gradlab_jax._tree import Tree
+from gradlab_jax.norms import global_norm
+
+
+class MonitorState(NamedTuple):
+    """The state of `monitor`: the same structure before the first and after every step."""
+
+    inner: Any
+    seen: jax.Array
+    measurements: Measurements
+    memory: _extras.Memory
+    moving: Moving
+
+
+class ClippingState(NamedTuple):
+    """The state of `before_clipping`: how many steps it saw, and the gradient norm of the one at `step`."""
+
+    seen: jax.Array
+    step: jax.Array
+    norm: jax.Array
+
+
+def monitor(
+    inner: optax.GradientTransformation,
+    *,
+    every: int = 1,
+    extras: Sequence[str] = (),
+    known: Known | None = None,
+    paths: Mapping[str, str] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Wrap an optimizer: what goes through stays as it is, and its steps are recorded in the state.
+
+    Pure, for `jit`, `lax.scan`, buffer donation, `optax.MultiSteps`, `inject_hyperparams`, `masked`. `read` brings the
+    newest record to the host. What was measured: gradients as they come in, parameters before the step, and the update
+    that `optax.apply_updates` really makes of what the optimizer proposes.
+
+    Args:
+        inner: any optax transformation whose updates are applied as they are, so that the monitor stands outermost.
+        every: record every so many steps, the first included; on the others nothing is measured.
+        extras: any of `grad_cosine`, `update_cosine` (between successive records) and `distance` (from where `init`
+            saw the parameters). Each holds one more copy of the parameters.
+        known: `{path: state}` as `check_gradients` gives it. From the numbers alone a gradient with no path to the loss
+            looks like one that is zero; with this it is told apart. A path of it that the optimizer does not get is
+            unregistered, unless it is called frozen. Its order is that of the records.
+        paths: `{path: canonical path}`, for a tree whose own names are not the ones wanted.
+
+    The loss joins the record when it is handed on as optax does it: `update(grads, state, params, value=loss)`.
+
+    >>> tx = monitor(optax.sgd(0.1))
+    >>> params = {"w": jnp.array([3.0, 4.0])}
+    >>> updates, state = jax.jit(tx.update)({"w": jnp.array([0.0, 1.0])}, tx.init(params), params)
+    >>> record = read(state)
+    >>> record.step, round(record.update_ratio, 6), record.states["w"].value
+    (0, 0.02, 'ok')
+    """
+    check_monitor(every, extras)
+    wrapped, names = optax.with_extra_args_support(inner), paths or {}
+
+    def init(params: Tree) -> MonitorState:
+        leaves = leaves_of(params, names)
+        nothing = nothing_yet(leaves, extras, known or {})
+        memory = _extras.first(extras, [leaves[name] for name in nothing.names])
+        return MonitorState(wrapped.init(params), jnp.zeros((), jnp.int32), nothing, memory, still(nothing.score.dtype))
+
+    def update(grads: Tree, state: MonitorState, params: Tree = None, **more: Any) -> tuple[Tree, MonitorState]:
+        if params is None:
+            raise GradlabError("monitor got no params; expected update(grads, state, params)")
+        last = state.measurements
+
+        def measured(params: Tree, grads: Tree, updates: Tree, loss: jax.Array | None) -> Any:
+            trees = [in_order(tree, last.names, names) for tree in (params, grads, updates)]
+            return measure(last, state.memory, state.moving, state.seen, loss, *trees)
+
+        if every == 1:
+            updates, inner_state = wrapped.update(grads, state.inner, params, **more)
+            found = measured(params, grads, updates, more.get("value"))
+            return updates, MonitorState(inner_state, state.seen + 1, *found)
+
+        # The update is computed a second time inside the branch: handed in, it would have to be written out as an array
+        # at every step, also where nothing is measured.
+        def branch(operands: tuple[Tree, Any, Tree, dict[str, Any]]) -> Any:
+            params, inner_state, grads, more = operands
+            updates, _ = wrapped.update(grads, inner_state, params, **more)
+            return measured(params, grads, updates, more.get("value"))
+
+        kept = last, state.memory, state.moving
+        operands = params, state.inner, grads, more
+        found = lax.cond(state.seen % every == 0, branch, lambda _: kept, operands)
+        updates, inner_state = wrapped.update(_after(found[0], grads), state.inner, params, **more)
+        return updates, MonitorState(inner_state, state.seen + 1, *found)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def before_clipping(*, every: int = 1) -> optax.GradientTransformation:
+    """Put before clipping in a chain, with the `every` of the monitor behind it: records then hold the gradient norm
+    before clipping too.
+
+    >>> tx = optax.chain(before_clipping(), optax.clip_by_global_norm(1.0), monitor(optax.sgd(0.1)))
+    >>> params = {"w": jnp.array([3.0, 4.0])}
+    >>> _, state = tx.update({"w": jnp.array([0.0, 2.0])}, tx.init(params), params)
+    >>> (record := read(state)).raw_grad_norm, record.grad_norm, record.clipped
+    (2.0, 1.0, True)
+    """
+    check_monitor(every, ())
+
+    def init(params: Tree) -> ClippingState:
+        return ClippingState(jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32), jnp.zeros_like(global_norm(params)))
+
+    def update(grads: Tree, state: ClippingState, params: Tree = None) -> tuple[Tree, ClippingState]:
+        now = state.seen % every == 0
+        norm = lax.cond(now, lambda g: global_norm(g).astype(state.norm.dtype), lambda g: state.norm, grads)
+        return grads, ClippingState(state.seen + 1, jnp.where(now, state.seen, state.step), norm)
+
+    return optax.GradientTransformation(init, update)
+
+
+def read(opt_state: Any) -> StepRecord:
+    """The newest record in an optimizer state (or an `nnx.Optimizer`, or a train state that holds one): the only copy
+    to the host, in one transfer.
+
+    Raises:
+        GradlabError: no monitor or several in it, nothing recorded yet, or the states of several runs at once.
+    """
+    found = recorded(opt_state)
+    hyperparams = [s.hyperparams for s in _find(opt_state, lambda x: hasattr(x, "hyperparams"))]
+    rates = [_value(h["learning_rate"]) for h in hyperparams if "learning_rate" in h]
+    raws = [(_value(s.step), _value(s.norm)) for s in _find(opt_state, lambda x: isinstance(x, ClippingState))]
+    if found.step.ndim:
+        raise GradlabError(
+            f"the state holds {found.step.shape} runs or steps; expected one: jax.tree.map(lambda x: x[i], state)"
+        )
+    m, rates, raws = jax.device_get((found, rates[:1], raws[:1]))
+    if m.step < 0:
+        raise GradlabError("the monitor has recorded nothing yet; expected at least one update")
+    cut = {path for path, state in m.known if state == GradientState.DISCONNECTED}
+    numbers = {quantity: list(map(float, vector)) for quantity, vector in m.norms.items()}
+    raw = next((float(norm) for step, norm in raws if step == m.step), None)
+    measured = Measured(
+        names=m.names,
+        sizes=m.sizes,
+        params=numbers["param"],
+        grads=[None if name in cut else g for name, g in zip(m.names, numbers["grad"], strict=True)],
+        updates=numbers["update"],
+        lost=[u == 0.0 and p > 0.0 for u, p in zip(numbers["update"], numbers["proposed"], strict=True)],
+        raw_grad_norm=raw,
+        # At the first record there is nothing before to take a cosine with.
+        extras={
+            e: _named(m.names, v, cut if e == "grad_cosine" else set())
+            for e, v in m.extras.items()
+            if m.step > 0 or e == "distance"
+        },
+        before={e: _named(m.names, v, set()) for e, v in m.before.items()},
+    )
+    return step_record(
+        measured,
+        step=int(m.step),
+        loss=float(m.loss) if m.has_loss else None,
+        learning_rate=float(rates[0]) if rates else None,
+        anomaly=float(m.score) if m.is_scored else None,
+        known=dict(m.known),
+    )
+
+
+def recorded(opt_state: Any) -> Measurements:
+    """The newest record as it is on the device: what a `lax.scan` gives out at each of its steps, for `read` later."""
+    found = _find(opt_state, lambda x: isinstance(x, Measurements))
+    if len(found) != 1:
+        raise GradlabError(f"the optimizer state holds {len(found)} monitors; expected one: wrap it in monitor(...)")
+    return jax.tree.map(_value, found[0], is_leaf=lambda x: isinstance(x, nnx.Variable))
+
+
+def _after(found: Measurements, grads: Tree) -> Tree:
+    """The gradients, made to depend on the measurements: what changes the parameters then comes after what reads them,
+    else XLA would copy them to be safe. A norm is never below zero, which XLA does not know."""
+    never = jnp.any(found.norms["param"] < 0)
+    return jax.tree.map(lambda g: jnp.where(never, jnp.zeros_like(g), g), grads)
+
+
+def _find(tree: Any, wanted: Callable[[Any], bool]) -> list[Any]:
+    """Every node of that kind, also those inside another one of it or in an NNX optimizer."""
+    if isinstance(tree, nnx.Optimizer):
+        tree = nnx.as_pure(tree.opt_state)
+    found = []
+    for node in jax.tree.leaves(tree, is_leaf=wanted):
+        if wanted(node):
+            found += [node, *(_find(tuple(node), wanted) if isinstance(node, tuple) else [])]
+    return found
+
+
+def _value(x: Any) -> Any:
+    return x.get_value() if isinstance(x, nnx.Variable) else x
+
+
+def _named(names: Sequence[str], vector: Any, cut: set[str]) -> dict[str, float]:
+    return {name: float(v) for name, v in zip(names, vector, strict=True) if name not in cut}

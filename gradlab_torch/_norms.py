@@ -1,0 +1,107 @@
+"""The arithmetic of norms, right over the whole range of the type and without a sync per tensor.
+
+Plain sums of squares in float32 overflow at 1e19, underflow at 1e-20, and on the CPU lose digits on long tensors:
+PyTorch's own total norm of 2²⁶ floats is wrong in the third digit. Here the squares are summed along short rows, the
+rows in float64; only when that sum says that range was lost is there a second, rescaled pass. Small tensors of one
+shape are measured together, so that a net of a thousand of them costs a few calls and not thousands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+_ROW = 1024  # elements a row: long enough for full memory speed, short enough for float32 partial sums
+_SMALL = 1 << 16  # elements; up to here tensors are copied side by side, which costs less than a call for each
+
+
+def wide(t: torch.Tensor) -> torch.Tensor:
+    """The rows as real numbers of at least float32."""
+    if t.is_complex():
+        t = torch.view_as_real(t).flatten(1)
+    return t if t.dtype in (torch.float32, torch.float64) else t.to(torch.float32)
+
+
+def stacked_norms(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """‖·‖₂ of each tensor as one vector."""
+    groups = alike(tensors)
+    return joined(groups, [row_norms(side_by_side([tensors[i] for i in group])) for group in groups])
+
+
+def alike(tensors: list[torch.Tensor]) -> list[list[int]]:
+    """Which tensors can be measured together: small ones of one shape, type and device; a large one stays alone."""
+    groups: dict[object, list[int]] = {}
+    for i, t in enumerate(tensors):
+        groups.setdefault((t.shape, t.dtype, t.device) if t.numel() <= _SMALL else i, []).append(i)
+    return list(groups.values())
+
+
+def side_by_side(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Tensors of one shape as the rows of a matrix; a copy, unless there is but one."""
+    if len(tensors) == 1:
+        return flat(tensors[0].detach()).unsqueeze(0)
+    return torch.stack([t.detach() for t in tensors]).view(len(tensors), tensors[0].numel())
+
+
+def flat(t: torch.Tensor) -> torch.Tensor:
+    """All elements in a line. A norm does not mind their order, and a channels-last tensor is flat only in its own."""
+    return (t.permute(0, 2, 3, 1) if t.is_contiguous(memory_format=torch.channels_last) else t).reshape(-1)
+
+
+def joined(groups: list[list[int]], norms: list[torch.Tensor]) -> torch.Tensor:
+    """The norms of `groups` in the order of the tensors: float64 if any is, else float32."""
+    if not groups:
+        return torch.zeros(0)
+    dtype = torch.float64 if any(n.dtype == torch.float64 for n in norms) else torch.float32
+    order = sorted(range(sum(map(len, groups))), key=[i for group in groups for i in group].__getitem__)
+    return torch.cat([n.to(norms[0].device, dtype) for n in norms])[order]
+
+
+def row_norms(rows: torch.Tensor) -> torch.Tensor:
+    """‖·‖₂ of each row of a matrix: float64 if it is, else float32."""
+    real = wide(rows)
+    if real.device.type != "cpu" or real.dtype == torch.float64:
+        return _scaled_norms(real)
+    return from_squares(sums_of_squares(real), real.shape[1], lambda row: real[row])
+
+
+def from_squares(squares: torch.Tensor, count: int, row: Callable[[int], torch.Tensor]) -> torch.Tensor:
+    """The roots of sums of `count` squares of float32 CPU numbers; where range was lost, `row(i)` is measured again.
+
+    Below count·2⁻¹⁰⁰ squares that underflowed could show in the result; above float32's range they are Inf. On the CPU
+    looking costs nothing, so this one branch is taken in Python: a power of two brings the squares back into range.
+    """
+    lost = ~((squares >= count * 2.0**-100) & torch.isfinite(squares))
+    norms = squares.sqrt()
+    for i in lost.nonzero()[:, 0].tolist():
+        scale = 2.0**-70 if squares[i] > 1 else 2.0**90
+        norms[i] = sums_of_squares((row(i) * scale).unsqueeze(0))[0].sqrt() / scale
+    return norms.to(torch.float32)
+
+
+def sums_of_squares(rows: torch.Tensor) -> torch.Tensor:
+    """Σx² of each row of a float32 matrix: along short pieces in float32, and the pieces in float64."""
+    count, size = rows.shape
+    whole = size - size % _ROW
+    squares = torch.linalg.vector_norm(rows[:, whole:], dim=1).double().square_()
+    if whole:
+        pieces = torch.linalg.vector_norm(rows[:, :whole].reshape(-1, _ROW), dim=1)
+        squares += pieces.double().square_().view(count, -1).sum(dim=1)
+    return squares
+
+
+def _scaled_norms(rows: torch.Tensor) -> torch.Tensor:
+    """‖·‖₂ of each row with a safe power-of-two scaling and no branch: on an accelerator one would wait for it."""
+    if rows.numel() == 0:
+        return torch.zeros(rows.shape[0], dtype=rows.dtype, device=rows.device)
+    limit = 120 if rows.dtype == torch.float32 else 1000  # keeps 2^±exponent itself inside the type
+    exponent = torch.frexp(rows.abs().amax(dim=1))[1].clamp(-limit, limit)
+    accumulate = rows.dtype if rows.device.type == "mps" else torch.float64
+    sizes = torch.linalg.vector_norm(torch.ldexp(rows, -exponent.unsqueeze(1)), dim=1, dtype=accumulate)
+    return torch.ldexp(sizes, exponent).to(rows.dtype)
+
+
+def combine(norms: torch.Tensor) -> torch.Tensor:
+    """‖·‖₂ of a vector of norms, itself without over- or underflow."""
+    return _scaled_norms(norms.unsqueeze(0))[0]

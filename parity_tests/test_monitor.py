@@ -1,0 +1,548 @@
+"""Monitors: one run, recorded alike in both twins; every gradient state told apart; right in every kind of loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from flax import nnx
+from flax.training.train_state import TrainState
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gradlab_jax
+import gradlab_torch
+from gradlab_core import reference
+from gradlab_core.anomaly import MovingScore
+from gradlab_core.errors import GradlabError
+from gradlab_core.monitoring import EXTRAS
+from gradlab_core.records import GradientState
+from gradlab_jax.integrations import nnx as gradlab_nnx
+
+rng = np.random.default_rng(0)
+START = {
+    "0.weight": rng.standard_normal((5, 4)),
+    "0.bias": rng.standard_normal(5),
+    "2.weight": rng.standard_normal((3, 5)),
+    "2.bias": rng.standard_normal(3),
+}
+BATCHES = [(rng.standard_normal((6, 4)), rng.integers(0, 3, 6)) for _ in range(30)]
+
+
+def torch_net(dtype=torch.float64):
+    net = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3)).to(dtype)
+    net.load_state_dict({k: torch.from_numpy(v) for k, v in START.items()})
+    return net
+
+
+def torch_loss(net, x, y):
+    return torch.nn.functional.cross_entropy(
+        net(torch.from_numpy(x).to(next(net.parameters()).dtype)), torch.from_numpy(y)
+    )
+
+
+def jax_loss(params, x, y):
+    hidden = jnp.tanh(x @ params["0.weight"].T + params["0.bias"])
+    logits = hidden @ params["2.weight"].T + params["2.bias"]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+
+def jax_step(tx):
+    @jax.jit
+    def step(params, state, x, y):
+        loss, grads = jax.value_and_grad(jax_loss)(params, x, y)
+        updates, state = tx.update(grads, state, params, value=loss)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def jax_run(tx, steps=30, dtype=np.float64):
+    """The records of a run in float64."""
+    params = {k: jnp.asarray(v, dtype) for k, v in START.items()}
+    state, step, records = tx.init(params), jax_step(tx), []
+    for x, y in BATCHES[:steps]:
+        before = jax.tree.structure(state), [leaf.dtype for leaf in jax.tree.leaves(state)]
+        params, state = step(params, state, jnp.asarray(x, dtype), y)
+        assert before == (jax.tree.structure(state), [leaf.dtype for leaf in jax.tree.leaves(state)])
+        records.append(gradlab_jax.read(state))
+    return records
+
+
+def torch_run(optimizer, steps=30, clip=None, **options):
+    records, net = [], torch_net()
+    with gradlab_torch.Monitor(net, optimizer(net.parameters()), on_record=records.append, **options) as monitor:
+        for x, y in BATCHES[:steps]:
+            monitor.optimizer.zero_grad()
+            loss = torch_loss(net, x, y)
+            loss.backward()
+            if clip is not None:
+                monitor.before_clipping()
+                torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
+            monitor.observe(loss)
+            monitor.optimizer.step()
+    return records
+
+
+def assert_same(a, b, limit=1e-9, where="record"):
+    """Equal to `limit` in every number, and equal in everything else."""
+    if dataclasses.is_dataclass(a):
+        for field in dataclasses.fields(a):
+            assert_same(getattr(a, field.name), getattr(b, field.name), limit, f"{where}.{field.name}")
+    elif isinstance(a, dict):
+        assert list(a) == list(b), where
+        for key in a:
+            assert_same(a[key], b[key], limit, f"{where}[{key}]")
+    elif isinstance(a, float) and isinstance(b, float):
+        assert a == pytest.approx(b, rel=limit, abs=limit * 1e-3, nan_ok=True), where
+    else:
+        assert a == b, where
+
+
+OPTIMIZERS = {
+    "sgd": (lambda p: torch.optim.SGD(p, lr=0.1), lambda: optax.sgd(0.1)),
+    "momentum": (lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9), lambda: optax.sgd(0.05, momentum=0.9)),
+    "adam": (lambda p: torch.optim.Adam(p, lr=0.01), lambda: optax.adam(0.01)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_run_gives_the_same_records(name):
+    for_torch, for_jax = OPTIMIZERS[name]
+    with jax.enable_x64(True):
+        tx = gradlab_jax.monitor(optax.inject_hyperparams(lambda learning_rate: for_jax())(0.1), extras=EXTRAS)
+        theirs = jax_run(tx)
+    mine = torch_run(for_torch, extras=EXTRAS)
+    assert len(mine) == len(theirs) == 30
+    for a, b in zip(mine, theirs, strict=True):
+        assert_same(a, dataclasses.replace(b, learning_rate=a.learning_rate))
+    assert mine[0].grad_cosine is None
+    assert all(isinstance(getattr(mine[-1], extra), float) for extra in EXTRAS)
+    assert mine[-1].anomaly is not None
+    # Planted: another rate, another record.
+    with jax.enable_x64(True), pytest.raises(AssertionError):
+        assert_same(mine[1], jax_run(gradlab_jax.monitor(optax.sgd(0.11)), steps=2)[1])
+
+
+def test_records_agree_with_the_definition():
+    """Every figure of a record, from the tensors themselves in float64 NumPy."""
+    net = torch_net()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    monitor = gradlab_torch.Monitor(net, optimizer, extras=EXTRAS)
+    last, score = None, MovingScore()
+    for x, y in BATCHES[:25]:
+        optimizer.zero_grad()
+        torch_loss(net, x, y).backward()
+        old = {n: p.detach().numpy().copy() for n, p in net.named_parameters()}
+        grads = {n: p.grad.numpy().copy() for n, p in net.named_parameters()}
+        optimizer.step()
+        moves = {n: p.detach().numpy() - old[n] for n, p in net.named_parameters()}
+        r = monitor.last
+        assert r.loss is None  # nobody said
+        assert r.learning_rate == 0.02
+        flat = [list(tree.values()) for tree in (old, grads, moves)]
+        near = {"rel": 1e-12}
+        assert r.param_norm == pytest.approx(reference.global_norm(flat[0]), **near)
+        assert r.grad_norm == pytest.approx(reference.global_norm(flat[1]), **near)
+        assert r.update_norm == pytest.approx(reference.global_norm(flat[2]), **near)
+        assert r.update_ratio == pytest.approx(reference.update_ratio(flat[0], flat[2]), **near)
+        assert r.distance == pytest.approx(reference.distance(flat[0], list(START.values())), rel=1e-9)
+        assert r.anomaly == pytest.approx(score(r.grad_norm))
+        for name, tensor in r.tensors.items():
+            assert tensor.param == pytest.approx(reference.norm(old[name]), **near)
+            assert tensor.grad == pytest.approx(reference.norm(grads[name]), **near)
+            assert tensor.update == pytest.approx(reference.norm(moves[name]), **near)
+        if last is not None:
+            for quantity, now, then in (("grad_cosine", grads, last[0]), ("update_cosine", moves, last[1])):
+                whole = reference.cosine_similarity(list(now.values()), list(then.values()))
+                assert getattr(r, quantity) == pytest.approx(whole, rel=1e-9)
+                for name in now:
+                    one = reference.cosine_similarity([now[name]], [then[name]])
+                    assert getattr(r.tensors[name], quantity) == pytest.approx(one, rel=1e-9)
+        last = grads, moves
+
+
+@settings(max_examples=15, deadline=None, derandomize=True, database=None)
+@given(
+    shapes=st.lists(st.sampled_from([(), (3,), (2, 3), (300, 300), (0,)]), min_size=1, max_size=5),
+    size=st.sampled_from([1e-30, 1e-12, 1.0, 1e12, 1e25]),
+    kind=st.sampled_from(["float32", "bfloat16", "float16"]),
+    seed=st.integers(0, 9),
+)
+def test_applied_updates_over_the_range_of_the_types(shapes, size, kind, seed):
+    """θ_new − θ as the type rounds it, measured by both twins, against float64."""
+    size = size if kind != "float16" else min(max(size, 1e-4), 1e2)
+    draw = np.random.default_rng(seed)
+    params = [torch.from_numpy(np.asarray(draw.standard_normal(s) * size)).to(getattr(torch, kind)) for s in shapes]
+    steps = [
+        torch.from_numpy(np.asarray(draw.standard_normal(s) * size * 1e-2)).to(p.dtype)
+        for s, p in zip(shapes, params, strict=True)
+    ]
+    new = [p + s for p, s in zip(params, steps, strict=True)]
+    truth = [reference.norm(n.double() - p.double()) for n, p in zip(new, params, strict=True)]
+    from gradlab_jax._applied import applied_norms
+    from gradlab_torch._applied import Applied
+
+    copies = [p.clone() for p in params]
+    watch = Applied(copies)
+    norms = watch.before().tolist()
+    for p, s in zip(copies, steps, strict=True):
+        p += s
+    assert norms == pytest.approx([reference.norm(p.double()) for p in params], rel=1e-6)
+    assert watch.after().tolist() == pytest.approx(truth, rel=1e-6)
+    native = [[jnp.asarray(t.float().numpy()).astype(kind) for t in tree] for tree in (params, steps)]
+    sizes, largest = applied_norms(*native)
+    assert sizes.tolist() == pytest.approx(truth, rel=1e-6)
+    assert largest.tolist() == pytest.approx([float(s.abs().max()) if s.numel() else 0.0 for s in steps], rel=1e-6)
+
+
+# One parameter per state, all in one net: y = Σ aᵢ·wᵢ, with wᵢ cut, scaled or placed so that it has the state wanted.
+WANTED = {
+    "ok": GradientState.OK,
+    "cut": GradientState.DISCONNECTED,
+    "flat": GradientState.ZERO,
+    "small": GradientState.TINY,
+    "broken": GradientState.NONFINITE,
+    "kept": GradientState.FROZEN,
+    "forgotten": GradientState.UNREGISTERED,
+    "swallowed": GradientState.LOST,
+}
+
+
+def start(path):
+    # A parameter of 0 is moved by the smallest update, one of 256 in bfloat16 by none below 1.
+    return np.full(3, {"swallowed": 256.0, "small": 0.0}.get(path, 0.5))
+
+
+def torch_states(optimizer, dtype=torch.bfloat16):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            for path in WANTED:
+                setattr(self, path, torch.nn.Parameter(torch.from_numpy(start(path)).to(dtype)))
+            self.kept.requires_grad_(False)
+
+        def forward(self):
+            total = (self.ok + self.swallowed * 1e-3 + self.kept + self.forgotten).sum() + self.cut.detach().sum()
+            return total + (self.flat * 0.0).sum() + (self.small * 1e-12).sum() + (self.broken / 0.0).sum()
+
+    net = Net()
+    moved = [p for n, p in net.named_parameters() if n not in ("kept", "forgotten")]
+    with gradlab_torch.Monitor(net, optimizer(moved)) as monitor:
+        net().backward()
+        monitor.optimizer.step()
+        return monitor.last.states
+
+
+def jax_states(tx, dtype="bfloat16"):
+    class Net(nnx.Module):
+        def __init__(self):
+            for path in WANTED:
+                setattr(self, path, nnx.Param(jnp.asarray(start(path), dtype)))
+
+        def __call__(self, x):
+            cut = jax.lax.stop_gradient(self.cut[...]).sum()
+            total = (self.ok[...] + self.swallowed[...] * 1e-3 + self.kept[...] + self.forgotten[...]).sum() + cut
+            total += (self.flat[...] * 0.0).sum() + (self.small[...] * 1e-12).sum() + (self.broken[...] / 0.0).sum()
+            return jnp.stack([total, total])[None] + 0 * x
+
+    def named(*paths):
+        return lambda key, value: isinstance(value, nnx.Param) and key[-1] in paths
+
+    net = Net()
+    x, y = jnp.zeros((1, 2), dtype), jnp.zeros(1, int)
+    known = gradlab_jax.check_gradients(net, x, y, loss=lambda out, y: out[0, 0])
+    moved = named(*(p for p in WANTED if p not in ("kept", "forgotten")))
+    optimizer = gradlab_nnx.optimizer(net, tx, wrt=moved, frozen=named("kept"), known=known)
+    grads = nnx.grad(lambda net: net(x)[0, 0], argnums=nnx.DiffState(0, moved))(net)
+    optimizer.update(net, grads)
+    return gradlab_jax.read(optimizer).states
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_each_state_is_told_from_every_other(rule):
+    for_torch, for_jax = {
+        "sgd": (lambda p: torch.optim.SGD(p, lr=0.1), optax.sgd(0.1)),
+        "adam": (lambda p: torch.optim.Adam(p, lr=0.1), optax.adam(0.1)),
+    }[rule]
+    found = torch_states(for_torch), jax_states(for_jax)
+    assert set(WANTED.values()) == set(GradientState)  # the matrix has a row for every state
+    for states in found:
+        assert dict(states) == WANTED
+        assert list(states) == list(WANTED)
+
+
+def test_a_float32_net_loses_nothing():
+    """The same net in float32: the update that bfloat16 swallowed arrives."""
+    assert torch_states(lambda p: torch.optim.SGD(p, lr=0.1), torch.float32)["swallowed"] == GradientState.OK
+    assert jax_states(optax.sgd(0.1), "float32")["swallowed"] == GradientState.OK
+
+
+def test_an_optimizer_that_stands_still_lost_nothing():
+    class Skipping(torch.optim.SGD):
+        def step(self, closure=None):
+            return None
+
+    records = torch_run(lambda p: Skipping(p, lr=0.1), steps=1)
+    with jax.enable_x64(True):
+        records += jax_run(gradlab_jax.monitor(optax.set_to_zero()), steps=1)
+    for record in records:
+        assert record.skipped
+        assert record.update_norm == 0.0
+        assert set(record.states.values()) == {GradientState.OK}
+
+
+def test_clipping_is_seen_from_both_sides():
+    mine = torch_run(lambda p: torch.optim.SGD(p, lr=0.1), steps=8, clip=0.8)
+    with jax.enable_x64(True):
+        chain = optax.chain(
+            gradlab_jax.before_clipping(), optax.clip_by_global_norm(0.8), gradlab_jax.monitor(optax.sgd(0.1))
+        )
+        theirs = jax_run(chain, steps=8)
+    for a, b in zip(mine, theirs, strict=True):
+        assert_same(a, dataclasses.replace(b, learning_rate=0.1), limit=1e-5)  # PyTorch adds 1e-6 to the norm
+        assert a.clipped == (a.raw_grad_norm > 0.8)
+    assert {r.clipped for r in mine} == {True, False}
+
+
+# JAX: whatever the loop is.
+
+
+def test_scan_with_every_and_donation():
+    with jax.enable_x64(True):
+        plain = jax_run(gradlab_jax.monitor(optax.adam(0.01), extras=EXTRAS))
+        tx = gradlab_jax.monitor(optax.adam(0.01), every=7, extras=EXTRAS)
+        params = {k: jnp.asarray(v) for k, v in START.items()}
+        xs = jnp.stack([x for x, _ in BATCHES]), jnp.stack([y for _, y in BATCHES])
+
+        def body(carry, batch):
+            params, state = carry
+            loss, grads = jax.value_and_grad(jax_loss)(params, *batch)
+            updates, state = tx.update(grads, state, params, value=loss)
+            return (optax.apply_updates(params, updates), state), gradlab_jax.recorded(state)
+
+        run = jax.jit(lambda carry, xs: jax.lax.scan(body, carry, xs), donate_argnums=0)
+        (_, state), seen = run((params, tx.init(params)), xs)
+        last = gradlab_jax.read(state)
+        assert last.step == 28
+        for index in range(30):
+            record = gradlab_jax.read(jax.tree.map(lambda leaf, index=index: leaf[index], seen))
+            assert record.step == index - index % 7
+            for figure in ("loss", "grad_norm", "param_norm", "update_norm", "distance"):
+                assert getattr(record, figure) == pytest.approx(getattr(plain[record.step], figure), rel=1e-12)
+        with pytest.raises(GradlabError, match="holds \\(30,\\) runs or steps"):
+            gradlab_jax.read(seen)
+
+
+def test_multi_steps_inject_hyperparams_and_masked():
+    with jax.enable_x64(True):
+        rate = optax.inject_hyperparams(lambda learning_rate: gradlab_jax.monitor(optax.sgd(learning_rate)))(0.25)
+        assert jax_run(rate, steps=3)[-1].learning_rate == 0.25
+        steps = jax_run(optax.MultiSteps(gradlab_jax.monitor(optax.sgd(0.1)), 4), steps=0)
+        assert steps == []
+        accumulated = optax.MultiSteps(gradlab_jax.monitor(optax.sgd(0.1)), 4)
+        params = {k: jnp.asarray(v) for k, v in START.items()}
+        state, step = accumulated.init(params), jax_step(accumulated)
+        gradients = []
+        for x, y in BATCHES[:8]:
+            gradients.append(jax.grad(jax_loss)(params, x, y))
+            params, state = step(params, state, x, y)
+        record = gradlab_jax.read(state)
+        assert record.step == 1  # of the optimizer, not of the batches
+        mean = jax.tree.map(lambda *g: sum(g) / 4, *gradients[4:])
+        assert record.grad_norm == pytest.approx(reference.global_norm(mean.values()))
+        mask = {k: k.startswith("2") for k in START}
+        known = dict.fromkeys(START, GradientState.OK)
+        inside = jax_run(optax.masked(gradlab_jax.monitor(optax.sgd(0.1), known=known), mask), steps=1)[0]
+        assert list(inside.tensors) == ["2.weight", "2.bias"]
+        assert list(inside.states.values()) == [GradientState.UNREGISTERED] * 2 + [GradientState.OK] * 2
+
+
+def test_vmap_over_seeds():
+    """A whole ensemble is monitored at once; one run is read by taking it out."""
+    tx = gradlab_jax.monitor(optax.sgd(0.1))
+    x, y = (jnp.asarray(part) for part in BATCHES[0])
+
+    def once(scale):
+        params = {k: scale * jnp.asarray(v) for k, v in START.items()}
+        return tx.update(jax.grad(jax_loss)(params, x, y), tx.init(params), params)[1]
+
+    states = jax.jit(jax.vmap(once))(jnp.array([1.0, 2.0]))
+    norms = [gradlab_jax.read(jax.tree.map(lambda leaf, i=i: leaf[i], states)).param_norm for i in range(2)]
+    assert norms[1] == pytest.approx(2 * norms[0], rel=1e-6)
+
+
+def test_linen_and_nnx_give_the_paths_of_the_model():
+    class Linen(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3)(nn.LayerNorm()(nn.Dense(5)(x)))
+
+    x, y = jnp.asarray(BATCHES[0][0]), BATCHES[0][1]
+    module = Linen()
+    params = module.init(jax.random.key(0), x)["params"]
+    tx = gradlab_jax.monitor(optax.adam(0.01), known=gradlab_jax.check_gradients(module.bind({"params": params}), x, y))
+    state = TrainState.create(apply_fn=module.apply, params=params, tx=tx)
+    state = jax.jit(lambda s, g: s.apply_gradients(grads=g))(state, jax.tree.map(jnp.ones_like, params))
+    paths = [
+        "Dense_0.weight",
+        "Dense_0.bias",
+        "LayerNorm_0.weight",
+        "LayerNorm_0.bias",
+        "Dense_1.weight",
+        "Dense_1.bias",
+    ]
+    assert set(gradlab_jax.read(state).tensors) == set(paths)
+
+    net = nnx.Sequential(nnx.Linear(4, 5, rngs=nnx.Rngs(0)), nnx.tanh, nnx.Linear(5, 3, rngs=nnx.Rngs(1)))
+    optimizer = gradlab_nnx.optimizer(net, optax.sgd(0.1), extras=EXTRAS)
+
+    @nnx.jit
+    def step(net, optimizer):
+        loss, grads = nnx.value_and_grad(lambda net: optax.softmax_cross_entropy_with_integer_labels(net(x), y).mean())(
+            net
+        )
+        optimizer.update(net, grads, value=loss)
+        return loss
+
+    losses = [float(step(net, optimizer)) for _ in range(3)]
+    record = gradlab_jax.read(optimizer)
+    assert list(record.tensors) == ["0.weight", "0.bias", "2.weight", "2.bias"]  # PyTorch's names and order
+    assert (record.step, record.loss) == (2, losses[-1])
+
+
+def test_what_cannot_be_read_says_why():
+    params = {k: jnp.asarray(v) for k, v in START.items()}
+    with pytest.raises(GradlabError, match="holds 0 monitors"):
+        gradlab_jax.read(optax.adam(0.1).init(params))
+    tx = gradlab_jax.monitor(optax.sgd(0.1))
+    with pytest.raises(GradlabError, match="recorded nothing yet"):
+        gradlab_jax.read(tx.init(params))
+    with pytest.raises(GradlabError, match="expected update\\(grads, state, params\\)"):
+        tx.update(params, tx.init(params))
+    with pytest.raises(GradlabError, match="2 problems"):
+        gradlab_jax.monitor(optax.sgd(0.1), every=0, extras=["cosine"])
+    with pytest.raises(GradlabError, match="other is no parameter here"):
+        gradlab_jax.monitor(optax.sgd(0.1), known={"other": GradientState.OK}).init(params)
+    with pytest.raises(GradlabError, match="2 problems"):
+        gradlab_torch.Monitor(torch_net(), None, every=0, extras=["cosine"])
+
+
+# PyTorch: whatever the loop is.
+
+
+def test_every_records_only_those_steps():
+    all_steps = torch_run(lambda p: torch.optim.SGD(p, lr=0.1))
+    some = torch_run(lambda p: torch.optim.SGD(p, lr=0.1), every=7)
+    assert [r.step for r in some] == [0, 7, 14, 21, 28]
+    for record in some:
+        same = dataclasses.replace(all_steps[record.step], anomaly=None)
+        assert_same(record, same)
+
+
+def test_accumulation_groups_compile_and_missing_gradients():
+    net = torch_net()
+    groups = [{"params": net[0].parameters(), "lr": 0.1}, {"params": net[2].parameters(), "lr": 0.2}]
+    optimizer = torch.optim.SGD(groups)
+    compiled = torch.compile(net, backend="eager")
+    with gradlab_torch.Monitor(compiled, optimizer) as monitor:
+        parts = []
+        for x, y in BATCHES[:4]:
+            (torch_loss(compiled, x, y) / 4).backward()
+            parts.append([p.grad.clone() for p in net.parameters()])
+        optimizer.step()
+        assert list(monitor.last.tensors) == list(START)
+        assert monitor.last.grad_norm == pytest.approx(reference.global_norm([g.numpy() for g in parts[-1]]))
+        assert monitor.last.learning_rate is None  # there are two
+        optimizer.zero_grad(set_to_none=True)
+        optimizer.step()
+        assert set(monitor.last.states.values()) == {GradientState.DISCONNECTED}
+        assert monitor.last.grad_norm == 0.0
+        assert not monitor.last.skipped
+
+
+def test_a_closure_is_measured_when_it_has_run():
+    net = torch_net()
+    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.5, max_iter=4)
+    x, y = BATCHES[0]
+
+    def closure():
+        optimizer.zero_grad()
+        loss = torch_loss(net, x, y)
+        loss.backward()
+        return loss
+
+    with gradlab_torch.Monitor(net, optimizer) as monitor:
+        old = [p.detach().clone() for p in net.parameters()]
+        optimizer.step(closure)
+        moved = [p.detach() - o for p, o in zip(net.parameters(), old, strict=True)]
+        assert monitor.last.update_norm == pytest.approx(reference.global_norm([m.numpy() for m in moved]))
+        assert monitor.last.grad_norm == pytest.approx(
+            reference.global_norm([p.grad.numpy() for p in net.parameters()])
+        )
+
+
+def test_a_gradient_scaler_is_seen_through():
+    net = torch_net(torch.float32)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=10**6)
+    bare = torch_net(torch.float32)
+    with gradlab_torch.Monitor(net, optimizer, scaler=scaler) as monitor:
+        for index, (x, y) in enumerate(BATCHES[:3]):
+            optimizer.zero_grad()
+            loss = torch_loss(net, x, y)
+            scaler.scale(loss * (math.inf if index == 1 else 1.0)).backward()
+            if index == 0:
+                torch_loss(bare, x, y).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            if index == 0:
+                unscaled = reference.global_norm([p.grad.numpy() for p in bare.parameters()])
+                assert monitor.last.grad_norm == pytest.approx(unscaled, rel=1e-5)
+        assert (monitor.steps, monitor.skipped_steps) == (2, 1)
+        assert monitor.last.step == 1
+    assert scaler.update.__func__ is torch.amp.GradScaler.update
+    assert scaler.get_scale() == 512.0
+
+
+def test_no_hook_stays_behind():
+    net = torch_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def hooks():
+        return len(optimizer._optimizer_step_pre_hooks) + len(optimizer._optimizer_step_post_hooks)
+
+    def fails():
+        with gradlab_torch.Monitor(net, optimizer):
+            assert hooks() == 2
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert hooks() == 0
+
+
+def test_one_transfer_a_record(monkeypatch):
+    """Reading a tensor on the host is what waits for an accelerator; a healthy step does it once."""
+    net = torch_net()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
+    torch_loss(net, *BATCHES[0]).backward()
+    reads = []
+    for name in ("item", "tolist", "__float__", "__bool__", "numpy"):
+        real = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor,
+            name,
+            lambda self, *a, real=real, name=name: (reads.append((name, self.dtype)), real(self, *a))[1],
+        )
+    with gradlab_torch.Monitor(net, optimizer, extras=EXTRAS):
+        optimizer.step()
+    of_ours = [r for r in reads if r[0] == "tolist" and r[1] == torch.float64]
+    assert len(of_ours) == 1, reads
