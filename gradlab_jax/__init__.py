@@ -1,6 +1,7 @@
 """gradlab for JAX and Flax, the jitted twin: the same names and definitions as `gradlab_torch`."""
 
 from gradlab_core.bands import BAND_SETS
+from gradlab_core.curvature import HessianEigenvalue, HessianTrace
 from gradlab_core.errors import GradlabError
 from gradlab_core.noise import default_noise
 from gradlab_core.records import (
@@ -19,12 +20,14 @@ from gradlab_core.specs import ModelSpec, TrainSpec
 from gradlab_jax.activations import activation_stats
 from gradlab_jax.analysis import analyze
 from gradlab_jax.cost import count_flops, count_params
+from gradlab_jax.curvature import hessian_eigenvalue, hessian_trace, hessian_vector_product
 from gradlab_jax.flow import check_gradients, gradient_flow
 from gradlab_jax.initializers import torch_default
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.models import build
 from gradlab_jax.monitor import before_clipping, monitor, read, recorded
 from gradlab_jax.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
+from gradlab_jax.per_example import gradient_noise_scale, gradient_snr, per_example_grad_norms
 from gradlab_jax.sensitivity import input_sensitivity
 from gradlab_jax.subject import Subject
 from gradlab_jax.train import train
@@ -48,6 +51,8 @@ __all__ = [
     "GradientFlow",
     "GradientState",
     "GradlabError",
+    "HessianEigenvalue",
+    "HessianTrace",
     "LayerStats",
     "ModelSpec",
     "StepRecord",
@@ -74,11 +79,17 @@ __all__ = [
     "from_canonical",
     "global_norm",
     "gradient_flow",
+    "gradient_noise_scale",
+    "gradient_snr",
+    "hessian_eigenvalue",
+    "hessian_trace",
+    "hessian_vector_product",
     "input_sensitivity",
     "layer_norms",
     "leaf_norms",
     "monitor",
     "nonfinite_counts",
+    "per_example_grad_norms",
     "read",
     "recorded",
     "step_ratio",

@@ -1,6 +1,7 @@
 """gradlab for PyTorch, the reference twin: the same names and definitions as `gradlab_jax`."""
 
 from gradlab_core.bands import BAND_SETS
+from gradlab_core.curvature import HessianEigenvalue, HessianTrace
 from gradlab_core.errors import GradlabError
 from gradlab_core.noise import default_noise
 from gradlab_core.records import (
@@ -19,12 +20,14 @@ from gradlab_core.specs import ModelSpec, TrainSpec
 from gradlab_torch.activations import activation_stats
 from gradlab_torch.analysis import analyze
 from gradlab_torch.cost import count_flops, count_params
+from gradlab_torch.curvature import hessian_eigenvalue, hessian_trace, hessian_vector_product
 from gradlab_torch.flow import check_gradients, gradient_flow
 from gradlab_torch.initializers import torch_default
 from gradlab_torch.losses import cross_entropy
 from gradlab_torch.models import build
 from gradlab_torch.monitor import Monitor
 from gradlab_torch.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
+from gradlab_torch.per_example import gradient_noise_scale, gradient_snr, per_example_grad_norms
 from gradlab_torch.sensitivity import input_sensitivity
 from gradlab_torch.subject import Subject
 from gradlab_torch.train import train
@@ -48,6 +51,8 @@ __all__ = [
     "GradientFlow",
     "GradientState",
     "GradlabError",
+    "HessianEigenvalue",
+    "HessianTrace",
     "LayerStats",
     "ModelSpec",
     "Monitor",
@@ -74,10 +79,16 @@ __all__ = [
     "from_canonical",
     "global_norm",
     "gradient_flow",
+    "gradient_noise_scale",
+    "gradient_snr",
+    "hessian_eigenvalue",
+    "hessian_trace",
+    "hessian_vector_product",
     "input_sensitivity",
     "layer_norms",
     "leaf_norms",
     "nonfinite_counts",
+    "per_example_grad_norms",
     "step_ratio",
     "to_canonical",
     "to_native",
