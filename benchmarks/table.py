@@ -10,7 +10,7 @@ from rich.text import Text
 
 from .harness import Row
 
-_COLUMNS = ("case", "median ms", "quartiles ms", "compile s", "memory MiB", "GB/s", "error", "speed-up")
+_COLUMNS = ("case", "median ms", "quartiles ms", "compile s", "memory MiB", "GB/s", "error", "speed-up", "time")
 
 
 def tables(rows: Sequence[Row]) -> Iterator[RenderableType]:
@@ -26,7 +26,7 @@ def tables(rows: Sequence[Row]) -> Iterator[RenderableType]:
         table = Table(
             title=Text(setting),
             title_justify="left",
-            caption=Text(f"Speed-up: {caption}.") if caption else None,
+            caption=Text(f"Speed-up, time: {caption}.") if caption else None,
             caption_justify="left",
         )
         for i in used:
@@ -52,4 +52,5 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if row.bytes_per_second is None else f"{row.bytes_per_second / 1e9:.1f}",
         "" if row.relative_error is None else f"{row.relative_error:.0e}",
         "" if row.speedup is None else f"{row.speedup:.2f}×",
+        "" if row.speedup is None else f"{1 / row.speedup:.3f}",
     )

@@ -153,7 +153,9 @@ def findings(runs: Iterable[Run]) -> list[str]:
     return list(found)
 
 
-def _number(value: float) -> str:
+def _number(value: float | None) -> str:
+    if value is None:
+        return "not measured"
     return f"{value:g}" if math.isfinite(value) else str(encode(value))
 
 

@@ -16,6 +16,8 @@ from gradlab_core.records import (
     TrainingRecord,
     Verdict,
 )
+from gradlab_core.report import write_html
+from gradlab_core.sinks import load_records
 from gradlab_core.specs import ModelSpec, TrainSpec
 from gradlab_jax.activations import activation_stats
 from gradlab_jax.analysis import analyze
@@ -87,6 +89,7 @@ __all__ = [
     "input_sensitivity",
     "layer_norms",
     "leaf_norms",
+    "load_records",
     "monitor",
     "nonfinite_counts",
     "per_example_grad_norms",
@@ -100,4 +103,5 @@ __all__ = [
     "trust_ratios",
     "update_ratio",
     "update_ratios",
+    "write_html",
 ]

@@ -41,7 +41,7 @@ def side_by_side(tensors: list[torch.Tensor]) -> torch.Tensor:
     """Tensors of one shape as the rows of a matrix; a copy, unless there is but one."""
     if len(tensors) == 1:
         return flat(tensors[0].detach()).unsqueeze(0)
-    return torch.stack([t.detach() for t in tensors]).view(len(tensors), tensors[0].numel())
+    return torch.stack([t.detach() for t in tensors]).reshape(len(tensors), tensors[0].numel())
 
 
 def flat(t: torch.Tensor) -> torch.Tensor:

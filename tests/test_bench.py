@@ -213,7 +213,7 @@ def test_all_steps_learn_the_same() -> None:
         JaxStepper(gradlab_jax.build(work.spec, seed=0), nets.TRAINING, gradlab_jax.cross_entropy),
     ]
     for _ in range(3):
-        losses = [loop.step(x, y)[0], plain(x.transpose(0, 2, 3, 1), y), *(t.step(x, y, rate)[0] for t in twins)]
+        losses = [loop.step(x, y)[0], plain(x.transpose(0, 2, 3, 1), y), *(t.step(x, y, rate).loss for t in twins)]
     assert losses == pytest.approx([losses[0]] * 4, rel=1e-3)
 
 

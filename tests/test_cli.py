@@ -17,6 +17,7 @@ import pytest
 from gradlab_core import codec
 from gradlab_core.comparison import Figure, Run
 from gradlab_core.records import StepRecord
+from gradlab_core.sinks import load_records
 
 GRADLAB = [sys.executable, "-c", "from gradlab_core.cli.main import run; run()"]
 TINY = ["--base", "2", "--depth", "1,1,1", "--seeds", "1", "--block", "plain"]
@@ -104,6 +105,27 @@ def test_a_run_that_leaves_the_rails_keeps_its_records_and_says_where(tmp_path):
     assert 0 < len(steps) < 44
 
 
+def test_records_go_to_a_sink_and_become_a_report_and_a_table(tmp_path):
+    sinks = ["--sink", "jsonl:run.jsonl", "--sink", "jsonl:again.jsonl"]
+    done = gradlab("train", "--base", "2", "--depth", "1,1,1", *sinks, "--out", "run.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    steps = codec.parse((tmp_path / "run.json").read_text(), "step", StepRecord)
+    assert repr(load_records(tmp_path / "run.jsonl")) == repr(steps)
+    assert (tmp_path / "run.jsonl").read_bytes() == (tmp_path / "again.jsonl").read_bytes()
+
+    done = gradlab("report", "run.jsonl", "run.json", "--out", "page.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "page.html").read_text().count("44 steps recorded") == 2
+    done = gradlab("report", "run.jsonl", "--out", "run.csv", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert repr(codec.parse(done.stdout, "step", StepRecord)) == repr(steps)
+    assert (tmp_path / "run.csv").read_text().startswith("step,path,quantity,value,state\n")
+    refused(gradlab("report", "run.jsonl", "run.json", "--out", "x.csv", cwd=tmp_path), "x.csv holds one run")
+    refused(gradlab("report", "run.jsonl", "no1", "no2", cwd=tmp_path), "2 problems", "no1", "no2")
+    # A file of another kind is not touched.
+    refused(gradlab("train", "--sink", "jsonl:run.json", "--base", "2", cwd=tmp_path), "run.json", "left as it is")
+
+
 def test_parity(tmp_path):
     done = gradlab("parity", "--block", "plain", "--base", "2", "--steps", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -146,6 +168,8 @@ BAD = {
     "no archive": (["data", "prepare", "cifar10", "--from", "no.tar.gz", "--data-dir", "d"], ["no.tar.gz"]),
     "other data set": (["data", "prepare", "mnist", "--from", "x", "--data-dir", "d"], ["mnist", "expected cifar10"]),
     "train block": (["train", "--block", "postakt"], ["postakt"]),
+    "sinks": (["train", "--sink", "josnl:x", "--sink", "jsonl:"], ["2 problems", "josnl:x", "tensorboard:FOLDER"]),
+    "table of a comparison": (["report", "foreign.json", "--out", "x.csv"], ["foreign.json", "schema_version"]),
     "parity steps": (["parity", "--steps", "0", "--block", "plain"], ["steps is 0"]),
 }
 

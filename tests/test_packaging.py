@@ -53,7 +53,9 @@ def test_it_runs_from_the_wheel_alone(wheel, tmp_path):
 def test_extras_and_names():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == "gradlab-parity"
-    assert set(project["optional-dependencies"]) == {"jax", "torch", "tfds", "report", "all"}
+    assert set(project["optional-dependencies"]) == {
+        "jax", "torch", "tfds", "report", "parquet", "tensorboard", "wandb", "mlflow", "sinks", "all",
+    }  # fmt: skip
     assert list(project["scripts"]) == ["gradlab"]
     heavy = ("jax", "torch", "flax", "tensorflow", "plotly")
     assert not [d for d in project["dependencies"] if d.startswith(heavy)]

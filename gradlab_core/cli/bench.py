@@ -103,6 +103,32 @@ def analysis(
     _bench("analysis", framework, rounds, only, compilation_cache, out, json, sizes)
 
 
+@app.command()
+def monitor(
+    framework: Framework = "both",
+    net: Annotated[
+        list[str] | None, typer.Option(help="tinynet, wide (many parameters) or deep (many tensors); default: all.")
+    ] = None,
+    optimizer: Annotated[str, typer.Option(help="sgd or adam.")] = "sgd",
+    base: Base = 32,
+    batch: Batch = 128,
+    width: Annotated[int, typer.Option(help="Units of the wide net.")] = 4608,
+    layers: Annotated[int, typer.Option(help="Layers of the deep net.")] = 1000,
+    rounds: Rounds = 7,
+    only: Only = None,
+    compilation_cache: Cache = None,
+    out: Out = None,
+    json: output.JsonOption = False,
+) -> None:
+    """A training step that is watched, against the bare step and the ways people watch it today.
+
+    Example: `gradlab bench monitor --net wide --optimizer adam --rounds 11`
+    """
+    sizes = _benchmarks("monitored").Sizes(base=base, batch=batch, width=width, depth=layers)
+    options = {"optimizer": optimizer, "sizes": sizes} | ({"nets": net} if net else {})
+    _bench("monitor", framework, rounds, only, compilation_cache, out, json, options)
+
+
 def _bench(
     verb: str,
     framework: str,

@@ -3,36 +3,89 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gradlab_core import codec
 from gradlab_core.cli import output
-from gradlab_core.errors import GradlabError
+from gradlab_core.errors import GradlabError, refuse
+
+if TYPE_CHECKING:
+    from gradlab_core.records import StepRecord
 
 
 def report(
-    runs: Annotated[Path, typer.Argument(help="A runs.json that `gradlab compare` wrote.")],
-    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="What `gradlab train` or a JsonlSink recorded, one file a run; or a runs.json of compare."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The HTML file to write; .csv or .parquet exports the records of one run as a table.")
+    ] = Path("report.html"),
     json: output.JsonOption = False,
 ) -> None:
-    """Draw the HTML report of recorded runs again.
+    """Draw the HTML report of recorded runs, or export their numbers.
 
-    Example: `gradlab report gradlab-report/runs.json --out report.html`
+    Example: `gradlab report run.jsonl --out report.html`
     """
-    from gradlab_core import codec
+    from gradlab_core.sinks.loading import holds_records
+    from gradlab_core.sinks.tabular import FORMATS
+
+    table = out.suffix.lower() in FORMATS
+    recorded = [path for path in runs if holds_records(path)]
+    if recorded or len(runs) > 1 or table:
+        _steps(runs, out, table=table, json=json)
+    else:
+        _comparison(runs[0], out, json=json)
+    if not json:
+        output.console().print(f"{'table' if table else 'report'}: {out}", soft_wrap=True)
+
+
+def _steps(paths: list[Path], out: Path, *, table: bool, json: bool) -> None:
+    from gradlab_core.report import write_html
+    from gradlab_core.sinks import export
+
+    if (table or json) and len(paths) > 1:
+        raise GradlabError(f"{'--json' if json else out} holds one run; came {len(paths)}: name them one at a time")
+    found = {str(path): records for path, records in _load(paths).items()}
+    if table:
+        export(found[str(paths[0])], out)
+    else:
+        write_html(found, out)
+    if json:
+        typer.echo(codec.document("step", found[str(paths[0])]))
+
+
+def _load(paths: list[Path]) -> dict[Path, list[StepRecord]]:
+    """The records of every file, or an error that lists all that cannot be used."""
+    from gradlab_core.sinks import load_records
+
+    found, problems = {}, []
+    for path in paths:
+        try:
+            found[path] = load_records(path)
+        except GradlabError as error:
+            problems.append(str(error))
+        else:
+            problems += [] if found[path] else [f"{path} holds no record; expected at least one"]
+    refuse("cannot draw", problems)
+    return found
+
+
+def _comparison(path: Path, out: Path, *, json: bool) -> None:
     from gradlab_core.comparison import Run, summarize
     from gradlab_core.report import write_html
 
     try:
-        text = runs.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise GradlabError(f"cannot read {runs}: {error}; expected a runs.json that gradlab compare wrote") from error
-    found = codec.parse(text, "run", Run, str(runs))
+        raise GradlabError(
+            f"cannot read {path}: {error}; expected a run.jsonl of gradlab train or a runs.json of gradlab compare"
+        ) from error
+    found = codec.parse(text, "run", Run, str(path))
     if not found:
-        raise GradlabError(f"{runs} holds no run; expected at least one")
+        raise GradlabError(f"{path} holds no run; expected at least one")
     write_html(found, out)
     if json:
         typer.echo(codec.document("comparison", summarize(found)))
-    else:
-        output.console().print(f"report: {out}", soft_wrap=True)

@@ -9,6 +9,7 @@ import typer
 
 from gradlab_core.cli import output
 from gradlab_core.cli.compare import parse_depth
+from gradlab_core.sinks.opening import FORMS, open_sinks
 
 if TYPE_CHECKING:
     from gradlab_core.records import StepRecord
@@ -26,11 +27,15 @@ def train(
     data: output.DataOption = "digits",
     data_dir: output.DataDirOption = None,
     out: Annotated[Path | None, typer.Option(help="Write the record of the run to this JSON file.")] = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Where each record goes as it comes; repeat for several: {FORMS}."),
+    ] = None,
     json: output.JsonOption = False,
 ) -> None:
     """Train one net and record every norm, ratio and state of every step.
 
-    Example: `gradlab train --framework jax --block postact --epochs 2 --out run.json`
+    Example: `gradlab train --framework jax --block postact --epochs 2 --sink jsonl:run.jsonl`
 
     Exit code 1 when the run leaves the rails; its records are kept up to that step.
     """
@@ -47,11 +52,12 @@ def train(
         output.output_folder(out.parent)
     steps: list[StepRecord] = []
     try:
-        with output.progress(json) as bar:
+        with open_sinks(sink or []) as written, output.progress(json) as bar:
             task = bar.add_task(f"{framework} · {block}", total=epochs * len(batches))
 
             def on_step(record: StepRecord) -> None:
                 steps.append(record)
+                written(record)
                 bar.advance(task)
 
             record = twin.train(

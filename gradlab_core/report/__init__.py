@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
 from gradlab_core import codec
 from gradlab_core.comparison import Run
-from gradlab_core.errors import GradlabError
+from gradlab_core.errors import GradlabError, refuse
+from gradlab_core.records import StepRecord
 
 __all__ = ["write_html"]
 
 
-def write_html(runs: Sequence[Run], path: str | PathLike[str]) -> None:
+def write_html(
+    runs: Sequence[Run] | Sequence[StepRecord] | Mapping[str, Sequence[StepRecord]], path: str | PathLike[str]
+) -> None:
     """Write the report of `runs` to `path`: a whole file or nothing.
+
+    Args:
+        runs: what `gradlab compare` found; or the records of one run; or those of several, by the name of the run.
 
     The file holds everything it needs, plotly.js included (about 5 MB), and makes no network request.
 
     Raises:
-        GradlabError: there is no run, or the file cannot be written.
+        GradlabError: there is no run, a run has no record, or the file cannot be written.
         MissingDependency: plotly or jinja2 is not installed.
     """
     if not runs:
         raise GradlabError("write_html: no runs; expected at least one")
-    from gradlab_core.report.page import render
+    codec.write_text(Path(path), _page(runs))
 
-    codec.write_text(Path(path), render(runs))
+
+def _page(runs: Sequence[Run] | Sequence[StepRecord] | Mapping[str, Sequence[StepRecord]]) -> str:
+    from gradlab_core.report import page
+    from gradlab_core.report.recorded import page as recorded
+
+    if isinstance(runs, Mapping):
+        empty = [name for name, records in runs.items() if not records]
+        refuse("write_html", [f"the run {name!r} holds no record; expected at least one" for name in empty])
+        return recorded.render(runs)
+    compared = [run for run in runs if isinstance(run, Run)]
+    records = [run for run in runs if isinstance(run, StepRecord)]
+    if len(compared) == len(runs):
+        return page.render(compared)
+    if len(records) == len(runs):
+        return recorded.render({"Recorded run": records})
+    kinds = sorted({type(run).__name__ for run in runs})
+    raise GradlabError(f"write_html: got {', '.join(kinds)}; expected only Run, or only StepRecord")

@@ -7,16 +7,32 @@ that says in words what it is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Sequence, Sized
+from typing import Any, Protocol
 
 from gradlab_core.report import style
-from gradlab_core.report.nets import Net, Spread
+from gradlab_core.report.nets import Spread
 from gradlab_core.report.values import NOT_MEASURED, odd
 
 Chart = dict[str, Any]
 SYMBOLS = {"NaN": "triangle-up", "Inf": "star", "−Inf": "star", "exactly 0": "circle", "no gradient path": "x"}
 _PANEL, _GAP, _ROW, _HEADING, _AROUND = 190, 46, 24, 22, 110  # pixels
+
+
+class Drawn(Protocol):
+    """Whose values a line shows: a `Net`, or one recorded run. The block chooses the colour, the framework the line."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def block(self) -> str: ...
+
+    @property
+    def framework(self) -> str: ...
+
+    @property
+    def runs(self) -> Sized: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +66,7 @@ class Canvas:
         self.shapes: list[Chart] = []
         self.annotations: list[Chart] = []
 
-    def line(self, panel: int, net: Net, points: Sequence[Point], *, mode: str = "lines+markers") -> None:
+    def line(self, panel: int, net: Drawn, points: Sequence[Point], *, mode: str = "lines+markers") -> None:
         """Draw one net's values in one panel, with the range over seeds behind them."""
         log = self._panels[panel].log
         drawn: list[float | None] = []
@@ -81,7 +97,7 @@ class Canvas:
             }
         )
 
-    def mark(self, why: str, net: Net, x: float | str, text: str) -> None:
+    def mark(self, why: str, net: Drawn, x: float | str, text: str) -> None:
         """Put a mark in the row of the strip that says why nothing is drawn at `x`."""
         torch = net.framework == "torch"
         self._marks.setdefault(why, []).append(
@@ -141,7 +157,7 @@ class Canvas:
             )
         return traces
 
-    def _range(self, panel: int, net: Net, points: Sequence[Point], drawn: Sequence[float | None]) -> None:
+    def _range(self, panel: int, net: Drawn, points: Sequence[Point], drawn: Sequence[float | None]) -> None:
         xs: list[Any] = []
         ys: list[float | None] = []
         for block in _unbroken(points, drawn, positive=self._panels[panel].log):

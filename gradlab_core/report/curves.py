@@ -11,7 +11,7 @@ from gradlab_core.report.canvas import Canvas, Chart, Panel, Point
 from gradlab_core.report.nets import Net, nets, spread
 from gradlab_core.report.values import number, odd
 
-_PANELS: tuple[tuple[Panel, Callable[[StepRecord], float]], ...] = (
+_PANELS: tuple[tuple[Panel, Callable[[StepRecord], float | None]], ...] = (
     (Panel("Loss", "loss"), lambda step: step.loss),
     (Panel("Gradient norm", "norm", log=True), lambda step: step.grad_norm),
     (Panel("Update ratio", "ratio", log=True), lambda step: step.update_ratio),

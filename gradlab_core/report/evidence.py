@@ -69,7 +69,7 @@ def learning_rate(bad: Runs, good: Runs) -> Evidence:
     for net in [*nets(bad), *nets(good)]:
         first = [run.training.steps[0] for run in net.runs if run.training.steps]
         last = [run.training.epochs[-1].train_loss for run in net.runs if run.training.epochs]
-        rates = sorted({step.learning_rate for step in first})
+        rates = sorted({step.learning_rate for step in first if step.learning_rate is not None})
         loss = number(spread(step.loss for step in first).mean)
         rows.append(
             [net.name, net.setup, ", ".join(map(number, rates)) or NOT_MEASURED, loss, number(spread(last).mean)]

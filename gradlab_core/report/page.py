@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
 from gradlab_core.bands import TINYNET_CIFAR10
 from gradlab_core.comparison import CORRECT, Run
-from gradlab_core.errors import DISTRIBUTION, require
 from gradlab_core.report.charts import band_charts, main_charts, published_charts
 from gradlab_core.report.nets import framework_name, main_runs, nets
+from gradlab_core.report.rendering import fill, version
 from gradlab_core.report.repeated import repeated
 from gradlab_core.report.table import comparison_table
 from gradlab_core.report.values import number
@@ -20,22 +19,7 @@ from gradlab_core.report.words import BLOCKS, DEFINITIONS
 
 def render(runs: Sequence[Run]) -> str:
     """The whole HTML page."""
-    jinja2 = require("jinja2", extra="report")
-    plotly = require("plotly.offline", extra="report")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gradlab_core.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # `tojson` writes <, > and & as \u003c …: no text in the data can end the script element it stands in. NaN cannot
-    # occur: charts hold None where there is no finite number, and a slip should fail here, not in the browser.
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "sort_keys": False}
-    page: str = environment.get_template("template.html.j2").render(
-        **content(runs), plotly_js=jinja2.utils.markupsafe.Markup(plotly.get_plotlyjs())
-    )
-    return page
+    return fill("template.html.j2", content(runs))
 
 
 def content(runs: Sequence[Run]) -> dict[str, Any]:
@@ -56,7 +40,7 @@ def content(runs: Sequence[Run]) -> dict[str, Any]:
         "repeated": repeated(runs),
         "definitions": DEFINITIONS,
         "settings": _settings(runs),
-        "version": _version(),
+        "version": version(),
     }
 
 
@@ -84,10 +68,3 @@ def _rates(run: Run) -> str:
     for rate in run.learning_rates:
         parts = [*parts[:-1], (rate, parts[-1][1] + 1)] if parts and parts[-1][0] == rate else [*parts, (rate, 1)]
     return ", ".join(number(rate) + (f" (× {count})" if count > 1 else "") for rate, count in parts) or "no training"
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
-        return "of a source tree that is not installed"

@@ -1,0 +1,185 @@
+"""What it costs to watch a training step: bare, monitored, and the ways people do it today, on the same step.
+
+python -m benchmarks.bench_monitor --net wide --optimizer sgd --rounds 9
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gradlab_core.errors import GradlabError
+
+from .environment import environment, frameworks, torch_done
+from .harness import Call, Case, Row, measure
+from .monitored import NETS, Sizes, jax_net, torch_net
+
+OPTIMIZERS = ("sgd", "adam")
+_NEVER = 1 << 30
+
+
+def run(
+    *,
+    framework: str = "both",
+    nets: Sequence[str] = NETS,
+    optimizer: str = "sgd",
+    sizes: Sizes | None = None,
+    rounds: int = 7,
+    only: Sequence[str] = (),
+    compilation_cache: Path | None = None,
+    on_call: Callable[[str], Any] = lambda name: None,
+) -> list[Row]:
+    """One training step on a batch that is already on the device. Every monitored case holds gradient, parameter and
+    applied-update norm of every tensor, brought to the host; what the peers hold stands in their names.
+
+    Raises:
+        GradlabError: an unknown net or optimizer, a size out of range, or a framework that is missing.
+    """
+    odd = [n for n in nets if n not in NETS] + [o for o in [optimizer] if o not in OPTIMIZERS]
+    if odd:
+        raise GradlabError(f"{', '.join(odd)}: expected nets {', '.join(NETS)} and optimizer {' or '.join(OPTIMIZERS)}")
+    sizes = sizes or Sizes()
+    names = frameworks(framework)
+    described = environment(names, compilation_cache)
+    rows = []
+    for net in nets:
+        cases = [case for name in names for case in _CASES[name](sizes, net, optimizer)]
+        setting = f"{sizes.setting(net)}, {optimizer}"
+        rows += measure("monitor", setting, cases, rounds=rounds, environment=described, only=only, on_call=on_call)
+    return rows
+
+
+def _torch_cases(sizes: Sizes, net: str, rule: str) -> list[Case]:
+    import torch
+
+    import gradlab_torch
+
+    done = torch_done()
+    watched = _Watched()
+
+    def step(watch: Callable[[Any, Any], Callable[[Any], Any] | None]) -> Call:
+        model, loss = torch_net(sizes, net)
+        optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[rule](model.parameters(), lr=1e-4)
+        after = watch(model, optimizer) or (lambda value: None)
+
+        def call() -> Any:
+            optimizer.zero_grad()
+            value = loss()
+            value.backward()
+            after(value)
+            optimizer.step()
+            return done(value)
+
+        return call
+
+    def monitored(model: Any, optimizer: Any, every: int = 1) -> Callable[[Any], Any]:
+        return gradlab_torch.Monitor(model, optimizer, every=every).observe
+
+    def item_loop(model: Any, optimizer: Any) -> Callable[[Any], Any]:
+        return lambda value: [(p.grad.norm().item(), p.norm().item()) for p in model.parameters()]
+
+    def lightning(model: Any, optimizer: Any) -> Callable[[Any], Any]:
+        from pytorch_lightning.utilities import grad_norm
+
+        return lambda value: grad_norm(model, norm_type=2)
+
+    ways: dict[str, Callable[[Any, Any], Callable[[Any], Any] | None]] = {
+        "torch, bare": lambda model, optimizer: None,
+        "gradlab_torch.Monitor": monitored,
+        "gradlab_torch.Monitor, a step it skips": lambda model, optimizer: monitored(model, optimizer, _NEVER),
+        "torch, .item() loop: gradients, parameters": item_loop,
+        "Lightning grad_norm: gradients": lightning,
+        "wandb.watch: gradient histograms": lambda model, optimizer: watched.watch(model),
+    }
+    return [
+        Case(name=name, framework="torch", prepare=lambda way=way: step(way), baseline="torch, bare")  # type: ignore[misc]
+        for name, way in ways.items()
+    ]
+
+
+class _Watched:
+    """Weights & Biases without a network; the run goes into a folder that is gone afterwards."""
+
+    def watch(self, model: Any) -> Callable[[Any], Any]:
+        import wandb
+
+        self.folder = tempfile.TemporaryDirectory()
+        run = wandb.init(mode="offline", dir=self.folder.name, settings=wandb.Settings(console="off", silent=True))
+        run.watch(model, log="gradients", log_freq=1)
+        return lambda value: run.log({"loss": value.item()})
+
+
+def _jax_cases(sizes: Sizes, net: str, rule: str) -> list[Case]:
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    import gradlab_jax
+
+    inner = {"sgd": optax.sgd, "adam": optax.adam}[rule](1e-4)
+
+    def step(tx: Any, *, read: Callable[[Any], Any] | None = None, rewind: bool = False) -> Call:
+        start, loss = jax_net(sizes, net)
+        tx = optax.with_extra_args_support(tx)
+
+        def train_step(params: Any, state: Any) -> tuple[Any, Any, jax.Array]:
+            value, grads = jax.value_and_grad(loss)(params)
+            updates, state = tx.update(grads, state, params, value=value)
+            return optax.apply_updates(params, updates), state, value
+
+        jitted = jax.jit(train_step, donate_argnums=(0, 1))
+        params = jax.tree.map(jnp.copy, start)
+        held = [params, tx.init(params)]
+
+        def call() -> Any:
+            if rewind:
+                held[1] = held[1]._replace(seen=jnp.zeros_like(held[1].seen))
+            held[0], held[1], value = jitted(*held)
+            found = jax.block_until_ready((held[0], value))
+            return read(held[1]) if read is not None else found
+
+        return call
+
+    def naive(params: Any, grads: Any, updates: Any) -> Any:
+        """Plain norms, as one would write them."""
+        new = optax.apply_updates(params, updates)
+        trees = params, grads, jax.tree.map(jnp.subtract, new, params)
+        return [[jnp.sqrt(jnp.sum(x * x)) for x in jax.tree.leaves(tree)] for tree in trees]
+
+    def by_hand() -> Any:
+        """The plain norms carried in the state of a transformation."""
+
+        def update(grads: Any, state: Any, params: Any = None) -> Any:
+            updates, inner_state = inner.update(grads, state[0], params)
+            return updates, (inner_state, naive(params, grads, updates))
+
+        def init(params: Any) -> Any:
+            return inner.init(params), jax.tree.map(jnp.zeros_like, naive(params, params, params))
+
+        return optax.GradientTransformation(init, update)
+
+    per_tensor = {"norms": lambda updates: [jnp.linalg.norm(x) for x in jax.tree.leaves(updates)]}
+    ways: dict[str, Callable[[], Call]] = {
+        "jax, bare": lambda: step(inner),
+        "gradlab_jax.monitor": lambda: step(gradlab_jax.monitor(inner), read=gradlab_jax.read),
+        "gradlab_jax.monitor, without read": lambda: step(gradlab_jax.monitor(inner)),
+        "gradlab_jax.monitor(every=N), a step it records": lambda: step(
+            gradlab_jax.monitor(inner, every=_NEVER), rewind=True
+        ),
+        "gradlab_jax.monitor(every=N), a step it skips": lambda: step(gradlab_jax.monitor(inner, every=_NEVER)),
+        "jax, plain norms by hand": lambda: step(by_hand()),
+        "optax.monitor: gradients": lambda: step(optax.chain(optax.monitor(per_tensor), inner)),
+    }
+    return [
+        Case(name=name, framework="jax", prepare=way, baseline="jax, bare", compiles=True) for name, way in ways.items()
+    ]
+
+
+_CASES = {"torch": _torch_cases, "jax": _jax_cases}
+
+if __name__ == "__main__":
+    from .script import main
+
+    main("monitor")

@@ -1,0 +1,1 @@
+"""The page of recorded runs: what a monitor wrote, step by step."""

@@ -1,0 +1,59 @@
+"""A record as flat numbers: one shape for tables, one for loggers."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterator
+
+from gradlab_core.records import GradientState, StepRecord, TensorNorms
+
+PREFIX = "gradlab/"
+QUANTITIES = tuple(
+    field.name for field in dataclasses.fields(StepRecord) if field.name not in ("step", "tensors", "states")
+)
+TENSOR_QUANTITIES = tuple(field.name for field in dataclasses.fields(TensorNorms))
+
+
+def quantities(record: StepRecord) -> Iterator[tuple[str, str, float | None]]:
+    """`(path, quantity, value)` of all that was measured; the path of the whole net is empty, yes and no are 1 and 0.
+
+    >>> record = StepRecord(step=7, loss=None, learning_rate=0.1, grad_norm=float("inf"), param_norm=2.0,
+    ...     update_norm=0.0, update_ratio=0.0, states={"w": GradientState.DISCONNECTED},
+    ...     tensors={"w": TensorNorms(param=2.0, grad=None, update=0.0, ratio=0.0)})
+    >>> list(quantities(record))[:3]
+    [('', 'loss', None), ('', 'learning_rate', 0.1), ('', 'grad_norm', inf)]
+    >>> ('w', 'grad', None) in quantities(record)
+    True
+    """
+    for name in QUANTITIES:
+        yield "", name, _number(getattr(record, name))
+    for path, norms in record.tensors.items():
+        for name in TENSOR_QUANTITIES:
+            yield path, name, _number(getattr(norms, name))
+
+
+def scalars(record: StepRecord) -> dict[str, float]:
+    """What a logger gets: what is missing is left out, and each state is the number of parameters that are in it.
+
+    >>> record = StepRecord(step=7, loss=None, learning_rate=0.1, grad_norm=1.0, param_norm=2.0,
+    ...     update_norm=0.0, update_ratio=0.0, states={"w": GradientState.DISCONNECTED},
+    ...     tensors={"w": TensorNorms(param=2.0, grad=None, update=0.0, ratio=0.0)})
+    >>> flat = scalars(record)
+    >>> flat["gradlab/tensors/w/param"], flat["gradlab/states/disconnected"], flat["gradlab/states/lost"]
+    (2.0, 1.0, 0.0)
+    >>> "gradlab/loss" in flat, "gradlab/tensors/w/grad" in flat
+    (False, False)
+    """
+    flat = {
+        PREFIX + (f"tensors/{path}/{name}" if path else name): value
+        for path, name, value in quantities(record)
+        if value is not None
+    }
+    # All states, also those that no parameter is in: a curve that stops would keep its last value on the screen.
+    counts = collections.Counter(record.states.values())
+    return flat | {f"{PREFIX}states/{state.value}": float(counts[state]) for state in GradientState}
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)

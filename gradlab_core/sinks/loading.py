@@ -1,0 +1,80 @@
+"""Recorded runs, read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+from gradlab_core import codec
+from gradlab_core.errors import GradlabError
+from gradlab_core.records import StepRecord
+from gradlab_core.sinks.jsonl import HEADER, KIND
+
+EXPECTED = "expected a file that JsonlSink or `gradlab train` wrote"
+
+
+def load_records(path: str | os.PathLike[str]) -> list[StepRecord]:
+    """The records of a run, in the order in which they were written.
+
+    Reads the JSON lines of `JsonlSink` and the JSON document of `gradlab train --out`. A last line without its end is
+    what a killed process was writing: it is left out. A run that was continued may hold a step twice.
+
+    Raises:
+        GradlabError: the file cannot be read, is not one of ours, or is broken; with the number of the line.
+    """
+    where = Path(path)
+    try:
+        with where.open("rb") as file:
+            first = file.readline()
+            if _kind(first) == KIND:
+                return _lines(first, file, str(where))
+            if HEADER.startswith(first):  # killed while the header was written, before any record
+                return []
+            text = (first + file.read()).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or error) if isinstance(error, OSError) else error
+        raise GradlabError(f"cannot read {where}: {reason}; {EXPECTED}") from error
+    return codec.parse(text, "step", StepRecord, str(where))
+
+
+def holds_records(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says at its beginning that it is for `load_records`."""
+    try:
+        with Path(path).open("rb") as file:
+            return re.search(rb'"kind"\s*:\s*"step(-log)?"', file.read(200)) is not None
+    except OSError:  # who reads it will say why
+        return False
+
+
+def _kind(first: bytes) -> object:
+    try:
+        body = json.loads(first) if first.endswith(b"\n") else None
+    except ValueError:  # JSON or UTF-8
+        return None
+    # A document of rows names its kind too, but is no header.
+    return body.get("kind") if isinstance(body, dict) and "rows" not in body else None
+
+
+def _lines(first: bytes, file: BinaryIO, where: str) -> list[StepRecord]:
+    version = json.loads(first).get("schema_version")
+    if version != codec.SCHEMA_VERSION:
+        raise GradlabError(
+            f"{where} has schema version {version!r}; this gradlab reads {codec.SCHEMA_VERSION}: read it with the "
+            "version that wrote it"
+        )
+    records = []
+    for number, line in enumerate(file, start=2):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            body = json.loads(line)
+        except ValueError as error:
+            raise GradlabError(
+                f"{where}, line {number} is not JSON ({error}); the file was changed after it was written: repair the "
+                "line or take it out"
+            ) from error
+        records.append(codec.decode(StepRecord, body, f"{where}, line {number}"))
+    return records

@@ -1,0 +1,69 @@
+"""Sinks from words, as the command line takes them: `jsonl:run.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gradlab_core.errors import GradlabError, refuse
+from gradlab_core.records import StepRecord
+from gradlab_core.sinks.base import Sink
+from gradlab_core.sinks.jsonl import JsonlSink
+from gradlab_core.sinks.mlflow import MlflowSink
+from gradlab_core.sinks.tensorboard import TensorBoardSink
+from gradlab_core.sinks.wandb import WandbSink
+
+KINDS: dict[str, tuple[str, Callable[[str], Sink]]] = {
+    "jsonl": ("PATH", JsonlSink),
+    "tensorboard": ("FOLDER", TensorBoardSink),
+    "wandb": ("PROJECT", WandbSink),
+    "mlflow": ("EXPERIMENT", MlflowSink),
+}
+FORMS = ", ".join(f"{kind}:{target}" for kind, (target, _) in KINDS.items())
+
+
+def open_sink(words: str) -> Sink:
+    """The sink that `words` names, as `jsonl:run.jsonl`.
+
+    >>> open_sink("josnl:run.jsonl")
+    Traceback (most recent call last):
+    gradlab_core.errors.GradlabError: bad sink: 'josnl:run.jsonl'; expected one of jsonl:PATH, tensorboard:FOLDER, \
+wandb:PROJECT, mlflow:EXPERIMENT
+    """
+    return open_sinks([words])
+
+
+def open_sinks(words: Sequence[str]) -> Sink:
+    """All of them as one sink, or an error that lists every problem and leaves none open."""
+    refuse("bad sink", [f"{w!r}; expected one of {FORMS}" for w in words if not _well_formed(w)])
+    opened: list[Sink] = []
+    problems = []
+    for word in words:
+        kind, _, target = word.partition(":")
+        try:
+            opened.append(KINDS[kind][1](target))
+        except GradlabError as error:
+            problems.append(error)
+    if problems:
+        _Several(opened).close()
+        if len(problems) == 1:
+            raise problems[0]
+    refuse("bad sink", [str(problem) for problem in problems])
+    return opened[0] if len(opened) == 1 else _Several(opened)
+
+
+def _well_formed(word: str) -> bool:
+    kind, _, target = word.partition(":")
+    return kind in KINDS and target.strip() != ""
+
+
+class _Several(Sink):
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = tuple(sinks)
+
+    def __call__(self, record: StepRecord) -> None:
+        for sink in self._sinks:
+            sink(record)
+
+    def close(self) -> None:
+        for sink in self._sinks:
+            sink.close()
