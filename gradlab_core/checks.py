@@ -3,6 +3,7 @@ raises on a class label out of range, JAX returns NaN or clamps."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -39,6 +40,30 @@ def check_image_shape(shape: tuple[int, ...], *, size: int | None = None) -> Non
     right = len(shape) == 4 and shape[1] == 3 and (size is None or tuple(shape[2:]) == (size, size))
     wanted = f"(N, 3, {', '.join(pixels)})"
     refuse("input batch", [] if right else [f"shape {tuple(shape)}; expected {wanted} in canonical layout"])
+
+
+def check_features(shape: tuple[int, ...], *, features: int) -> None:
+    """Refuse a shape that does not hold `features` numbers an example.
+
+    >>> check_features((8, 3), features=4)
+    Traceback (most recent call last):
+    gradlab_core.errors.GradlabError: input batch: shape (8, 3); expected (N, 4), or axes that flatten to it
+    """
+    right = len(shape) > 1 and math.prod(shape[1:]) == features
+    refuse(
+        "input batch", [] if right else [f"shape {tuple(shape)}; expected (N, {features}), or axes that flatten to it"]
+    )
+
+
+def check_sequences(shape: tuple[int, ...], *, features: int) -> None:
+    """Refuse a shape that is not (N, T, features).
+
+    >>> check_sequences((8, 3), features=4)
+    Traceback (most recent call last):
+    gradlab_core.errors.GradlabError: input batch: shape (8, 3); expected (N, T, 4)
+    """
+    right = len(shape) == 3 and shape[1] > 0 and shape[2] == features
+    refuse("input batch", [] if right else [f"shape {tuple(shape)}; expected (N, T, {features})"])
 
 
 def check_labels(y: ArrayLike, *, batch: int, num_classes: int) -> None:

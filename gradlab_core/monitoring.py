@@ -26,6 +26,9 @@ def check_monitor(every: int, extras: Sequence[str]) -> None:
     """
     whole = isinstance(every, int) and not isinstance(every, bool) and every >= 1
     problems = [] if whole else [f"every is {every!r}; expected a whole number of at least 1"]
+    if isinstance(extras, str):
+        extras = [extras] if extras not in EXTRAS else []
+        problems += [] if extras else ["extras is one word; expected a list of words"]
     problems += [f"extra {e!r} is unknown; expected some of {', '.join(EXTRAS)}" for e in extras if e not in EXTRAS]
     refuse("monitor", problems)
 

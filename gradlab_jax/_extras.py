@@ -16,8 +16,10 @@ Memory = dict[str, list[jax.Array]]
 
 def first(wanted: Sequence[str], params: list[jax.Array]) -> Memory:
     """The memory before the first record: the parameters where they are now, and nothing to take a cosine with."""
-    start = {"grad_cosine": jnp.zeros_like, "update_cosine": lambda p: jnp.zeros_like(wide(p)), "distance": jnp.copy}
-    return {quantity: [start[quantity](p) for p in params] for quantity in wanted}
+    return {
+        quantity: [jnp.copy(p) if quantity == "distance" else jnp.zeros_like(wide(p)) for p in params]
+        for quantity in wanted
+    }
 
 
 def compare(
@@ -28,8 +30,8 @@ def compare(
     after = dict(memory)
     for quantity, now in (("grad_cosine", grads), ("update_cosine", updates)):
         if quantity in memory:
-            found[quantity] = stacked_cosines(now, memory[quantity])
-            after[quantity] = [x.astype(then.dtype) for x, then in zip(now, memory[quantity], strict=True)]
+            after[quantity] = [wide(x).astype(then.dtype) for x, then in zip(now, memory[quantity], strict=True)]
+            found[quantity] = stacked_cosines(after[quantity], memory[quantity])
     if "distance" in memory:
         found["distance"] = stacked_norms([p - origin for p, origin in zip(params, memory["distance"], strict=True)])
     return found, after

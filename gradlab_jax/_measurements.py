@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.serialization
 import jax
 import jax.numpy as jnp
 
@@ -15,20 +16,26 @@ from gradlab_core.records import GradientState
 from gradlab_core.states import STRUCTURAL
 from gradlab_core.thresholds import ANOMALY_DECAY, ANOMALY_LEAST_STD, ANOMALY_WARM_UP
 from gradlab_jax import _extras
-from gradlab_jax._applied import applied, applied_norms
+from gradlab_jax._applied import applied, applied_norms, norms_near
 from gradlab_jax._module import canonical_name
 from gradlab_jax._norms import stacked_norms
 from gradlab_jax._tree import Tree, named_leaves
 from gradlab_jax.norms import global_norm
 
 Known = Mapping[str, GradientState]
+FIRST_RMS = 1e-9
+"""What the first gradient and update of a large array are taken to be near: then a root mean square from 1e-24 to 1e6
+is right at the first record too."""
 Moving = tuple[jax.Array, jax.Array, jax.Array]
 """Mean and variance of log ‖g‖, and of how many steps: `gradlab_core.anomaly.MovingScore`."""
 
 
+_NUMBERS = ["step", "loss", "has_loss", "norms", "extras", "before", "score", "is_scored"]
+
+
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["step", "loss", "has_loss", "norms", "extras", "before", "score", "is_scored"],
+    data_fields=_NUMBERS,
     meta_fields=["names", "sizes", "known"],
 )
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +59,19 @@ class Measurements:
     known: tuple[tuple[str, GradientState], ...]
 
 
+def _to_state_dict(found: Measurements) -> dict[str, Any]:
+    return {name: flax.serialization.to_state_dict(getattr(found, name)) for name in _NUMBERS}
+
+
+def _from_state_dict(found: Measurements, stored: dict[str, Any]) -> Measurements:
+    restore = flax.serialization.from_state_dict
+    return dataclasses.replace(found, **{name: restore(getattr(found, name), stored[name]) for name in _NUMBERS})
+
+
+# So that a train state with a monitor in it can be written as a checkpoint.
+flax.serialization.register_serialization_state(Measurements, _to_state_dict, _from_state_dict)
+
+
 def leaves_of(tree: Tree, paths: Mapping[str, str]) -> dict[str, jax.Array]:
     """`{canonical path: array}` in the order of the tree. Flax's kernel and scale are called weight, as in PyTorch;
     `paths` has the last word."""
@@ -60,7 +80,10 @@ def leaves_of(tree: Tree, paths: Mapping[str, str]) -> dict[str, jax.Array]:
     names = [f"{head}{dot}{canonical_name(last)}" for head, dot, last in heads]
     if len(set(names)) < len(names):  # two would be called alike
         names = list(found)
-    return {paths.get(name, name): leaf for name, leaf in zip(names, found.values(), strict=True)}
+    names = [paths.get(path, paths.get(name, name)) for path, name in zip(found, names, strict=True)]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
+    refuse("paths", [f"{name} stands for several arrays; expected one" for name in twice])
+    return dict(zip(names, found.values(), strict=True))
 
 
 def in_order(tree: Tree, names: Sequence[str], paths: Mapping[str, str]) -> list[jax.Array]:
@@ -72,7 +95,8 @@ def in_order(tree: Tree, names: Sequence[str], paths: Mapping[str, str]) -> list
 
 
 def nothing_yet(leaves: Mapping[str, jax.Array], extras: Sequence[str], known: Known) -> Measurements:
-    """Measurements before the first record: their types and shapes, each a buffer of its own, and no numbers."""
+    """Measurements before the first record: their types and shapes, each a buffer of its own, and no numbers but
+    those that say in what range to measure first."""
     if known and not set(known) & set(leaves):
         refuse("known states", [f"{p} is no parameter here; expected some of {', '.join(leaves)}" for p in known])
     # What can be trained and is not here is not in the optimizer.
@@ -81,16 +105,20 @@ def nothing_yet(leaves: Mapping[str, jax.Array], extras: Sequence[str], known: K
         for path, state in known.items()
     }
     names = [path for path in known if path in leaves] + [path for path in leaves if path not in known]
-    dtype = jax.eval_shape(stacked_norms, list(leaves.values())).dtype
+    params = stacked_norms([leaves[name] for name in names])
+    dtype = params.dtype
 
     def vectors(quantities: Sequence[str]) -> dict[str, jax.Array]:
         return {quantity: jnp.full(len(names), jnp.nan, dtype) for quantity in quantities}
+
+    def guess() -> jax.Array:
+        return jnp.array([leaves[name].size ** 0.5 * FIRST_RMS for name in names], dtype)
 
     return Measurements(
         step=jnp.full((), -1, jnp.int32),
         loss=jnp.full((), jnp.nan, dtype),
         has_loss=jnp.full((), False),
-        norms=vectors(("param", "grad", "update", "proposed")),
+        norms={"param": params, "grad": guess(), "update": guess(), **vectors(["proposed"])},
         extras=vectors(extras),
         before=vectors([quantity for quantity in extras if quantity != "distance"]),
         score=jnp.full((), jnp.nan, dtype),
@@ -117,9 +145,11 @@ def measure(
     updates: list[jax.Array],
 ) -> tuple[Measurements, _extras.Memory, Moving]:
     """The record of this step, and what the next one is compared with."""
+    if loss is not None and jnp.size(loss) != 1:
+        refuse("monitor", [f"the loss handed on as value has shape {jnp.shape(loss)}; expected one number"])
     dtype = last.score.dtype
-    norms = {"param": stacked_norms(params), "grad": stacked_norms(grads)}
-    norms["update"], norms["proposed"] = applied_norms(params, updates)
+    norms = {"param": norms_near(params, last.norms["param"]), "grad": norms_near(grads, last.norms["grad"])}
+    norms["update"], norms["proposed"] = applied_norms(params, updates, last.norms["update"])
     norms = {quantity: vector.astype(dtype) for quantity, vector in norms.items()}
     moves = [applied(p, u) for p, u in zip(params, updates, strict=True)] if "update_cosine" in memory else []
     extras, memory = _extras.compare(memory, params, grads, moves)
@@ -128,7 +158,7 @@ def measure(
     found = dataclasses.replace(
         last,
         step=step,
-        loss=last.loss if loss is None else jnp.asarray(loss, dtype),
+        loss=last.loss if loss is None else jnp.asarray(loss, dtype).reshape(()),
         has_loss=jnp.full((), loss is not None),
         norms=norms,
         extras={quantity: vector.astype(dtype) for quantity, vector in extras.items()},

@@ -41,7 +41,7 @@ def stacked_norms(arrays: list[jax.Array]) -> jax.Array:
     that is all zero asks for the second pass at every step and must not drag the large ones along."""
     groups = alike(arrays)
     rows = [wide(side_by_side([arrays[i] for i in group])) for group in groups]
-    norms = {k: joint_norm([m])[None] for k, m in enumerate(rows) if arrays[groups[k][0]].size >= _SMALL}
+    norms = {k: joint_norm([m])[None] for k, m in enumerate(rows) if is_large(arrays[groups[k][0]])}
     small = [k for k in range(len(rows)) if k not in norms]
     if small:
         totals = [row_squares(rows[k], jnp.ones(1)) for k in small]
@@ -62,13 +62,19 @@ def alike(arrays: list[jax.Array]) -> list[list[int]]:
     a thousand arrays is then as short as one of a few, and compiles as fast."""
     groups: OrderedDict[object, list[int]] = OrderedDict()
     for i, x in enumerate(arrays):
-        groups.setdefault((x.shape, x.dtype) if x.size < _SMALL else i, []).append(i)
+        groups.setdefault((x.shape, x.dtype) if not is_large(x) else i, []).append(i)
     return list(groups.values())
+
+
+def is_large(x: jax.Array) -> bool:
+    """Whether an array is measured alone, in the shape it has: a long one, or one that is sharded."""
+    placed = getattr(jax.typeof(x), "sharding", None)
+    return bool(x.size >= _SMALL) or (placed is not None and any(axis is not None for axis in placed.spec))
 
 
 def side_by_side(arrays: list[jax.Array]) -> jax.Array:
     """Small arrays of one shape as the rows of a matrix; a large one keeps its shape, which may be sharded."""
-    if arrays[0].size >= _SMALL:
+    if is_large(arrays[0]):
         return arrays[0][None]
     if arrays[0].ndim == 0:
         return jnp.stack(arrays)[:, None]
@@ -78,7 +84,7 @@ def side_by_side(arrays: list[jax.Array]) -> jax.Array:
 
 def joined(groups: list[list[int]], norms: list[jax.Array]) -> jax.Array:
     """The norms of `groups` in the order of the arrays: float64 if any is, else float32."""
-    if not groups:
+    if not any(groups):
         return jnp.zeros(0)
     order = sorted(range(sum(map(len, groups))), key=[i for group in groups for i in group].__getitem__)
     dtype = jnp.result_type(*norms)

@@ -72,6 +72,8 @@ def monitor(
     (0, 0.02, 'ok')
     """
     check_monitor(every, extras)
+    if not (hasattr(inner, "init") and hasattr(inner, "update")):
+        raise GradlabError(f"monitor got a {type(inner).__name__}; expected an optax transformation")
     wrapped, names = optax.with_extra_args_support(inner), paths or {}
 
     def init(params: Tree) -> MonitorState:
@@ -96,14 +98,11 @@ def monitor(
 
         # The update is computed a second time inside the branch: handed in, it would have to be written out as an array
         # at every step, also where nothing is measured.
-        def branch(operands: tuple[Tree, Any, Tree, dict[str, Any]]) -> Any:
-            params, inner_state, grads, more = operands
-            updates, _ = wrapped.update(grads, inner_state, params, **more)
+        def branch() -> Any:
+            updates, _ = wrapped.update(grads, state.inner, params, **more)
             return measured(params, grads, updates, more.get("value"))
 
-        kept = last, state.memory, state.moving
-        operands = params, state.inner, grads, more
-        found = lax.cond(state.seen % every == 0, branch, lambda _: kept, operands)
+        found = lax.cond(state.seen % every == 0, branch, lambda: (last, state.memory, state.moving))
         updates, inner_state = wrapped.update(_after(found[0], grads), state.inner, params, **more)
         return updates, MonitorState(inner_state, state.seen + 1, *found)
 
@@ -143,12 +142,14 @@ def read(opt_state: Any) -> StepRecord:
     found = recorded(opt_state)
     hyperparams = [s.hyperparams for s in _find(opt_state, lambda x: hasattr(x, "hyperparams"))]
     rates = [_value(h["learning_rate"]) for h in hyperparams if "learning_rate" in h]
+    # A rate may have changed since the record was taken.
+    seen = [_value(s.seen) for s in _find(opt_state, lambda x: isinstance(x, MonitorState))]
     raws = [(_value(s.step), _value(s.norm)) for s in _find(opt_state, lambda x: isinstance(x, ClippingState))]
     if found.step.ndim:
         raise GradlabError(
             f"the state holds {found.step.shape} runs or steps; expected one: jax.tree.map(lambda x: x[i], state)"
         )
-    m, rates, raws = jax.device_get((found, rates[:1], raws[:1]))
+    m, rates, seen, raws = jax.device_get((found, rates, seen, raws[:1]))
     if m.step < 0:
         raise GradlabError("the monitor has recorded nothing yet; expected at least one update")
     cut = {path for path, state in m.known if state == GradientState.DISCONNECTED}
@@ -174,7 +175,7 @@ def read(opt_state: Any) -> StepRecord:
         measured,
         step=int(m.step),
         loss=float(m.loss) if m.has_loss else None,
-        learning_rate=float(rates[0]) if rates else None,
+        learning_rate=float(rates[0]) if len(set(map(float, rates))) == 1 and seen[0] == m.step + 1 else None,
         anomaly=float(m.score) if m.is_scored else None,
         known=dict(m.known),
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gradlab_core.checks import check_same_paths
 from gradlab_core.errors import refuse
-from gradlab_jax._norms import stacked_norms
+from gradlab_jax._norms import stacked_norms, wide
 from gradlab_jax._tree import Tree, named_leaves
 from gradlab_jax.norms import global_norm, layer_norms, leaf_norms
 
@@ -141,7 +141,7 @@ def _differences(params: Tree, origin: Tree) -> dict[str, jax.Array]:
 
 def _dot(x: jax.Array, y: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     """⟨x/a, y/b⟩ for the norms a and b, which keep the products in range."""
-    return jnp.sum((x.astype(a.dtype) / a) * (y.astype(b.dtype) / b))
+    return jnp.sum((wide(x).astype(a.dtype) / a) * (wide(y).astype(b.dtype) / b))
 
 
 def _known(cosines: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:

@@ -43,17 +43,6 @@ class Applied:
             found.append(_difference(new, old))
         return norms.joined(self.groups, found)
 
-    def olds_and_updates(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """The copy, and what was applied since `before`, tensor by tensor in one line each."""
-        olds: dict[int, torch.Tensor] = {}
-        applied: dict[int, torch.Tensor] = {}
-        for group, old in zip(self.groups, self.olds, strict=True):
-            new = norms.side_by_side([self.params[i] for i in group])
-            olds |= dict(zip(group, old, strict=True))
-            applied |= dict(zip(group, norms.wide(new) - norms.wide(old), strict=True))
-        order = range(len(self.params))
-        return [olds[i] for i in order], [applied[i] for i in order]
-
 
 def _kind(params: Sequence[torch.Tensor]) -> list[object]:
     return [(id(p), p.shape, p.dtype, p.device) for p in params]

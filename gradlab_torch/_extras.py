@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
+from gradlab_torch._measurements import Parts, dense
 from gradlab_torch._norms import stacked_norms
 from gradlab_torch.updates import stacked_cosines
 
-Lines = dict[str, torch.Tensor]
+Tensors = Mapping[str, torch.Tensor]
 
 
 class Extras:
-    """The quantities of `wanted`, of this record against the one before, or against the first."""
+    """The quantities of `wanted`, of this record against the one before, or against where the parameters were first
+    seen. The copies keep their shapes: the memory format of a tensor may change between two steps."""
 
-    def __init__(self, wanted: Sequence[str]) -> None:
+    def __init__(self, wanted: Sequence[str], params: Tensors) -> None:
         self.wanted = tuple(wanted)
-        self.origin: Lines | None = None
-        self.before: dict[str, Lines] = {}
+        self.origin: dict[str, torch.Tensor] = {}
+        self.old: dict[str, torch.Tensor] = {}
+        self.before: dict[str, dict[str, torch.Tensor]] = {"grad_cosine": {}, "update_cosine": {}}
+        self.at_start(params)
 
-    def compare(self, params: Lines, grads: Lines, updates: Lines) -> dict[str, tuple[list[str], torch.Tensor]]:
-        """`{quantity: (paths, values)}`; a path that was not there before is left out. Keeps copies for the next."""
-        found: dict[str, tuple[list[str], torch.Tensor]] = {}
-        for quantity, now in (("grad_cosine", grads), ("update_cosine", updates)):
-            if quantity in self.wanted:
-                then = self.before.get(quantity, {})
-                paths = [path for path in now if path in then]
-                found[quantity] = paths, stacked_cosines([now[p] for p in paths], [then[p] for p in paths])
-                self.before[quantity] = {path: line.clone() for path, line in now.items()}
-        if "distance" in self.wanted:
-            self.origin = self.origin or {path: line.clone() for path, line in params.items()}
-            origin = self.origin
-            paths = [path for path in params if path in origin]
-            found["distance"] = paths, stacked_norms([params[p] - origin[p] for p in paths])
-        return found
+    def at_start(self, params: Tensors) -> Parts:
+        """Before the optimizer moves: how far the parameters have come. Remembers them, for the update."""
+        self.old = _copies(params) if "update_cosine" in self.wanted else {}
+        if "distance" not in self.wanted:
+            return {}
+        for path, p in params.items():
+            if path not in self.origin or self.origin[path].shape != p.shape:
+                self.origin[path] = p.detach().clone()
+        away = [p.detach() - self.origin[path].to(p.device) for path, p in params.items()]
+        return {"distance": (list(params), stacked_norms(away))}
+
+    def with_gradients(self, grads: Tensors) -> Parts:
+        """When the gradients are there, and the optimizer has not touched them yet."""
+        if "grad_cosine" not in self.wanted:
+            return {}
+        return self._cosines("grad_cosine", {path: dense(g) for path, g in grads.items()})
+
+    def at_end(self, params: Tensors) -> Parts:
+        """When the optimizer has moved."""
+        if "update_cosine" not in self.wanted:
+            return {}
+        return self._cosines("update_cosine", {path: p.detach() - self.old[path] for path, p in params.items()})
+
+    def _cosines(self, quantity: str, now: Tensors) -> Parts:
+        then = self.before[quantity]
+        paths = [path for path, t in now.items() if path in then and then[path].shape == t.shape]
+        found = stacked_cosines([now[p] for p in paths], [then[p].to(now[p].device) for p in paths])
+        self.before[quantity] = _copies(now)
+        return {quantity: (paths, found)}
+
+
+def _copies(tensors: Tensors) -> dict[str, torch.Tensor]:
+    return {path: t.detach().clone() for path, t in tensors.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -17,15 +18,18 @@ def path_of(name: str) -> str:
     return name.replace("_orig_mod.", "")
 
 
-def gradients(registered: Named) -> list[torch.Tensor]:
-    """The gradients that are there. Of a sparse one, the zeros that are not stored add nothing."""
-    found = [p.grad for _, p in registered if p.grad is not None]
-    return [g.coalesce().values() if g.is_sparse else g for g in found]
+def gradients(registered: Named) -> dict[str, torch.Tensor]:
+    """The gradients that are there."""
+    return {name: p.grad for name, p in registered if p.grad is not None}
 
 
-def dense(gradient: torch.Tensor | None) -> torch.Tensor:
-    """A gradient that is there, with its zeros."""
-    assert gradient is not None  # asked of those that have one
+def stored(gradient: torch.Tensor) -> torch.Tensor:
+    """What is stored of a gradient: of a sparse one, the zeros that are not add nothing to a norm."""
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
+def dense(gradient: torch.Tensor) -> torch.Tensor:
+    """A gradient with its zeros."""
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 
@@ -38,21 +42,41 @@ def transferred(parts: Parts) -> dict[str, dict[str, float]]:
 
 
 def lost_to_rounding(
-    optimizer: torch.optim.Optimizer, registered: Named, grads: Mapping[str, float], updates: Mapping[str, float]
+    optimizer: torch.optim.Optimizer,
+    registered: Named,
+    gradients: Mapping[str, torch.Tensor],
+    norms: Mapping[str, float],
+    updates: Mapping[str, float],
 ) -> set[str]:
-    """Of the parameters that stood still under a gradient, those that no step could have moved: θ − η·g rounds to θ
-    everywhere, or θ − η·sign g does (Adam's first step). The others were left out by the optimizer."""
-    rates = {id(p): group.get("lr", 0.0) for group in optimizer.param_groups for p in group["params"]}
+    """Of the parameters that stood still under a gradient, those that a step of such an optimizer does not move: for
+    one of `_proposals`, θ − η·proposal rounds to θ in every element. The others were left out by the optimizer."""
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     still = [
-        (name, p, rates[id(p)])
+        (name, p, groups[id(p)])
         for name, p in registered
-        if updates[name] == 0.0 and 0.0 < grads.get(name, 0.0) < math.inf and float(rates[id(p)]) != 0.0
+        if updates[name] == 0.0 and 0.0 < norms.get(name, 0.0) < math.inf
     ]
     if not still:
         return set()
-    found = torch.stack([_rounds_away(p.detach(), dense(p.grad), rate).to("cpu") for _, p, rate in still])
-    return {name for (name, _, _), lost in zip(still, found.tolist(), strict=True) if lost}
+    device = still[0][1].device
+    found = [_rounds_away(p.detach(), dense(gradients[name]), optimizer.state.get(p, {}), g) for name, p, g in still]
+    flags = torch.stack([flag.to(device) for flag in found]).tolist()
+    return {name for (name, _, _), lost in zip(still, flags, strict=True) if lost}
 
 
-def _rounds_away(p: torch.Tensor, gradient: torch.Tensor, rate: float | torch.Tensor) -> torch.Tensor:
-    return torch.stack([(p - rate * g == p).all() for g in (gradient.to(p.dtype), gradient.sign().to(p.dtype))]).any()
+def _rounds_away(p: torch.Tensor, gradient: torch.Tensor, state: Any, group: Mapping[str, Any]) -> torch.Tensor:
+    rate = group.get("lr", 0.0)
+    moves = [(p - rate * u.to(p.dtype) != p).any() for u in _proposals(gradient, state, group)]
+    # A rate of 0 swallows nothing: it is what was asked for.
+    return ~torch.stack(moves).all() & (torch.as_tensor(rate, device=p.device) != 0)
+
+
+def _proposals(gradient: torch.Tensor, state: Any, group: Mapping[str, Any]) -> Iterator[torch.Tensor]:
+    """What optimizers step along, up to the rate: SGD, its momentum, Adam's first step, Adam."""
+    yield gradient
+    yield gradient.sgn()
+    if isinstance(state.get("momentum_buffer"), torch.Tensor):
+        yield state["momentum_buffer"]
+    if {"exp_avg", "exp_avg_sq", "step"} <= set(state) and "betas" in group:
+        first, second = (1 - float(beta) ** float(state["step"]) for beta in group["betas"])
+        yield (state["exp_avg"] / first) / (state["exp_avg_sq"] / second).sqrt().clamp_min(1e-30)

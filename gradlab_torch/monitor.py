@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from gradlab_core.monitoring import Measured, check_monitor, step_record
 from gradlab_core.records import GradientState, StepRecord
 from gradlab_torch._applied import Applied
 from gradlab_torch._extras import Extras
-from gradlab_torch._measurements import Parts, dense, gradients, lost_to_rounding, path_of, transferred
-from gradlab_torch._norms import flat, stacked_norms
+from gradlab_torch._measurements import Parts, gradients, lost_to_rounding, path_of, stored, transferred
+from gradlab_torch._norms import stacked_norms
+from gradlab_torch.integrations import scalers
 from gradlab_torch.norms import global_norm
 
 
@@ -29,9 +31,10 @@ class Monitor:
         optimizer: any `torch.optim.Optimizer`.
         every: record every so many steps, the first included; the others cost nothing but a count.
         extras: any of `grad_cosine`, `update_cosine` (between successive records) and `distance` (from where the
-            parameters are now). Each holds one more copy of the parameters.
+            parameters are now). Each holds one or two more copies of the parameters.
         on_record: called with each `StepRecord` as soon as it is complete: a sink, `list.append`, a function of yours.
-        scaler: a `torch.amp.GradScaler`; the steps it leaves out are then counted in `skipped_steps`.
+        scaler: a `torch.amp.GradScaler`; the steps it leaves out are then counted in `skipped_steps`. (A fused
+            optimizer is called all the same; there the record says `skipped`.)
 
     Attributes:
         last: the newest record, None before the first.
@@ -65,10 +68,12 @@ class Monitor:
         for value, kind in ((model, torch.nn.Module), (optimizer, torch.optim.Optimizer)):
             if not isinstance(value, kind):
                 raise GradlabError(f"Monitor got a {type(value).__name__}; expected a {kind.__name__}")
+        if not hasattr(optimizer, "_optimizer_step_pre_hooks"):
+            raise GradlabError(
+                f"a {type(optimizer).__name__} takes no hooks; expected the optimizer inside: .optimizer"
+            )
         sharded = [name for name, p in model.named_parameters() if hasattr(p, "to_local")]
-        refuse(
-            "sharded parameters", [f"{n} is a DTensor, of which each rank sees a part; not supported" for n in sharded]
-        )
+        refuse("sharded parameters", [f"{n} is a DTensor; expected whole tensors" for n in sharded])
         self.model, self.optimizer, self.every, self.on_record = model, optimizer, every, on_record
         self.last: StepRecord | None = None
         self.steps = self.skipped_steps = 0
@@ -77,32 +82,36 @@ class Monitor:
         self._raw: torch.Tensor | None = None
         self._applied: Applied | None = None
         self._started: _Started | None = None
-        self._extras = Extras(extras)
+        self._extras: Extras | None = Extras(extras, dict(self._registered()))
         self._norms_before: dict[str, dict[str, float]] = {}
         self._hooks = [
             optimizer.register_step_pre_hook(self._on_start),
             optimizer.register_step_post_hook(self._on_end),
         ]
-        self._scaler, self._seen = scaler, 0
+        self._scaler, self._steps_at_update = scaler, 0
         if scaler is not None:
-            scaler.update = self._on_scaler_update  # on this scaler only; `close` takes it away
+            scalers.listen(scaler, self._on_scaler_update)
 
     def observe(self, loss: torch.Tensor | float) -> None:
         """Tell the monitor the loss of the coming step; it stays on its device until the record is made."""
+        if not isinstance(loss, (torch.Tensor, float, int)) or (isinstance(loss, torch.Tensor) and loss.numel() != 1):
+            came = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+            raise GradlabError(f"the loss observed is a {came}; expected one number")
         self._loss = loss.detach() if isinstance(loss, torch.Tensor) else torch.tensor(loss, dtype=torch.float64)
 
     def before_clipping(self) -> None:
-        """Call between `backward` and clipping: the record then holds the gradient norm before it too."""
+        """Call between `backward` (with a scaler: `scaler.unscale_(optimizer)`) and clipping: the record then holds the
+        gradient norm before it too."""
         if self._is_recorded():
-            self._raw = global_norm(gradients(self._registered()))
+            self._raw = global_norm([stored(g) for g in gradients(self._registered()).values()])
 
     def close(self) -> None:
         """Remove every hook; the monitor keeps what it recorded."""
         for hook in self._hooks:
             hook.remove()
         if self._scaler is not None:
-            del self._scaler.update  # the method of its class shows again
-        self._hooks, self._scaler, self._applied, self._started = [], None, None, None
+            scalers.leave(self._scaler, self._on_scaler_update)
+        self._hooks, self._scaler, self._applied, self._started, self._extras = [], None, None, None, None
 
     def __enter__(self) -> Monitor:
         return self
@@ -115,59 +124,84 @@ class Monitor:
     def _is_recorded(self) -> bool:
         return self.steps % self.every == 0
 
-    def _on_scaler_update(self, *args: Any, **kwargs: Any) -> Any:
-        self.skipped_steps += self.steps == self._seen  # since the last update no step was taken
-        self._seen = self.steps
-        return type(self._scaler).update(self._scaler, *args, **kwargs)
+    def _on_scaler_update(self) -> None:
+        if self.steps == self._steps_at_update:  # since the last update no step was taken
+            self.skipped_steps += 1
+            self._loss = self._raw = None
+        self._steps_at_update = self.steps
 
-    def _on_start(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._started = None
-        if not self._is_recorded():
-            return
-        registered = self._registered()
-        params = [p for _, p in registered]
-        if self._applied is None or not self._applied.fits(params):
-            self._applied = Applied(params)
-        # With a closure the optimizer computes its gradients only now.
-        late = kwargs.get("closure", args[0] if args else None) is not None
-        self._started = _Started(registered, self._applied.before(), None if late else self._gradient_norms(registered))
+    def _on_start(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+        frame = sys._getframe(1)
+        if self._started is not None and _is_running(self._started.frame):
+            return None  # a subclass calls the step of its base: the outer one is recorded
+        self._started = started = _Started(frame)
+        if not self._is_recorded() or self._extras is None:
+            return None
+        with torch.inference_mode(False), torch.no_grad():
+            started.registered = self._registered()
+            params = dict(started.registered)
+            if self._applied is None or not self._applied.fits(list(params.values())):
+                self._applied = Applied(list(params.values()))
+            started.parts = {"param": (list(params), self._applied.before()), **self._extras.at_start(params)}
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)  # args[0] is the optimizer
+        if closure is None:
+            self._see_gradients(started)
+            return None
+
+        # A closure brings the gradients, and the optimizer may change them in place before it ends.
+        def measured() -> Any:
+            loss = closure()
+            self._see_gradients(started)
+            return loss
+
+        return args[:1], {**kwargs, "closure": measured}
+
+    def _see_gradients(self, started: _Started) -> None:
+        with torch.inference_mode(False), torch.no_grad():
+            started.gradients = gradients(started.registered)
+            sizes = stacked_norms([stored(g) for g in started.gradients.values()])
+            scale = getattr(self.optimizer, "grad_scale", None)  # a fused optimizer unscales by itself, and only now
+            sizes = sizes if scale is None else sizes / scale.to(sizes.device)
+            started.parts["grad"] = list(started.gradients), sizes
+            if self._extras is not None:
+                started.parts |= self._extras.with_gradients(started.gradients)
 
     def _on_end(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if self._started is not None and self._applied is not None:
-            self._record(self._started, self._applied)
-        self.steps += 1
-        self._loss = self._raw = self._started = None
+        started = self._started
+        if started is None or started.frame is not sys._getframe(1):
+            return
+        try:
+            if started.parts and self._applied is not None and self._extras is not None:
+                with torch.inference_mode(False), torch.no_grad():
+                    self.last = self._record(started, self._applied, self._extras)
+                if self.on_record is not None:
+                    self.on_record(self.last)
+        finally:
+            self.steps += 1
+            self._loss = self._raw = self._started = None
 
-    def _record(self, started: _Started, applied: Applied) -> None:
+    def _record(self, started: _Started, applied: Applied, extras: Extras) -> StepRecord:
         registered, names = started.registered, [name for name, _ in started.registered]
-        there = [name for name, p in registered if p.grad is not None]
-        parts: Parts = {
-            "param": (names, started.params),
-            "grad": (there, self._gradient_norms(registered) if started.gradients is None else started.gradients),
-            "update": (names, applied.after()),
-        }
-        if self._extras.wanted:
-            olds, updates = (dict(zip(names, lines, strict=True)) for lines in applied.olds_and_updates())
-            grads = {name: flat(dense(p.grad)) for name, p in registered if p.grad is not None}
-            parts |= self._extras.compare(olds, grads, updates)
+        parts: Parts = {**started.parts, "update": (names, applied.after()), **extras.at_end(dict(registered))}
         for name, value in (("loss", self._loss), ("raw", self._raw)):
             parts |= {} if value is None else {name: ([name], value.reshape(1))}
         found = transferred(parts)
-        lost = lost_to_rounding(self.optimizer, registered, found["grad"], found["update"])
+        grads = found.get("grad", {})
+        lost = lost_to_rounding(self.optimizer, registered, started.gradients, grads, found["update"])
         measured = Measured(
             names=names,
             sizes=[p.numel() for _, p in registered],
             params=list(found["param"].values()),
-            grads=[found["grad"].get(name) for name in names],
+            grads=[grads.get(name) for name in names],
             updates=list(found["update"].values()),
             lost=[name in lost for name in names],
             raw_grad_norm=found.get("raw", {}).get("raw"),
-            extras={e: found[e] for e in self._extras.wanted},
+            extras={e: found.get(e, {}) for e in extras.wanted},
             before=self._norms_before,
         )
-        self._norms_before = {"grad_cosine": found["grad"], "update_cosine": found["update"]}
+        self._norms_before = {"grad_cosine": grads, "update_cosine": found["update"]}
         rates = {float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group}
-        self.last = step_record(
+        return step_record(
             measured,
             step=self.steps,
             loss=found.get("loss", {}).get("loss"),
@@ -175,12 +209,12 @@ class Monitor:
             anomaly=self._score(measured.grad_norm),
             known=self._known({id(p) for _, p in registered}),
         )
-        if self.on_record is not None:
-            self.on_record(self.last)
 
     def _registered(self) -> list[tuple[str, torch.nn.Parameter]]:
-        """`(path, parameter)` of what the optimizer may move, in the order of the model."""
-        moved = {id(p): p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad}
+        """`(path, parameter)` of what the optimizer may move, in the order of the model. It asks for a gradient, not
+        for `requires_grad`: a parameter frozen with a gradient left in it still moves."""
+        groups = (p for group in self.optimizer.param_groups for p in group["params"])
+        moved = {id(p): p for p in groups if p.requires_grad or p.grad is not None}
         found = [(path_of(name), p) for name, p in self.model.named_parameters() if moved.pop(id(p), None) is not None]
         return found + [(f"optimizer.{i}", p) for i, p in enumerate(moved.values())]  # not of this model
 
@@ -195,16 +229,20 @@ class Monitor:
             for name, p in self.model.named_parameters()
         }
 
-    def _gradient_norms(self, registered: Sequence[tuple[str, torch.nn.Parameter]]) -> torch.Tensor:
-        sizes = stacked_norms(gradients(registered))
-        scale = getattr(self.optimizer, "grad_scale", None)  # a fused optimizer unscales by itself, and only now
-        return sizes if scale is None else sizes / scale.to(sizes.device)
-
 
 @dataclasses.dataclass
 class _Started:
-    """What is known before the optimizer moves; gradients None: it computes them itself."""
+    """A step that is under way, known by the frame it runs in, and what was measured of it so far."""
 
-    registered: list[tuple[str, torch.nn.Parameter]]
-    params: torch.Tensor
-    gradients: torch.Tensor | None
+    frame: FrameType
+    registered: list[tuple[str, torch.nn.Parameter]] = dataclasses.field(default_factory=list)
+    gradients: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+    parts: Parts = dataclasses.field(default_factory=dict)
+
+
+def _is_running(frame: FrameType) -> bool:
+    """Whether a frame is among the callers; if not, what it ran has ended, by an exception perhaps."""
+    caller: FrameType | None = sys._getframe(1)
+    while caller is not None and caller is not frame:
+        caller = caller.f_back
+    return caller is not None

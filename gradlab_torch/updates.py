@@ -8,7 +8,7 @@ import torch
 
 from gradlab_core.checks import check_same_paths
 from gradlab_core.errors import refuse
-from gradlab_torch._norms import stacked_norms
+from gradlab_torch._norms import stacked_norms, wide
 from gradlab_torch._tree import Tree, named_leaves
 from gradlab_torch.norms import global_norm, layer_norms, leaf_norms
 
@@ -139,8 +139,9 @@ def _differences(params: Tree, origin: Tree) -> dict[str, torch.Tensor]:
 
 def _dot(x: torch.Tensor, y: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """⟨x/a, y/b⟩ for the norms a and b, which keep the products in range."""
-    wide = torch.float32 if x.device.type == "mps" else torch.float64
-    return ((x.detach().to(a.dtype) / a) * (y.detach().to(b.dtype) / b)).sum(dtype=wide).to(a.dtype)
+    accumulate = torch.float32 if x.device.type == "mps" else torch.float64
+    x, y = (wide(t.detach().reshape(1, -1)) for t in (x, y))
+    return ((x / a) * (y / b)).sum(dtype=accumulate).to(a.dtype)
 
 
 def _known(cosines: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

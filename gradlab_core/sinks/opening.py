@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from gradlab_core.errors import GradlabError, refuse
@@ -65,5 +66,6 @@ class _Several(Sink):
             sink(record)
 
     def close(self) -> None:
-        for sink in self._sinks:
-            sink.close()
+        with contextlib.ExitStack() as closing:  # one that fails leaves none of the others open
+            for sink in self._sinks:
+                closing.callback(sink.close)
