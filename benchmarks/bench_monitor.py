@@ -120,13 +120,13 @@ def _jax_cases(sizes: Sizes, net: str, rule: str) -> list[Case]:
 
     inner = {"sgd": optax.sgd, "adam": optax.adam}[rule](1e-4)
 
-    def step(tx: Any, *, read: Callable[[Any], Any] | None = None, rewind: bool = False) -> Call:
+    def step(tx: Any, *, read: Callable[[Any], Any] | None = None, rewind: bool = False, **options: Any) -> Call:
         start, loss = jax_net(sizes, net)
         tx = optax.with_extra_args_support(tx)
 
         def train_step(params: Any, state: Any) -> tuple[Any, Any, jax.Array]:
             value, grads = jax.value_and_grad(loss)(params)
-            updates, state = tx.update(grads, state, params, value=value)
+            updates, state = tx.update(grads, state, params, value=value, **options)
             return optax.apply_updates(params, updates), state, value
 
         jitted = jax.jit(train_step, donate_argnums=(0, 1))
@@ -165,6 +165,7 @@ def _jax_cases(sizes: Sizes, net: str, rule: str) -> list[Case]:
         "jax, bare": lambda: step(inner),
         "gradlab_jax.monitor": lambda: step(gradlab_jax.monitor(inner), read=gradlab_jax.read),
         "gradlab_jax.monitor, without read": lambda: step(gradlab_jax.monitor(inner)),
+        "gradlab_jax.monitor, record=False": lambda: step(gradlab_jax.monitor(inner), record=False),
         "gradlab_jax.monitor(every=N), a step it records": lambda: step(
             gradlab_jax.monitor(inner, every=_NEVER), rewind=True
         ),

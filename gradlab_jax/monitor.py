@@ -54,7 +54,7 @@ def monitor(
 
     Args:
         inner: any optax transformation whose updates are applied as they are, so that the monitor stands outermost.
-        every: record every so many steps, the first included; on the others nothing is measured.
+        every: record every so many steps, the first included; on the others nothing is measured (but see below).
         extras: any of `grad_cosine`, `update_cosine` (between successive records) and `distance` (from where `init`
             saw the parameters). Each holds one more copy of the parameters.
         known: `{path: state}` as `check_gradients` gives it. From the numbers alone a gradient with no path to the loss
@@ -63,6 +63,10 @@ def monitor(
         paths: `{path: canonical path}`, for a tree whose own names are not the ones wanted.
 
     The loss joins the record when it is handed on as optax does it: `update(grads, state, params, value=loss)`.
+
+    Inside one compiled program the steps in between still pay for the branch. Where the loop is in Python, decide there
+    instead: `update(..., record=step % 10 == 0)` with `record` static under `jit`. That compiles two programs, and the
+    one that does not record is the bare step.
 
     >>> tx = monitor(optax.sgd(0.1))
     >>> params = {"w": jnp.array([3.0, 4.0])}
@@ -82,16 +86,23 @@ def monitor(
         memory = _extras.first(extras, [leaves[name] for name in nothing.names])
         return MonitorState(wrapped.init(params), jnp.zeros((), jnp.int32), nothing, memory, still(nothing.score.dtype))
 
-    def update(grads: Tree, state: MonitorState, params: Tree = None, **more: Any) -> tuple[Tree, MonitorState]:
+    def update(
+        grads: Tree, state: MonitorState, params: Tree = None, *, record: bool | None = None, **more: Any
+    ) -> tuple[Tree, MonitorState]:
         if params is None:
             raise GradlabError("monitor got no params; expected update(grads, state, params)")
+        if record is not None and not isinstance(record, bool):
+            raise GradlabError("record is not a Python bool; expected one, static under jit: static_argnames='record'")
         last = state.measurements
+        if record is False:
+            updates, inner_state = wrapped.update(grads, state.inner, params, **more)
+            return updates, state._replace(inner=inner_state, seen=state.seen + 1)
 
         def measured(params: Tree, grads: Tree, updates: Tree, loss: jax.Array | None) -> Any:
             trees = [in_order(tree, last.names, names) for tree in (params, grads, updates)]
             return measure(last, state.memory, state.moving, state.seen, loss, *trees)
 
-        if every == 1:
+        if every == 1 or record:
             updates, inner_state = wrapped.update(grads, state.inner, params, **more)
             found = measured(params, grads, updates, more.get("value"))
             return updates, MonitorState(inner_state, state.seen + 1, *found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import flax.linen as nn
@@ -421,6 +422,30 @@ def test_scan_with_every_and_donation():
                 assert getattr(record, figure) == pytest.approx(getattr(plain[record.step], figure), rel=1e-12)
         with pytest.raises(GradlabError, match="holds \\(30,\\) runs or steps"):
             gradlab_jax.read(seen)
+
+
+def test_recording_decided_outside_costs_nothing_inside():
+    """With `record=False` the compiled step is the bare one: the same operations, and the state handed through."""
+    tx = gradlab_jax.monitor(optax.adam(0.01))
+    params = {k: jnp.asarray(v, jnp.float32) for k, v in START.items()}
+    x, y = (jnp.asarray(part) for part in BATCHES[0])
+
+    @functools.partial(jax.jit, static_argnames="record")
+    def step(params, state, record):
+        loss, grads = jax.value_and_grad(jax_loss)(params, x.astype(jnp.float32), y)
+        updates, state = tx.update(grads, state, params, value=loss, record=record)
+        return optax.apply_updates(params, updates), state
+
+    state = tx.init(params)
+    quiet = step.lower(params, state, False).compile().cost_analysis()["flops"]
+    assert quiet < 0.9 * step.lower(params, state, True).compile().cost_analysis()["flops"]
+    seen = []
+    for index in range(7):
+        params, state = step(params, state, index % 3 == 0)
+        seen.append(gradlab_jax.read(state).step)
+    assert seen == [0, 0, 0, 3, 3, 3, 6]
+    with pytest.raises(GradlabError, match="expected one, static under jit"):
+        tx.update(params, state, params, record=jnp.array(True))
 
 
 def test_multi_steps_inject_hyperparams_and_masked():
