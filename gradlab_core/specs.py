@@ -7,14 +7,25 @@ import math
 from typing import Any
 
 from gradlab_core.errors import refuse
+from gradlab_core.initializers import INITIALIZERS, number_problems
+from gradlab_core.recurrent import CELLS
 
 BLOCKS = ("plain", "plain_unpadded", "postact", "preact", "preact_noskip")
-KINDS = ("tinynet", "residual_toy")
+KINDS = ("tinynet", "residual_toy", "mlp", "recurrent")
+MLP_ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "identity")
 
 
 def _whole(problems: list[str], name: str, value: Any, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         problems.append(f"{name} is {value!r}; expected a whole number of at least {least}")
+
+
+def _wholes(problems: list[str], name: str, part: str, values: Any) -> None:
+    if isinstance(values, tuple):
+        for index, value in enumerate(values, 1):
+            _whole(problems, f"{name} ({part} {index})", value, 1)
+    else:
+        problems.append(f"{name} is {values!r}; expected a tuple with one whole number for each {part}")
 
 
 def _real(problems: list[str], name: str, value: Any, least: float, below: float = math.inf) -> None:
@@ -28,7 +39,9 @@ class ModelSpec:
     """The network both twins build, layer for layer and name for name.
 
     Attributes:
-        kind: `tinynet` (three stages of residual blocks) or `residual_toy` (the smallest with a skip and a flatten).
+        kind: `tinynet` (three stages of residual blocks), `residual_toy` (the smallest with a skip and a flatten),
+            `mlp` (dense layers with an activation between) or `recurrent` (one recurrent layer and a dense one on its
+            last state). A field that a kind has no use for changes nothing.
         block: the residual block, one of `BLOCKS`. `preact_noskip` and `plain_unpadded` are the two blocks that the
             published experiment ran by mistake; `preact` and `plain` are the right ones.
         base: channels of the first stage; stages two and three have twice and four times as many.
@@ -36,6 +49,14 @@ class ModelSpec:
         num_classes: width of the last layer.
         image_size: height and width in pixels; only the `residual_toy`, which flattens, depends on it.
         skip: whether the `residual_toy` adds its identity.
+        features: numbers that an `mlp` takes an example, or a `recurrent` net a time step.
+        widths: of the hidden layers of the `mlp`; an empty tuple leaves one dense layer.
+        activation: of the `mlp`, one of `MLP_ACTIVATIONS`; `gelu` is the exact one.
+        cell: of the `recurrent` net, one of `rnn_tanh`, `rnn_relu`, `lstm`, `gru`.
+        hidden: width of the state of the `recurrent` net.
+        init: how the net starts, one of `gradlab_core.initializers.INITIALIZERS`.
+        init_number: the one number of that initialiser: the value of `constant`, the standard deviation of `normal`,
+            the gain of those that have one. None stands for its default.
 
     Raises:
         GradlabError: a field is out of range; the message lists every such field.
@@ -55,21 +76,28 @@ plain, plain_unpadded, postact, preact, preact_noskip
     num_classes: int = 10
     image_size: int = 8
     skip: bool = True
+    features: int = 64
+    widths: tuple[int, ...] = (64, 64)
+    activation: str = "relu"
+    cell: str = "lstm"
+    hidden: int = 32
+    init: str = "torch_default"
+    init_number: float | None = None
 
     def __post_init__(self) -> None:
         problems: list[str] = []
-        if self.kind not in KINDS:
-            problems.append(f"kind is {self.kind!r}; expected one of {', '.join(KINDS)}")
-        if self.block not in BLOCKS:
-            problems.append(f"block is {self.block!r}; expected one of {', '.join(BLOCKS)}")
-        _whole(problems, "base", self.base, 1)
-        _whole(problems, "num_classes", self.num_classes, 2)
-        _whole(problems, "image_size", self.image_size, 1)
-        if not isinstance(self.layers, tuple) or not self.layers:
-            problems.append(f"layers is {self.layers!r}; expected a tuple with the number of blocks of each stage")
-        else:
-            for stage, blocks in enumerate(self.layers, 1):
-                _whole(problems, f"layers (stage {stage})", blocks, 1)
+        choices = {"kind": KINDS, "block": BLOCKS, "activation": MLP_ACTIVATIONS, "cell": CELLS, "init": INITIALIZERS}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                problems.append(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
+        for name, least in (("base", 1), ("num_classes", 2), ("image_size", 1), ("features", 1), ("hidden", 1)):
+            _whole(problems, name, getattr(self, name), least)
+        _wholes(problems, "layers", "stage", self.layers)
+        if self.layers == ():
+            problems.append("layers is (); expected a tuple with the number of blocks of each stage")
+        _wholes(problems, "widths", "layer", self.widths)
+        if self.init in INITIALIZERS:
+            problems += [f"init_number: {problem}" for problem in number_problems(self.init, self.init_number)]
         refuse("ModelSpec", problems)
 
 

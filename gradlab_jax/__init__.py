@@ -3,6 +3,7 @@
 from gradlab_core.bands import BAND_SETS
 from gradlab_core.curvature import HessianEigenvalue, HessianTrace
 from gradlab_core.errors import GradlabError
+from gradlab_core.hidden import HiddenStateNorms
 from gradlab_core.noise import default_noise
 from gradlab_core.records import (
     ActivationSummary,
@@ -24,7 +25,18 @@ from gradlab_jax.analysis import analyze
 from gradlab_jax.cost import count_flops, count_params
 from gradlab_jax.curvature import hessian_eigenvalue, hessian_trace, hessian_vector_product
 from gradlab_jax.flow import check_gradients, gradient_flow
-from gradlab_jax.initializers import torch_default
+from gradlab_jax.hidden import hidden_state_norms
+from gradlab_jax.initializers import (
+    constant,
+    kaiming_normal,
+    kaiming_uniform,
+    lecun_normal,
+    normal,
+    orthogonal,
+    torch_default,
+    xavier_normal,
+    xavier_uniform,
+)
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.models import build
 from gradlab_jax.monitor import before_clipping, monitor, read, recorded
@@ -55,6 +67,7 @@ __all__ = [
     "GradlabError",
     "HessianEigenvalue",
     "HessianTrace",
+    "HiddenStateNorms",
     "LayerStats",
     "ModelSpec",
     "StepRecord",
@@ -70,6 +83,7 @@ __all__ = [
     "build",
     "check_gradients",
     "clip_by_global_norm",
+    "constant",
     "cosine_similarities",
     "cosine_similarity",
     "count_flops",
@@ -86,12 +100,18 @@ __all__ = [
     "hessian_eigenvalue",
     "hessian_trace",
     "hessian_vector_product",
+    "hidden_state_norms",
     "input_sensitivity",
+    "kaiming_normal",
+    "kaiming_uniform",
     "layer_norms",
     "leaf_norms",
+    "lecun_normal",
     "load_records",
     "monitor",
     "nonfinite_counts",
+    "normal",
+    "orthogonal",
     "per_example_grad_norms",
     "read",
     "recorded",
@@ -104,4 +124,6 @@ __all__ = [
     "update_ratio",
     "update_ratios",
     "write_html",
+    "xavier_normal",
+    "xavier_uniform",
 ]

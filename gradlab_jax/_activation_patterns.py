@@ -17,7 +17,7 @@ _NAMED = {
     **{name: name for name in "log_sigmoid hard_tanh hard_sigmoid hard_silu".split()},
     **{"swish": "silu", "soft_sign": "softsign", "hard_swish": "hard_silu"},
 }
-COMPOSITE = {"glu"}
+COMPOSITE = {"glu", "recurrent_layer"}
 """Functions with an activation inside that is a step of theirs and no layer."""
 
 _PRIMITIVES = {"tanh": "tanh", "logistic": "sigmoid"}

@@ -3,6 +3,7 @@
 from gradlab_core.bands import BAND_SETS
 from gradlab_core.curvature import HessianEigenvalue, HessianTrace
 from gradlab_core.errors import GradlabError
+from gradlab_core.hidden import HiddenStateNorms
 from gradlab_core.noise import default_noise
 from gradlab_core.records import (
     ActivationSummary,
@@ -24,7 +25,18 @@ from gradlab_torch.analysis import analyze
 from gradlab_torch.cost import count_flops, count_params
 from gradlab_torch.curvature import hessian_eigenvalue, hessian_trace, hessian_vector_product
 from gradlab_torch.flow import check_gradients, gradient_flow
-from gradlab_torch.initializers import torch_default
+from gradlab_torch.hidden import hidden_state_norms
+from gradlab_torch.initializers import (
+    constant,
+    kaiming_normal,
+    kaiming_uniform,
+    lecun_normal,
+    normal,
+    orthogonal,
+    torch_default,
+    xavier_normal,
+    xavier_uniform,
+)
 from gradlab_torch.losses import cross_entropy
 from gradlab_torch.models import build
 from gradlab_torch.monitor import Monitor
@@ -55,6 +67,7 @@ __all__ = [
     "GradlabError",
     "HessianEigenvalue",
     "HessianTrace",
+    "HiddenStateNorms",
     "LayerStats",
     "ModelSpec",
     "Monitor",
@@ -70,6 +83,7 @@ __all__ = [
     "build",
     "check_gradients",
     "clip_by_global_norm",
+    "constant",
     "cosine_similarities",
     "cosine_similarity",
     "count_flops",
@@ -86,11 +100,17 @@ __all__ = [
     "hessian_eigenvalue",
     "hessian_trace",
     "hessian_vector_product",
+    "hidden_state_norms",
     "input_sensitivity",
+    "kaiming_normal",
+    "kaiming_uniform",
     "layer_norms",
     "leaf_norms",
+    "lecun_normal",
     "load_records",
     "nonfinite_counts",
+    "normal",
+    "orthogonal",
     "per_example_grad_norms",
     "step_ratio",
     "to_canonical",
@@ -101,4 +121,6 @@ __all__ = [
     "update_ratio",
     "update_ratios",
     "write_html",
+    "xavier_normal",
+    "xavier_uniform",
 ]

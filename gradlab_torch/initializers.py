@@ -1,4 +1,11 @@
-"""Weight initialisers with the distributions PyTorch users know."""
+"""Weight initialisers: one distribution, and for one seed one set of numbers, in both twins.
+
+Each works in place on any model: it draws the weights of all dense, convolutional and recurrent layers and sets their
+biases. Whatever else the model holds (normalisations, embeddings, parameters of its own) stays as it is. The numbers
+are drawn in NumPy, in `gradlab_core/initializers.py`, which also says what the fans are; every tensor has a stream of
+its own, keyed by the seed and its canonical path. All raise a `GradlabError` for a model without such a layer and for
+a seed, gain or std that is no number of at least 0.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +13,124 @@ import math
 
 import torch
 
+from gradlab_core.initializers import initial_arrays
+from gradlab_torch._layers import layer_tensors
 
-def torch_default(key: torch.Generator, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """PyTorch's default for the weight of a convolution or linear layer: uniform on ±1/√fan_in.
+SQRT2 = math.sqrt(2)
 
-    That is `kaiming_uniform_(a=√5)`.
 
-    Args:
-        key: a PyTorch random generator.
-        shape: native weight layout, outputs first: (out, in), (out, in, H, W).
+def constant(model: torch.nn.Module, *, value: float) -> None:
+    """Every weight the same, biases 0: then all units of a layer compute the same and stay the same.
 
-    >>> w = torch_default(torch.Generator().manual_seed(0), (100, 4))
-    >>> bool(abs(w).max() <= 0.5)
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> constant(layer, value=0.5)
+    >>> layer.weight.sum().item()
+    1.0
+    """
+    initialize(model, "constant", seed=0, number=value)
+
+
+def normal(model: torch.nn.Module, *, seed: int, std: float = 0.01) -> None:
+    """Weights from N(0, std²), biases 0.
+
+    >>> layer = torch.nn.Linear(100, 100)
+    >>> normal(layer, seed=0)
+    >>> round(abs(layer.weight).mean().item(), 3)  # σ·√(2/π)
+    0.008
+    """
+    initialize(model, "normal", seed=seed, number=std)
+
+
+def xavier_uniform(model: torch.nn.Module, *, seed: int, gain: float = 1.0) -> None:
+    """Weights uniform on ±gain·√(6/(fan_in + fan_out)), biases 0. Source: Glorot & Bengio 2010.
+
+    >>> layer = torch.nn.Linear(4, 2)
+    >>> xavier_uniform(layer, seed=0)
+    >>> bool(abs(layer.weight).max() <= 1)
     True
     """
-    bound = 1.0 / math.sqrt(math.prod(shape[1:]))
-    return torch.empty(shape, dtype=dtype).uniform_(-bound, bound, generator=key)
+    initialize(model, "xavier_uniform", seed=seed, number=gain)
+
+
+def xavier_normal(model: torch.nn.Module, *, seed: int, gain: float = 1.0) -> None:
+    """Weights from N(0, gain²·2/(fan_in + fan_out)), biases 0. Source: Glorot & Bengio 2010.
+
+    >>> layer = torch.nn.Linear(100, 100)
+    >>> xavier_normal(layer, seed=0)
+    >>> round(layer.weight.std().item(), 2)
+    0.1
+    """
+    initialize(model, "xavier_normal", seed=seed, number=gain)
+
+
+def kaiming_uniform(model: torch.nn.Module, *, seed: int, gain: float = SQRT2) -> None:
+    """Weights uniform on ±gain·√(3/fan_in), biases 0; √2 is the gain of ReLU. Source: He et al. 2015.
+
+    >>> layer = torch.nn.Linear(6, 2)
+    >>> kaiming_uniform(layer, seed=0)
+    >>> bool(abs(layer.weight).max() <= 1)
+    True
+    """
+    initialize(model, "kaiming_uniform", seed=seed, number=gain)
+
+
+def kaiming_normal(model: torch.nn.Module, *, seed: int, gain: float = SQRT2) -> None:
+    """Weights from N(0, gain²/fan_in), biases 0; √2 is the gain of ReLU. Source: He et al. 2015.
+
+    >>> layer = torch.nn.Linear(200, 100)
+    >>> kaiming_normal(layer, seed=0)
+    >>> round(layer.weight.std().item(), 2)
+    0.1
+    """
+    initialize(model, "kaiming_normal", seed=seed, number=gain)
+
+
+def lecun_normal(model: torch.nn.Module, *, seed: int) -> None:
+    """Weights from N(0, 1/fan_in), biases 0; not truncated, which `jax.nn.initializers.lecun_normal`
+    is.
+
+    Source: LeCun et al. 1998.
+
+    >>> layer = torch.nn.Linear(100, 100)
+    >>> lecun_normal(layer, seed=0)
+    >>> round(layer.weight.std().item(), 2)
+    0.1
+    """
+    initialize(model, "lecun_normal", seed=seed)
+
+
+def orthogonal(model: torch.nn.Module, *, seed: int, gain: float = 1.0) -> None:
+    """Weights gain·Q, where Q, with all axes but the first as one, has orthonormal columns, or rows if those are fewer;
+    biases 0. Source: Saxe, McClelland & Ganguli 2014.
+
+    >>> layer = torch.nn.Linear(3, 3)
+    >>> orthogonal(layer, seed=0, gain=2.0)
+    >>> (layer.weight @ layer.weight.T).diagonal().round(decimals=4).tolist()
+    [4.0, 4.0, 4.0]
+    """
+    initialize(model, "orthogonal", seed=seed, number=gain)
+
+
+def torch_default(model: torch.nn.Module, *, seed: int) -> None:
+    """PyTorch's own start: weights and biases of dense and convolutional layers uniform on ±1/√fan_in, all of a
+    recurrent layer on ±1/√hidden, embeddings from N(0, 1).
+
+    >>> layer = torch.nn.Linear(4, 100)
+    >>> torch_default(layer, seed=0)
+    >>> bool(abs(layer.weight).max() <= 0.5)
+    True
+    """
+    initialize(model, "torch_default", seed=seed)
+
+
+def initialize(model: torch.nn.Module, name: str, *, seed: int, number: float | None = None) -> None:
+    """The initialiser of that name, as a spec says it; `number` is its value, std or gain.
+
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> initialize(layer, "constant", seed=0, number=0.5)
+    """
+    arrays = initial_arrays(name, layer_tensors(model), seed=seed, number=number)
+    named = dict(model.named_parameters(remove_duplicate=False))
+    with torch.no_grad():
+        for path, array in arrays.items():
+            named[path].copy_(torch.from_numpy(array))

@@ -13,7 +13,13 @@ from gradlab_core.parity import moved
 from gradlab_core.specs import BLOCKS, ModelSpec
 
 SMALL = {block: ModelSpec(block=block, base=3, layers=(1, 1, 1)) for block in BLOCKS}
-SPECS = {**SMALL, "residual_toy": ModelSpec(kind="residual_toy", base=4)}
+# Small, since what a spec costs here is that JAX compiles it; the other activations and cells: test_models.py.
+FLAT = {
+    "mlp": ModelSpec(kind="mlp", features=12, widths=(8, 6), activation="gelu", num_classes=3, init="xavier_normal"),
+    "lstm": ModelSpec(kind="recurrent", cell="lstm", features=3, hidden=4, num_classes=2),
+    "gru": ModelSpec(kind="recurrent", cell="gru", features=3, hidden=4, num_classes=2, init="orthogonal"),
+}
+SPECS = {**SMALL, "residual_toy": ModelSpec(kind="residual_toy", base=4), **FLAT}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -45,7 +51,8 @@ def batch_for(spec: ModelSpec, examples: int = 6, seed: int = 0) -> tuple[np.nda
     """A canonical batch; `plain_unpadded` needs 32 pixels to have any left."""
     rng = np.random.default_rng(seed)
     size = spec.image_size if spec.kind == "residual_toy" else 32 if spec.block == "plain_unpadded" else 16
-    return rng.standard_normal((examples, 3, size, size)).astype(np.float32), rng.integers(0, 10, examples)
+    shape = {"mlp": (spec.features,), "recurrent": (5, spec.features)}.get(spec.kind, (3, size, size))
+    return rng.standard_normal((examples, *shape)).astype(np.float32), rng.integers(0, spec.num_classes, examples)
 
 
 def trained_weights(spec: ModelSpec, seed: int = 1) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 
 from gradlab_core import bands, checks
 from gradlab_core.errors import GradlabError, MissingDependency, require
-from gradlab_core.initial import torch_default_weights
+from gradlab_core.initializers import Tensor, initial_arrays
 from gradlab_core.specs import ModelSpec, TrainSpec
 from gradlab_core.weights import check_weights, load_weights, save_weights
 
@@ -54,26 +54,48 @@ def test_band_sets_are_named():
 
 
 def test_starting_numbers_follow_pytorchs_default_distribution():
-    shapes = {
-        "conv.weight": (64, 32, 3, 3),
-        "conv.bias": (64,),
-        "bn.weight": (8,),
-        "bn.bias": (8,),
-        "bn.running_var": (8,),
-    }
-    arrays = torch_default_weights(shapes, seed=0)
+    tensors = {"conv.weight": Tensor("conv", (64, 32, 3, 3)), "conv.bias": Tensor("conv", (64,))}
+    arrays = initial_arrays("torch_default", tensors, seed=0)
     bound = 1 / np.sqrt(32 * 9)
     assert abs(arrays["conv.weight"]).max() <= bound
     assert arrays["conv.weight"].std() == pytest.approx(bound / np.sqrt(3), rel=0.02)
     assert abs(arrays["conv.bias"]).max() <= bound
-    assert (arrays["bn.weight"] == 1).all()
-    assert (arrays["bn.bias"] == 0).all()
-    again, other = torch_default_weights(shapes, seed=0), torch_default_weights(shapes, seed=1)
+    again, other = (initial_arrays("torch_default", tensors, seed=seed) for seed in (0, 1))
     assert (again["conv.weight"] == arrays["conv.weight"]).all()
     assert (other["conv.weight"] != arrays["conv.weight"]).any()
-    assert (
-        torch_default_weights({"conv.weight": (64, 32, 3, 3)}, seed=0)["conv.weight"] == arrays["conv.weight"]
-    ).all()
+    # Without its neighbours a tensor starts from the same numbers; and these are the ones of every release.
+    alone = initial_arrays("torch_default", {"conv.weight": tensors["conv.weight"]}, seed=0)
+    assert (alone["conv.weight"] == arrays["conv.weight"]).all()
+    assert arrays["conv.weight"][0, 0, 0].tolist() == pytest.approx(
+        [-0.033659112, -0.023541326, -0.028563233], rel=1e-6
+    )
+
+
+def test_what_a_spec_says_of_other_kinds_is_checked():
+    with pytest.raises(GradlabError) as caught:
+        ModelSpec(kind="mlp", features=0, widths=(4, 0), activation="swish", cell="rnn", hidden=0, init="xavier")
+    for word in (
+        "6 problems",
+        "features is 0",
+        "widths (layer 2)",
+        "swish",
+        "'rnn'; expected one of",
+        "hidden is 0",
+        "xavier_u",
+    ):
+        assert word in str(caught.value)
+    for init, number, message in (
+        ("constant", None, "init_number: value is missing"),
+        ("normal", -1.0, "std is -1.0"),
+        ("xavier_uniform", float("inf"), "gain is inf"),
+        ("torch_default", 1.0, "takes none"),
+        ("orthogonal", "2", "gain is '2'"),
+    ):
+        with pytest.raises(GradlabError, match=message):
+            ModelSpec(init=init, init_number=number)
+    assert ModelSpec(init="constant", init_number=-0.5).init_number == -0.5
+    with pytest.raises(GradlabError, match="one whole number for each layer"):
+        ModelSpec(widths=[4])
 
 
 def test_weights_on_disk(tmp_path):

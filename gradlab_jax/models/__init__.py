@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flax import nnx
 
-from gradlab_core.initial import torch_default_weights
 from gradlab_core.specs import ModelSpec
+from gradlab_jax.initializers import initialize
+from gradlab_jax.models.mlp import Mlp
+from gradlab_jax.models.recurrent import RecurrentNet
 from gradlab_jax.models.residual_toy import ResidualToy
 from gradlab_jax.models.tinynet import TinyNet
-from gradlab_jax.weights import from_canonical, to_canonical
 
-_KINDS = {"tinynet": TinyNet, "residual_toy": ResidualToy}
+_KINDS: dict[str, Callable[[ModelSpec], nnx.Module]] = {
+    "tinynet": TinyNet,
+    "residual_toy": ResidualToy,
+    "mlp": Mlp,
+    "recurrent": RecurrentNet,
+}
 
 
 def build(spec: ModelSpec, *, seed: int) -> nnx.Module:
-    """The model of a spec, float32, with PyTorch's default initialisation.
+    """The model of a spec, float32, with the initialisation that it names: by default PyTorch's own.
 
     The same spec and seed give the same numbers in both twins: they are drawn in NumPy, per path.
 
-    >>> model = build(ModelSpec(base=2), seed=0)
-    >>> next(iter(to_canonical(model)))
-    'conv1.weight'
+    >>> net = build(ModelSpec(kind="mlp", features=4, widths=(8,), num_classes=3, init="xavier_uniform"), seed=0)
+    >>> net.fc2.bias[...].tolist()
+    [0.0, 0.0, 0.0]
     """
-    model = _KINDS[spec.kind](spec)
-    shapes = {path: array.shape for path, array in to_canonical(model).items()}
-    from_canonical(model, torch_default_weights(shapes, seed))
+    model: nnx.Module = _KINDS[spec.kind](spec)
+    initialize(model, spec.init, seed=seed, number=spec.init_number)
     return model

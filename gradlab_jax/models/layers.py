@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from gradlab_core.errors import GradlabError
+from gradlab_jax._recurrent import Recurrent
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -74,3 +77,33 @@ def linear(features_in: int, features: int) -> nnx.Linear:
 
 def norm(features: int) -> BatchNorm:
     return BatchNorm(features, rngs=nnx.Rngs(0))
+
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "leaky_relu": jax.nn.leaky_relu,
+    "elu": jax.nn.elu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),  # PyTorch's default; Flax's is the tanh form
+    "silu": jax.nn.silu,
+    "identity": lambda x: x,
+}
+
+
+class Activation(nnx.Module):
+    """An activation as a module, so that it has a path of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ACTIVATIONS[self.name](x)
+
+
+def activation(name: str) -> Activation:
+    return Activation(name)
+
+
+def recurrent(cell: str, features: int, hidden: int) -> Recurrent:
+    return Recurrent(cell, features, hidden)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
 
@@ -21,3 +23,29 @@ def norm(features: int) -> nn.BatchNorm2d:
 
 ReLU = nn.ReLU
 BatchNorm = nn.BatchNorm2d
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "identity": nn.Identity,
+}
+
+_RECURRENT: dict[str, Callable[[int, int], nn.RNNBase]] = {
+    "rnn_tanh": lambda features, hidden: nn.RNN(features, hidden, nonlinearity="tanh", batch_first=True),
+    "rnn_relu": lambda features, hidden: nn.RNN(features, hidden, nonlinearity="relu", batch_first=True),
+    "lstm": lambda features, hidden: nn.LSTM(features, hidden, batch_first=True),
+    "gru": lambda features, hidden: nn.GRU(features, hidden, batch_first=True),
+}
+
+
+def activation(name: str) -> nn.Module:
+    return ACTIVATIONS[name]()
+
+
+def recurrent(cell: str, features: int, hidden: int) -> nn.RNNBase:
+    return _RECURRENT[cell](features, hidden)
