@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bench_analysis, bench_norms, bench_step, environment, nets, table
+from benchmarks import bench_analysis, bench_monitor, bench_norms, bench_step, environment, monitored, nets, table
 from benchmarks.harness import Case, Row, measure
 from gradlab_core import codec
 from gradlab_core.errors import GradlabError, MissingDependency
@@ -173,6 +173,18 @@ def test_step_and_analysis_rows_of_both_frameworks() -> None:
     assert len(analyses) == 4
     assert all(row.speedup is not None for row in analyses)
     list(table.tables(steps + analyses))
+
+
+def test_monitor_rows_of_both_frameworks() -> None:
+    sizes = monitored.Sizes(base=2, batch=4, width=8, depth=3, small_batch=4)
+    kept = ("bare", "Monitor", "it records", "item()", "by hand", "optax")
+    rows = bench_monitor.run(nets=("deep",), sizes=sizes, optimizer="adam", rounds=1, only=kept)
+    assert [(row.case, row.failure) for row in rows if row.failure] == []
+    assert {row.setting for row in rows} == {f"{sizes.setting('deep')}, adam"}
+    assert len(rows) == 8
+    assert all(row.speedup is not None for row in rows)
+    with pytest.raises(GradlabError, match="narrow, lion: expected nets tinynet, wide, deep"):
+        bench_monitor.run(nets=("narrow",), optimizer="lion")
 
 
 def test_published_analysis_agrees_with_ours() -> None:
