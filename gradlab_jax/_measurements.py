@@ -30,7 +30,7 @@ Moving = tuple[jax.Array, jax.Array, jax.Array]
 """Mean and variance of log ‖g‖, and of how many steps: `gradlab_core.anomaly.MovingScore`."""
 
 
-_NUMBERS = ["step", "loss", "has_loss", "norms", "extras", "before", "score", "is_scored"]
+_NUMBERS = ["step", "loss", "has_loss", "has_before", "norms", "extras", "before", "score", "is_scored"]
 
 
 @functools.partial(
@@ -49,6 +49,7 @@ class Measurements:
     step: jax.Array
     loss: jax.Array
     has_loss: jax.Array
+    has_before: jax.Array
     norms: dict[str, jax.Array]
     extras: dict[str, jax.Array]
     before: dict[str, jax.Array]
@@ -118,6 +119,7 @@ def nothing_yet(leaves: Mapping[str, jax.Array], extras: Sequence[str], known: K
         step=jnp.full((), -1, jnp.int32),
         loss=jnp.full((), jnp.nan, dtype),
         has_loss=jnp.full((), False),
+        has_before=jnp.full((), False),
         norms={"param": params, "grad": guess(), "update": guess(), **vectors(["proposed"])},
         extras=vectors(extras),
         before=vectors([quantity for quantity in extras if quantity != "distance"]),
@@ -160,6 +162,7 @@ def measure(
         step=step,
         loss=last.loss if loss is None else jnp.asarray(loss, dtype).reshape(()),
         has_loss=jnp.full((), loss is not None),
+        has_before=last.step >= 0,
         norms=norms,
         extras={quantity: vector.astype(dtype) for quantity, vector in extras.items()},
         before={quantity: before[quantity] for quantity in last.before},

@@ -178,7 +178,7 @@ def read(opt_state: Any) -> StepRecord:
         extras={
             e: _named(m.names, v, cut if e == "grad_cosine" else set())
             for e, v in m.extras.items()
-            if m.step > 0 or e == "distance"
+            if m.has_before or e == "distance"
         },
         before={e: _named(m.names, v, set()) for e, v in m.before.items()},
     )

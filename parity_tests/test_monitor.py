@@ -444,6 +444,12 @@ def test_recording_decided_outside_costs_nothing_inside():
         params, state = step(params, state, index % 3 == 0)
         seen.append(gradlab_jax.read(state).step)
     assert seen == [0, 0, 0, 3, 3, 3, 6]
+    late = gradlab_jax.monitor(optax.sgd(0.1), extras=EXTRAS)
+    state, cosines = late.init(params), []
+    for index in range(3):
+        _, state = late.update(params, state, params, record=index > 0)
+        cosines += [gradlab_jax.read(state).grad_cosine] if index else []
+    assert cosines == [None, pytest.approx(1.0, rel=1e-6)]  # the first record, though not the first step
     with pytest.raises(GradlabError, match="expected one, static under jit"):
         tx.update(params, state, params, record=jnp.array(True))
 
