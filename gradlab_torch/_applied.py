@@ -58,7 +58,7 @@ def _copy(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     squares = torch.zeros(1, dtype=torch.float64)
     for o, n in _blocks(old, new):
         squares += norms.sums_of_squares(o.copy_(n))
-    return norms.from_squares(squares, new.shape[1], lambda row: new[row])
+    return norms.from_squares(squares, new.shape[1], lambda lost: new[lost])
 
 
 def _difference(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
@@ -67,7 +67,7 @@ def _difference(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
     squares, scratch = torch.zeros(1, dtype=torch.float64), torch.empty(1, _BLOCK)
     for o, n in _blocks(old, new):
         squares += norms.sums_of_squares(torch.sub(n, o, out=scratch[:, : n.shape[1]]))
-    return norms.from_squares(squares, new.shape[1], lambda row: new[row] - old[row])
+    return norms.from_squares(squares, new.shape[1], lambda lost: new[lost] - old[lost])
 
 
 def _blocks(old: torch.Tensor, new: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

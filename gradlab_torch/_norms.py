@@ -63,20 +63,20 @@ def row_norms(rows: torch.Tensor) -> torch.Tensor:
     real = wide(rows)
     if real.device.type != "cpu" or real.dtype == torch.float64:
         return _scaled_norms(real)
-    return from_squares(sums_of_squares(real), real.shape[1], lambda row: real[row])
+    return from_squares(sums_of_squares(real), real.shape[1], lambda lost: real[lost])
 
 
-def from_squares(squares: torch.Tensor, count: int, row: Callable[[int], torch.Tensor]) -> torch.Tensor:
-    """The roots of sums of `count` squares of float32 CPU numbers; where range was lost, `row(i)` is measured again.
+def from_squares(squares: torch.Tensor, count: int, rows: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """The roots of sums of `count` squares of float32 CPU numbers; where range was lost, `rows(i)` are measured again.
 
     Below count·2⁻¹⁰⁰ squares that underflowed could show in the result; above float32's range they are Inf. On the CPU
     looking costs nothing, so this one branch is taken in Python: a power of two brings the squares back into range.
     """
-    lost = ~((squares >= count * 2.0**-100) & torch.isfinite(squares))
     norms = squares.sqrt()
-    for i in lost.nonzero()[:, 0].tolist():
-        scale = 2.0**-70 if squares[i] > 1 else 2.0**90
-        norms[i] = sums_of_squares((row(i) * scale).unsqueeze(0))[0].sqrt() / scale
+    lost = ((squares < count * 2.0**-100) | torch.isinf(squares)).nonzero()[:, 0]
+    if len(lost):
+        scales = torch.where(squares[lost] > 1, 2.0**-70, 2.0**90)
+        norms[lost] = sums_of_squares(rows(lost) * scales.to(torch.float32).unsqueeze(1)).sqrt() / scales
     return norms.to(torch.float32)
 
 
