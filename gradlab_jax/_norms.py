@@ -109,6 +109,11 @@ def _kept(total: jax.Array, count: int | jax.Array) -> jax.Array:
 
 
 def _scale(total: jax.Array) -> jax.Array:
-    """A power of two that brings the squares back into range: down when they overflowed, up when they underflowed."""
-    down, up = (2.0**-70, 2.0**90) if total.dtype == jnp.float32 else (2.0**-540, 2.0**600)
+    """A power of two that brings the squares back into range: down when they overflowed, up when they underflowed.
+
+    Up by no more than has a finite square: where an array is known when the program is compiled, as a gradient of zeros
+    is that no path leads to, XLA takes the scale out of the sum as its square, and 0 · Inf would be NaN. What is
+    smallest in the type still has a square that fits.
+    """
+    down, up = (2.0**-70, 2.0**63) if total.dtype == jnp.float32 else (2.0**-540, 2.0**511)
     return jnp.where(total > 1, down, up).astype(total.dtype)

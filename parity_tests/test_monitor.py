@@ -793,3 +793,21 @@ def test_one_transfer_a_record(monkeypatch):
         optimizer.step()
     of_ours = [r for r in reads if r[0] == "tolist" and r[1] == torch.float64]
     assert len(of_ours) == 1, reads
+
+
+def test_training_with_a_disconnected_parameter_scores_its_steps():
+    """Zeros that the compiler knows of must not spoil the norm over all tensors, nor the anomaly score."""
+    tx = gradlab_jax.monitor(optax.sgd(0.01), known={"cut": GradientState.DISCONNECTED})
+    params = {"cut": jnp.ones((4, 2)), "w": jnp.ones((3, 3))}
+
+    @jax.jit
+    def step(params, state):
+        grads = jax.grad(lambda p: (p["w"] ** 2).sum() + 0 * jax.lax.stop_gradient(p["cut"]).sum())(params)
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    state = tx.init(params)
+    for _ in range(22):
+        params, state = step(params, state)
+    assert not jnp.isnan(gradlab_jax.recorded(state).norms["grad"]).any()
+    assert math.isfinite(gradlab_jax.read(state).anomaly)

@@ -250,3 +250,17 @@ def test_what_is_no_tensor_is_refused():
     for twin in (gradlab_torch, gradlab_jax):
         with pytest.raises(GradlabError, match="expected a"):
             twin.global_norm({"w": "weights"})
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 2, 1, 1), (300, 300)])
+def test_zeros_that_the_compiler_knows(shape):
+    """A gradient that no path leads to is a constant of the program, beside others that are not."""
+
+    def norms(x):
+        return gradlab_jax.leaf_norms({"cut": jnp.zeros(shape), "x": x, "small": x * 1e-30})
+
+    found = jax.jit(norms)(jnp.ones((3, 3)))
+    assert {k: float(v) for k, v in found.items()} == pytest.approx({"cut": 0.0, "x": 3.0, "small": 3e-30})
+    with jax.enable_x64(True):
+        wide = jax.jit(lambda x: gradlab_jax.leaf_norms({"cut": jnp.zeros(shape), "x": x}))(jnp.ones((3, 3)))
+        assert {k: float(v) for k, v in wide.items()} == {"cut": 0.0, "x": 3.0}
