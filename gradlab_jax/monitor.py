@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -150,12 +152,13 @@ def read(opt_state: Any) -> StepRecord:
     Raises:
         GradlabError: no monitor or several in it, nothing recorded yet, or the states of several runs at once.
     """
-    found = recorded(opt_state)
-    hyperparams = [s.hyperparams for s in _find(opt_state, lambda x: hasattr(x, "hyperparams"))]
+    nodes = _nodes(opt_state)
+    found = _only(nodes)
+    hyperparams = [node.hyperparams for node in nodes if hasattr(node, "hyperparams")]
     rates = [_value(h["learning_rate"]) for h in hyperparams if "learning_rate" in h]
     # A rate may have changed since the record was taken.
-    seen = [_value(s.seen) for s in _find(opt_state, lambda x: isinstance(x, MonitorState))]
-    raws = [(_value(s.step), _value(s.norm)) for s in _find(opt_state, lambda x: isinstance(x, ClippingState))]
+    seen = [_value(node.seen) for node in nodes if isinstance(node, MonitorState)]
+    raws = [(_value(node.step), _value(node.norm)) for node in nodes if isinstance(node, ClippingState)]
     if found.step.ndim:
         raise GradlabError(
             f"the state holds {found.step.shape} runs or steps; expected one: jax.tree.map(lambda x: x[i], state)"
@@ -194,7 +197,12 @@ def read(opt_state: Any) -> StepRecord:
 
 def recorded(opt_state: Any) -> Measurements:
     """The newest record as it is on the device: what a `lax.scan` gives out at each of its steps, for `read` later."""
-    found = _find(opt_state, lambda x: isinstance(x, Measurements))
+    return _only(_nodes(opt_state))
+
+
+def _only(nodes: list[Any]) -> Measurements:
+    """The one record among the nodes of an optimizer state."""
+    found = [node for node in nodes if isinstance(node, Measurements)]
     if len(found) != 1:
         raise GradlabError(f"the optimizer state holds {len(found)} monitors; expected one: wrap it in monitor(...)")
     return jax.tree.map(_value, found[0], is_leaf=lambda x: isinstance(x, nnx.Variable))
@@ -207,15 +215,21 @@ def _after(found: Measurements, grads: Tree) -> Tree:
     return jax.tree.map(lambda g: jnp.where(never, jnp.zeros_like(g), g), grads)
 
 
-def _find(tree: Any, wanted: Callable[[Any], bool]) -> list[Any]:
-    """Every node of that kind, also those inside another one of it or in an NNX optimizer."""
+def _nodes(tree: Any) -> list[Any]:
+    """What a record is read from, wherever it stands in a state, one inside another or in an NNX optimizer. One walk:
+    a state has at least as many arrays as the net, and is read at every step."""
     if isinstance(tree, nnx.Optimizer):
         tree = nnx.as_pure(tree.opt_state)
     found = []
-    for node in jax.tree.leaves(tree, is_leaf=wanted):
-        if wanted(node):
-            found += [node, *(_find(tuple(node), wanted) if isinstance(node, tuple) else [])]
+    for node in jax.tree.leaves(tree, is_leaf=_is_wanted):
+        if _is_wanted(node):
+            parts = jax.tree.leaves(node, is_leaf=functools.partial(operator.is_not, node))
+            found += [node, *_nodes([part for part in parts if part is not node])]
     return found
+
+
+def _is_wanted(node: Any) -> bool:
+    return isinstance(node, (Measurements, MonitorState, ClippingState)) or hasattr(node, "hyperparams")
 
 
 def _value(x: Any) -> Any:
