@@ -1,8 +1,7 @@
-"""What a recurrent net's state does over time: the record, and its definition in float64 NumPy."""
+"""What a recurrent net's state does over time: its definition in float64 NumPy."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,25 +9,7 @@ from numpy.typing import ArrayLike
 
 from gradlab_core import kinds, reference
 from gradlab_core.errors import refuse
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HiddenStateNorms:
-    """The hidden state h_t of one recurrent layer on one batch; every tuple has one value a time step, t = 1 … T.
-
-    `states` is the mean over the batch of ‖h_t‖₂, `gradients` that of ‖∂L/∂h_t‖₂, by every way from h_t to the loss
-    except an LSTM's c_t; 0 where there is no way. L is the loss as it is, so a mean over the batch makes the gradients
-    of a larger batch smaller. `saturated` says of every gate and tanh which share of it lies within 1 % of its range
-    from a bound: `i, f, g, o, tanh_c` (LSTM), `r, z, n` (GRU), `h` (tanh RNN); empty where nothing is bounded.
-    """
-
-    path: str
-    cell: str
-    mode: str
-    loss: float
-    states: tuple[float, ...]
-    gradients: tuple[float, ...]
-    saturated: Mapping[str, tuple[float, ...]]
+from gradlab_core.records import HiddenStateNorms
 
 
 def mean_norms(x: ArrayLike) -> tuple[float, ...]:

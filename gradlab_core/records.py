@@ -109,6 +109,86 @@ class ArchitectureRecord:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class HiddenStateNorms:
+    """The hidden state h_t of one recurrent layer on one batch; every tuple has one value a time step, t = 1 … T.
+
+    `states` is the mean over the batch of ‖h_t‖₂, `gradients` that of ‖∂L/∂h_t‖₂, by every way from h_t to the loss
+    except an LSTM's c_t; 0 where there is no way. L is the loss as it is, so a mean over the batch makes the gradients
+    of a larger batch smaller. `saturated` says of every gate and tanh which share of it lies within 1 % of its range
+    from a bound: `i, f, g, o, tanh_c` (LSTM), `r, z, n` (GRU), `h` (tanh RNN); empty where nothing is bounded.
+    """
+
+    path: str
+    cell: str
+    mode: str
+    loss: float
+    states: tuple[float, ...]
+    gradients: tuple[float, ...]
+    saturated: Mapping[str, tuple[float, ...]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TensorStats:
+    """Statistics of one tensor over its finite elements; `nonfinite` counts the others. NaN where nothing is finite."""
+
+    shape: tuple[int, ...]
+    mean: float
+    std: float
+    min: float
+    max: float
+    rms: float
+    zero_frac: float
+    nonfinite: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NonfiniteOrigin:
+    """The operation that turned finite numbers into a NaN or an Inf which then reached the loss or a gradient.
+
+    `phase` is `forward`, `loss` or `backward`; `path` is the module in which it happened, None outside of any and where
+    that cannot be known; `operation` is the framework's own name, as `log`, `div`, `exp`; `value` is `nan` or `inf`.
+    """
+
+    phase: str
+    path: str | None
+    operation: str
+    value: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What a model does on one batch, between two steps: what norms cannot say.
+
+    Attributes:
+        mode: `train` or `eval`.
+        batch: examples in the batch.
+        classes: width of the logits, None under a loss that is no classification.
+        loss: on this batch, as it is.
+        input: statistics of the input batch, None where it holds whole numbers (tokens).
+        output: of what the model gave.
+        target: of what it should have given, None for labels.
+        layers: every tracked layer call, in execution order.
+        shapes: of every parameter, canonical, in the order of the model.
+        copies: of every weight with two axes or more, the share of its units (rows) that are copies of another one.
+        hidden: the states of a recurrent net, None for any other.
+        origin: where a NaN or an Inf was born; None where there is none, or nobody looked.
+    """
+
+    mode: str
+    batch: int
+    classes: int | None
+    loss: float
+    input: TensorStats | None
+    output: TensorStats
+    target: TensorStats | None
+    layers: tuple[LayerStats, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    copies: Mapping[str, float]
+    hidden: HiddenStateNorms | None = None
+    origin: NonfiniteOrigin | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TensorNorms:
     """Norms of one parameter at one step, and of its gradient and applied update (gradient None: disconnected).
 
@@ -137,6 +217,7 @@ class StepRecord:
     was not asked for. `skipped` says that the optimizer moved nothing, though there were gradients and none was lost.
     `anomaly` is how many standard deviations the log of the gradient norm is away from its moving mean; None while
     there are too few steps to tell. `grad_cosine`, `update_cosine` and `distance` are those of `TensorNorms`, over all.
+    `probe` is what the model did on the batch of this step, before it; None at the steps where nobody looked.
     """
 
     step: int
@@ -155,6 +236,7 @@ class StepRecord:
     grad_cosine: float | None = None
     update_cosine: float | None = None
     distance: float | None = None
+    probe: Probe | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,3 +260,34 @@ class TrainingRecord:
     steps: tuple[StepRecord, ...]
     epochs: tuple[EpochRecord, ...]
     diverged_at: int | None
+
+
+class Severity(enum.StrEnum):
+    """How much a finding matters."""
+
+    CRITICAL = "critical"  # as it is, the run cannot learn
+    WARNING = "warning"  # it learns worse than it could, or will fail
+    NOTE = "note"  # worth knowing, and often meant
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something that is wrong with a run.
+
+    Attributes:
+        code: stable name, as `vanishing-gradient`; `gradlab_core.diagnose.CODES` lists them.
+        severity: how much it matters.
+        paths: the parameters or layers concerned, the first culprit first; empty where it is the whole net.
+        first_step: the first step at which it shows.
+        evidence: the numbers that speak for it, by their names.
+        remedies: what to do, the likeliest to help first.
+        explanation: what it is and why it hinders, with what was seen in this run.
+    """
+
+    code: str
+    severity: Severity
+    paths: tuple[str, ...]
+    first_step: int
+    evidence: Mapping[str, float]
+    remedies: tuple[str, ...]
+    explanation: str

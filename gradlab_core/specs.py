@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Any
 
+from gradlab_core import fields
 from gradlab_core.errors import refuse
 from gradlab_core.initializers import INITIALIZERS, number_problems
 from gradlab_core.recurrent import CELLS
@@ -13,25 +12,6 @@ from gradlab_core.recurrent import CELLS
 BLOCKS = ("plain", "plain_unpadded", "postact", "preact", "preact_noskip")
 KINDS = ("tinynet", "residual_toy", "mlp", "recurrent")
 MLP_ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "identity")
-
-
-def _whole(problems: list[str], name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        problems.append(f"{name} is {value!r}; expected a whole number of at least {least}")
-
-
-def _wholes(problems: list[str], name: str, part: str, values: Any) -> None:
-    if isinstance(values, tuple):
-        for index, value in enumerate(values, 1):
-            _whole(problems, f"{name} ({part} {index})", value, 1)
-    else:
-        problems.append(f"{name} is {values!r}; expected a tuple with one whole number for each {part}")
-
-
-def _real(problems: list[str], name: str, value: Any, least: float, below: float = math.inf) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value < below:
-        limit = f"at least {least:g}" + (f" and below {below:g}" if below < math.inf else "")
-        problems.append(f"{name} is {value!r}; expected a finite number of {limit}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,14 +68,13 @@ plain, plain_unpadded, postact, preact, preact_noskip
         problems: list[str] = []
         choices = {"kind": KINDS, "block": BLOCKS, "activation": MLP_ACTIVATIONS, "cell": CELLS, "init": INITIALIZERS}
         for name, known in choices.items():
-            if getattr(self, name) not in known:
-                problems.append(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
+            fields.one_of(problems, name, getattr(self, name), known)
         for name, least in (("base", 1), ("num_classes", 2), ("image_size", 1), ("features", 1), ("hidden", 1)):
-            _whole(problems, name, getattr(self, name), least)
-        _wholes(problems, "layers", "stage", self.layers)
+            fields.whole(problems, name, getattr(self, name), least)
+        fields.wholes(problems, "layers", "stage", self.layers)
         if self.layers == ():
             problems.append("layers is (); expected a tuple with the number of blocks of each stage")
-        _wholes(problems, "widths", "layer", self.widths)
+        fields.wholes(problems, "widths", "layer", self.widths)
         if self.init in INITIALIZERS:
             problems += [f"init_number: {problem}" for problem in number_problems(self.init, self.init_number)]
         refuse("ModelSpec", problems)
@@ -129,13 +108,13 @@ class TrainSpec:
 
     def __post_init__(self) -> None:
         problems: list[str] = []
-        _whole(problems, "epochs", self.epochs, 0)
-        _real(problems, "learning_rate", self.learning_rate, 0.0)
-        _real(problems, "momentum", self.momentum, 0.0, 1.0)
-        _real(problems, "weight_decay", self.weight_decay, 0.0)
-        _real(problems, "gamma", self.gamma, 0.0)
+        fields.whole(problems, "epochs", self.epochs, 0)
+        fields.real(problems, "learning_rate", self.learning_rate, 0.0)
+        fields.real(problems, "momentum", self.momentum, 0.0, 1.0)
+        fields.real(problems, "weight_decay", self.weight_decay, 0.0)
+        fields.real(problems, "gamma", self.gamma, 0.0)
         for milestone in self.milestones:
-            _whole(problems, "milestones", milestone, 0)
+            fields.whole(problems, "milestones", milestone, 0)
         refuse("TrainSpec", problems)
 
     def rate(self, epoch: int) -> float:

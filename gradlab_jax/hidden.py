@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from gradlab_core import kinds
-from gradlab_core.hidden import HiddenStateNorms, from_measured, refuse_calls
+from gradlab_core.hidden import from_measured, refuse_calls
+from gradlab_core.records import HiddenStateNorms
 from gradlab_core.recurrent import BOUNDED
 from gradlab_jax._gradients import Loss
 from gradlab_jax._module import Functional, functional

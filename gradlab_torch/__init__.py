@@ -3,17 +3,22 @@
 from gradlab_core.bands import BAND_SETS
 from gradlab_core.curvature import HessianEigenvalue, HessianTrace
 from gradlab_core.errors import GradlabError
-from gradlab_core.hidden import HiddenStateNorms
 from gradlab_core.noise import default_noise
 from gradlab_core.records import (
     ActivationSummary,
     ArchitectureRecord,
     EpochRecord,
+    Finding,
     GradientFlow,
     GradientState,
+    HiddenStateNorms,
     LayerStats,
+    NonfiniteOrigin,
+    Probe,
+    Severity,
     StepRecord,
     TensorNorms,
+    TensorStats,
     TrainingRecord,
     Verdict,
 )
@@ -62,6 +67,7 @@ __all__ = [
     "ActivationSummary",
     "ArchitectureRecord",
     "EpochRecord",
+    "Finding",
     "GradientFlow",
     "GradientState",
     "GradlabError",
@@ -71,9 +77,13 @@ __all__ = [
     "LayerStats",
     "ModelSpec",
     "Monitor",
+    "NonfiniteOrigin",
+    "Probe",
+    "Severity",
     "StepRecord",
     "Subject",
     "TensorNorms",
+    "TensorStats",
     "TrainSpec",
     "TrainingRecord",
     "Verdict",

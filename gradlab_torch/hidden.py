@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from gradlab_core import kinds
-from gradlab_core.hidden import HiddenStateNorms, from_measured, refuse_calls
+from gradlab_core.hidden import from_measured, refuse_calls
+from gradlab_core.records import HiddenStateNorms
 from gradlab_core.recurrent import BOUNDED
 from gradlab_torch._gradients import Loss
 from gradlab_torch._module import own_randomness, private_copy
