@@ -1,0 +1,82 @@
+"""From a history to findings: all rules, then what is only the consequence of another finding is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from gradlab_core.diagnose.history import History
+from gradlab_core.diagnose.rules import activations, gradients, nonfinite, plateau, rates, start, updating
+from gradlab_core.records import Finding, Severity, StepRecord
+
+Rule = Callable[[History], Iterator[Finding]]
+
+RULES: tuple[Rule, ...] = (
+    nonfinite.nonfinite,
+    start.unnormalised_input,
+    start.unscaled_target,
+    start.summed_loss,
+    updating.disconnected,
+    updating.not_updating,
+    activations.symmetric,
+    start.poor_initialisation,
+    activations.saturated,
+    activations.dead,
+    gradients.exploding,
+    gradients.vanishing,
+    rates.too_high,
+    rates.too_low,
+    plateau.plateau,
+)
+"""Causes before what they bring about: the order of the findings within a severity."""
+
+CONSEQUENCES: dict[str, frozenset[str]] = {
+    cause: frozenset(effects.split())
+    for cause, effects in {
+        "unnormalised-input": "poor-initialisation exploding-gradient learning-rate-too-high dead-relu "
+        "saturated-activation loss-plateau",
+        "unscaled-target": "poor-initialisation exploding-gradient learning-rate-too-high dead-relu loss-plateau",
+        "loss-reduction": "exploding-gradient learning-rate-too-high dead-relu loss-plateau",
+        "poor-initialisation": "exploding-gradient vanishing-gradient learning-rate-too-high loss-plateau",
+        "symmetric-units": "vanishing-gradient loss-plateau poor-initialisation",
+        "disconnected-parameter": "vanishing-gradient loss-plateau",
+        "not-updating": "learning-rate-too-low loss-plateau vanishing-gradient",
+        "dead-relu": "loss-plateau vanishing-gradient disconnected-parameter",
+        "saturated-activation": "loss-plateau vanishing-gradient",
+        "exploding-gradient": "learning-rate-too-high loss-plateau",
+        "vanishing-gradient": "loss-plateau learning-rate-too-low",
+        "learning-rate-too-high": "loss-plateau",
+        "learning-rate-too-low": "loss-plateau",
+    }.items()
+}
+"""What a finding explains, so that it need not be said again."""
+
+
+def diagnose(records: Iterable[StepRecord]) -> list[Finding]:
+    """What is wrong with a run, the most severe first and causes before consequences; empty for a healthy run.
+
+    Args:
+        records: of one run, in the order of their steps: from a monitor, `train` or `load_records`. A `Probe` in some
+            of them lets the rules see inputs, activations and units; without one they judge norms and states alone.
+
+    >>> from gradlab_core.records import GradientState, TensorNorms
+    >>> norms = TensorNorms(param=1.0, grad=None, update=0.0, ratio=0.0)
+    >>> record = StepRecord(step=0, loss=0.7, learning_rate=0.1, grad_norm=0.0, param_norm=1.0, update_norm=0.0,
+    ...     update_ratio=0.0, tensors={"fc1.weight": norms}, states={"fc1.weight": GradientState.DISCONNECTED})
+    >>> [(found.code, found.paths) for found in diagnose([record])]
+    [('disconnected-parameter', ('fc1.weight',))]
+    """
+    history = History()
+    for record in records:
+        history.add(record)
+    return judge(history)
+
+
+def judge(history: History) -> list[Finding]:
+    """The findings of a run so far."""
+    if not history.count:
+        return []
+    found = [finding for rule in RULES for finding in rule(history)]
+    # A note explains nothing away: it says that something did no harm.
+    explained = {code for f in found if f.severity is not Severity.NOTE for code in CONSEQUENCES.get(f.code, ())}
+    kept = [finding for finding in found if finding.code not in explained]
+    return sorted(kept, key=lambda finding: list(Severity).index(finding.severity))

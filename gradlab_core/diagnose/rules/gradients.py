@@ -1,0 +1,157 @@
+"""Gradients that explode or vanish on their way back, through layers or through time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from gradlab_core.diagnose.history import History
+from gradlab_core.diagnose.making import figure, finding, some
+from gradlab_core.diagnose.progress import progress
+from gradlab_core.records import Finding, HiddenStateNorms, Severity, StepRecord
+from gradlab_core.thresholds import (
+    EXPLODING_GROWTH,
+    EXPLODING_IN_TIME,
+    EXPLODING_NORM,
+    EXPLODING_RELATIVE,
+    VANISHING_IN_DEPTH,
+    VANISHING_IN_TIME,
+    VANISHING_STEPS,
+)
+
+
+def exploding(history: History) -> Iterator[Finding]:
+    """`exploding-gradient`: the norm is large by itself and against the parameters, or has grown out of all proportion,
+    and the run does not learn all the same. Judged before clipping, where that was recorded."""
+    found = progress(history)
+    broken = history.first_nonfinite
+    if broken is None and found is not None and (found.useful or found.learns):
+        return
+    records = [r for r in history.selected if math.isfinite(_size(r)) and math.isfinite(r.param_norm)]
+    usual = float(np.median([_size(r) for r in records[:8]])) if records else 0.0
+    large = [r for r in records if _is_large(r, usual)]
+    hidden = _hidden(history, lambda way: way > EXPLODING_IN_TIME)
+    if not large and hidden is None:
+        return
+    first = large[0].step if large else hidden[0] if hidden else 0
+    worst = max(large, key=_size, default=records[0] if records else history.early[0])
+    paths = [hidden[1].path] if hidden else _largest(worst)
+    evidence = {"largest gradient norm": _size(worst), "against the parameters": _size(worst) / (worst.param_norm or 1)}
+    if usual > 0:
+        evidence["against the first steps"] = _size(worst) / usual
+    way = ""
+    if hidden:
+        evidence["first against last time step"] = _way(hidden[1])
+        way = f" It grows by a factor of {figure(_way(hidden[1]))} from the last time step back to the first."
+    yield finding(
+        "exploding-gradient",
+        Severity.CRITICAL,
+        step=first,
+        paths=paths,
+        evidence=evidence,
+        seen=f"The gradient norm reached {figure(_size(worst))} at step {worst.step:,}, "
+        f"{figure(evidence['against the parameters'])} times the norm of the parameters.{way}",
+    )
+
+
+def vanishing(history: History) -> Iterator[Finding]:
+    """`vanishing-gradient`: layers far from the loss get a gradient that is, against their own size, thousands of times
+    smaller than those near it, and the run does not learn."""
+    found = progress(history)
+    if history.first_nonfinite is not None or found is None:
+        return
+    if found.useful or found.learns or history.count < VANISHING_STEPS:
+        return
+    hidden = _hidden(history, lambda way: way < VANISHING_IN_TIME)
+    if hidden is not None:
+        step, norms = hidden
+        yield finding(
+            "vanishing-gradient",
+            Severity.CRITICAL,
+            step=step,
+            paths=[norms.path],
+            evidence={"first against last time step": _way(norms), "time steps": float(len(norms.gradients))},
+            seen=f"From the last time step back to the first the gradient of the state shrinks to "
+            f"{figure(_way(norms))} of what it was.",
+        )
+        return
+    faded = _faded(history)
+    if faded:
+        paths, ratio = list(faded), min(faded.values())
+        yield finding(
+            "vanishing-gradient",
+            Severity.CRITICAL,
+            step=history.early[0].step,
+            paths=paths,
+            evidence={"first against last layers": ratio, "layers concerned": float(len(paths))},
+            seen=f"Against its size, the gradient of {some(paths)} is {figure(ratio)} of that of the last layers.",
+        )
+
+
+def _size(record: StepRecord) -> float:
+    return record.grad_norm if record.raw_grad_norm is None else record.raw_grad_norm
+
+
+def _is_large(record: StepRecord, usual: float) -> bool:
+    size = _size(record)
+    if size < EXPLODING_NORM:
+        return False
+    return size > EXPLODING_RELATIVE * record.param_norm or (usual > 0 and size > EXPLODING_GROWTH * usual)
+
+
+def _largest(record: StepRecord) -> list[str]:
+    """Weights by the size of their gradient against their own, the largest first; those within a tenth of it."""
+    ratios = {p: n.grad / n.param for p, n in record.tensors.items() if n.grad is not None and n.param > 0}
+    found = {p: r for p, r in ratios.items() if math.isfinite(r)}
+    most = max(found.values(), default=0.0)
+    return sorted((p for p, r in found.items() if r >= 0.1 * most), key=lambda p: -found[p])
+
+
+def _way(norms: HiddenStateNorms) -> float:
+    """‖∂L/∂h_1‖ against ‖∂L/∂h_T‖."""
+    return norms.gradients[0] / norms.gradients[-1]
+
+
+def _hidden(history: History, wrong: object) -> tuple[int, HiddenStateNorms] | None:
+    """The first probe of a recurrent net whose way back through time is wrong, if most of them are."""
+    assert callable(wrong)
+    seen = [
+        (step, probe.hidden)
+        for step, probe in history.probes
+        if probe.hidden is not None and probe.hidden.gradients[-1] > 0 and math.isfinite(probe.hidden.gradients[0])
+    ]
+    found = [(step, norms) for step, norms in seen if wrong(_way(norms))]
+    return found[0] if found and 2 * len(found) >= len(seen) else None
+
+
+def _faded(history: History) -> dict[str, float]:
+    """Weights whose gradient, against their own size, is below `VANISHING_IN_DEPTH` of the largest behind them; the
+    worst first. Medians over the run."""
+    weights = weight_paths(history)
+    relative = {path: _relative(history.selected, path) for path in weights}
+    known = [path for path in weights if relative[path] is not None]
+    found: dict[str, float] = {}
+    for place, path in enumerate(known[:-1]):
+        behind = max(relative[p] or 0.0 for p in known[place + 1 :])
+        mine = relative[path]
+        if behind > 0 and mine is not None and mine < VANISHING_IN_DEPTH * behind:
+            found[path] = mine / behind
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def _relative(records: Sequence[StepRecord], path: str) -> float | None:
+    tensors = [r.tensors[path] for r in records if path in r.tensors]
+    ratios = [n.grad / n.param for n in tensors if n.grad is not None and n.param > 0 and math.isfinite(n.grad)]
+    return float(np.median(ratios)) if ratios else None
+
+
+def weight_paths(history: History) -> list[str]:
+    """Weights of dense, convolutional and recurrent layers, in the order of the model: by their shape where a probe
+    tells it, else by name."""
+    paths = [path for path in history.order if path in history.early[0].tensors]
+    if history.probes:
+        shapes = history.probes[0][1].shapes
+        return [path for path in paths if len(shapes.get(path, ())) > 1]
+    return [path for path in paths if "bias" not in path.rpartition(".")[2]]

@@ -1,0 +1,88 @@
+"""A learning rate that is too high, or too low."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from gradlab_core.diagnose.history import History
+from gradlab_core.diagnose.making import figure, finding
+from gradlab_core.diagnose.progress import Progress, progress
+from gradlab_core.records import Finding, Severity
+from gradlab_core.thresholds import FAST_RATIO, LOSS_JUMP, LOSS_RISE, RATE_STEPS, SLOW_TRAVEL
+
+
+def too_high(history: History) -> Iterator[Finding]:
+    """`learning-rate-too-high`: long steps, and a loss that rose, jumped, or never got under way."""
+    found = progress(history)
+    ratios = [r.update_ratio for r in history.selected if math.isfinite(r.update_ratio)]
+    if (found is None and history.first_nonfinite is None) or not ratios:
+        return
+    longest, usual = max(ratios), float(np.median(ratios))
+    if longest < FAST_RATIO:
+        return
+    why = _rose(history, found)
+    if why:
+        sentence, step = why
+        rate = next((r.learning_rate for r in history.recent if r.learning_rate is not None), None)
+        evidence = {"median update ratio": usual, "largest update ratio": longest}
+        if found is not None:
+            evidence |= {"loss at the start": found.start, "highest loss": found.highest, "newest losses": found.recent}
+        yield finding(
+            "learning-rate-too-high",
+            Severity.CRITICAL,
+            step=step,
+            evidence=evidence | ({} if rate is None else {"learning rate": rate}),
+            seen=f"{sentence}, with steps of up to {figure(longest)} of the length of the parameters.",
+        )
+
+
+def _rose(history: History, found: Progress | None) -> tuple[str, int] | None:
+    """What the loss did, and the step at which it first showed; None for a loss that behaves."""
+    broken = history.first_nonfinite
+    if found is None:
+        # Too short a run to have a trend: only steps longer than the parameters themselves speak for the rate.
+        burst = broken is not None and any(r.update_ratio > 1 for r in history.early)
+        return (f"The run broke off at step {broken.step:,}", broken.step) if broken is not None and burst else None
+    steps, losses = history.losses()
+    limit = LOSS_JUMP * found.start + 3 * found.noise
+    jumped = np.flatnonzero(losses > limit)
+    onset = int(steps[jumped[0]]) if len(jumped) else int(steps[0])
+    if broken is not None and (len(jumped) or found.recent > LOSS_RISE * found.start):
+        return f"The loss rose from {figure(found.start)} to {figure(found.highest)} and then broke", onset
+    if broken is not None:
+        return None
+    if found.useful and found.recent < 2 * max(found.best, 0.0) + 3 * found.noise:
+        return None
+    if len(jumped) and not found.learns:
+        return f"The loss jumped from {figure(found.start)} to {figure(found.highest)}", onset
+    if found.recent > LOSS_RISE * found.start + 2 * found.noise:
+        return f"The loss rose from {figure(found.start)} to {figure(found.recent)}", onset
+    return None
+
+
+def too_low(history: History) -> Iterator[Finding]:
+    """`learning-rate-too-low`: all steps together are too short to have got anywhere, and the loss has not moved."""
+    found = progress(history)
+    if found is None or history.first_nonfinite is not None or found.learns or history.count < RATE_STEPS:
+        return
+    if found.baseline is not None and found.useful:
+        return
+    rates = [r.learning_rate for r in history.recent if r.learning_rate]
+    reach = history.travelled
+    if 0 < reach < SLOW_TRAVEL and any(r.grad_norm > 0 for r in history.recent):
+        yield finding(
+            "learning-rate-too-low",
+            Severity.WARNING,
+            step=history.early[0].step,
+            evidence={
+                "update ratios summed over the run": reach,
+                "loss at the start": found.start,
+                "newest losses": found.recent,
+                **({"learning rate": rates[-1]} if rates else {}),
+            },
+            seen=f"All {history.count:,} steps together are at most {figure(reach)} of the length of the parameters, "
+            f"and the loss went from {figure(found.start)} to {figure(found.recent)}.",
+        )

@@ -1,0 +1,129 @@
+"""Parameters that get no gradient, and parameters that get no update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradlab_core.diagnose.history import History
+from gradlab_core.diagnose.making import figure, finding, some
+from gradlab_core.diagnose.progress import progress
+from gradlab_core.records import Finding, GradientState, Severity
+from gradlab_core.thresholds import LOST_SHARE, STILL_RATIO
+
+
+def disconnected(history: History) -> Iterator[Finding]:
+    """`disconnected-parameter`: no gradient path at any step. The nearest to the loss comes first: what cuts the
+    gradient stands right behind it."""
+    paths = history.always(GradientState.DISCONNECTED)[::-1]
+    if paths:
+        everything = len(paths) == len(history.order)
+        yield finding(
+            "disconnected-parameter",
+            Severity.CRITICAL if everything else Severity.WARNING,
+            step=history.early[0].step,
+            paths=paths,
+            evidence={"parameters without gradient": float(len(paths)), "parameters": float(len(history.order))},
+            seen=f"{some(paths)} got no gradient at any step.",
+        )
+
+
+def not_updating(history: History) -> Iterator[Finding]:
+    """`not-updating`, with its reason: each parameter is reported once, under the first that holds."""
+    yield from _nothing_moves(history)
+    yield from _unregistered(history)
+    yield from _frozen(history)
+    yield from _lost(history)
+
+
+def _nothing_moves(history: History) -> Iterator[Finding]:
+    """The whole net stands still."""
+    records = [*history.early, *history.recent]
+    if not records[0].tensors or (history.travelled > 0 and not _never_applied(history)):
+        return
+    first = records[0]
+    if any(r.grad_norm != 0.0 for r in records) and not _all(history, GradientState.LOST):
+        rates = {r.learning_rate for r in records}
+        reason, number = "no step was taken or every one was skipped", {}
+        if history.travelled > 0:
+            reason = "updates were computed and the parameters stayed the same: they are never applied"
+        elif rates == {0.0}:
+            reason, number = "the learning rate is 0", {"learning rate": 0.0}
+        yield finding(
+            "not-updating",
+            Severity.CRITICAL,
+            step=first.step,
+            paths=list(first.tensors),
+            evidence={**number, "gradient norm": first.grad_norm, "update ratio": first.update_ratio},
+            seen=f"Nothing moved in {history.count:,} recorded steps, though there were gradients: {reason}.",
+        )
+
+
+def _never_applied(history: History) -> bool:
+    """Whether updates were recorded that later norms show no trace of. An update changes a norm to second order at
+    least, so it has to be large enough for the type to show that."""
+    found = progress(history)
+    if found is not None and found.learns:
+        return False
+    first, last = history.early[0], history.recent[-1]
+    moved = [p for p, n in first.tensors.items() if n.update > 0 and n.ratio > STILL_RATIO]
+    return bool(
+        history.count >= 3
+        and moved
+        and all(p in last.tensors and last.tensors[p].param == first.tensors[p].param > 0 for p in moved)
+    )
+
+
+def _unregistered(history: History) -> Iterator[Finding]:
+    paths = history.always(GradientState.UNREGISTERED)
+    if paths:
+        yield finding(
+            "not-updating",
+            Severity.CRITICAL if len(paths) == len(history.order) else Severity.WARNING,
+            step=history.early[0].step,
+            paths=paths,
+            evidence={"parameters unknown to the optimizer": float(len(paths))},
+            seen=f"The optimizer does not know {some(paths)}, which could be trained.",
+        )
+
+
+def _frozen(history: History) -> Iterator[Finding]:
+    """A frozen trunk with a head that learns is fine-tuning. Frozen layers behind trained ones are seldom meant."""
+    frozen = set(history.always(GradientState.FROZEN))
+    if not frozen:
+        return
+    order = list(history.order)
+    trained = [path for path in order if path not in frozen]
+    behind = [p for p in order if p in frozen and (not trained or order.index(p) > order.index(trained[0]))]
+    found = progress(history)
+    meant = not behind and (found is None or found.learns or found.useful)
+    paths = behind or [path for path in order if path in frozen]
+    yield finding(
+        "not-updating",
+        Severity.NOTE if meant else Severity.WARNING,
+        step=history.early[0].step,
+        paths=paths,
+        evidence={"frozen parameters": float(len(frozen)), "trained parameters": float(len(trained))},
+        seen=f"{some(paths)} {'is' if len(paths) == 1 else 'are'} frozen"
+        + (", as in fine-tuning." if meant else ", behind layers that are trained." if behind else "."),
+    )
+
+
+def _lost(history: History) -> Iterator[Finding]:
+    """Updates below the rounding step of the parameter, at most steps."""
+    stays = history.states.get(GradientState.LOST, {})
+    paths = history.paths([p for p, stay in stays.items() if stay.count >= LOST_SHARE * history.count])
+    if paths and history.count > 1:
+        everything = len(paths) >= len(history.early[0].tensors)
+        yield finding(
+            "not-updating",
+            Severity.CRITICAL if everything else Severity.WARNING,
+            step=min(stays[p].first for p in paths),
+            paths=paths,
+            evidence={"share of steps lost": max(stays[p].count for p in paths) / history.count},
+            seen=f"Updates of {some(paths)} were smaller than the rounding step of the parameter, and changed nothing "
+            f"(update ratio of the whole net {figure(history.recent[-1].update_ratio)}).",
+        )
+
+
+def _all(history: History, state: GradientState) -> bool:
+    return len(history.always(state)) == len(history.early[0].tensors)
