@@ -19,3 +19,101 @@ ANOMALY_SCORE = 6.0
 HEALTHY_UPDATE_RATIO = (1e-4, 1e-2)
 """Where ‖Δθ‖/‖θ‖ of a whole net lies in runs that learn: about 1e-3 in practice, a decade around it. A lead, not a law:
 fine-tuning and the end of a schedule lie below."""
+
+LEARNED_OF_START = 0.05
+LEARNED_OVER_NOISE = 2.0
+LEARNED_OF_BASELINE = 0.7
+"""A loss has been learned from if it fell by so much of its start and by so many standard deviations of a single loss;
+a net is useful below so much of the loss of a constant answer. Chosen on the tuning part of `gradlab bench diagnosis`,
+as all that says no other source."""
+
+LOST_SHARE = 0.5
+"""A parameter whose updates rounding swallows at so many of its steps does not learn. A choice: half."""
+
+STILL_RATIO = 1e-4
+"""An update ratio from which on a parameter whose norm stays the same to the last bit has not been updated: it would
+change a float32 norm by a good many rounding steps, even at right angles to the parameter (first order in 1/√n)."""
+
+NORM_CLASS_EXPLODING = 1e2
+NORM_CLASS_VANISHING = 1e-3
+"""Gradient norms of a whole net from which on, and below which, the norm report says `exploding` and `vanishing`.
+Source: the texts on norm reports this project began with. They call norms of 1e2 to 1e4 exploding; for vanishing one
+says 1e-4 and below, another far below 1e-6, and the worked example has 8e-4: the limit is the one that gives the
+examples their classes."""
+
+NORM_CLASS_RELATIVE = (1e-3, 1e-1)
+"""‖g‖/‖θ‖ must lie outside of these too, so that a large net may have a large gradient and a small one a small one: at
+a learning rate of 0.1 plain SGD would make of them the edges of `HEALTHY_UPDATE_RATIO`."""
+
+NORM_LOW_LOSS, NORM_HIGH_ACCURACY = 0.07, 0.9
+"""Where nothing is known of a run but one loss or accuracy, a small gradient is that of a net which has learned below
+this loss (a tenth of ln 2, the chance level of two classes; under cross-entropy only) or from this accuracy on. A
+choice."""
+
+TREND_ERRORS, TREND_LEAST_CHANGE, TREND_LEAST_POINTS = 3.0, 0.01, 5
+"""A norm rises or falls where the slope is beyond so many of its standard errors and the fitted change over the run is
+at least so much; below so many positive numbers nothing is said. A choice: three standard errors, since a net has
+hundreds of norms; with two, every twentieth of them would move by chance."""
+
+# Of the diagnosis. Where a source is named it set the order of magnitude; the figures were then chosen on the tuning
+# part of `gradlab bench diagnosis`, and checked on programs that had no part in the choice.
+
+EXPLODING_NORM = 10.0
+EXPLODING_RELATIVE = 1.0
+EXPLODING_GROWTH = 100.0
+EXPLODING_STEP = 0.01
+"""A gradient norm explodes from 10 on, if it is as large as that of the parameters or has grown a hundredfold, and if steps
+follow from it that are longer than those of healthy runs: clipping and Adam may make it harmless. Sources
+name 1e2 to 1e4 for the norm alone (source texts of this project, torchmortem 1e3), and 10 times the largest of the
+first samples (Megatron)."""
+
+EXPLODING_IN_TIME, VANISHING_IN_TIME = 1e3, 1e-4
+"""‖∂L/∂h₁‖ / ‖∂L/∂h_T‖ of a recurrent net beyond which the gradient does not survive its way through time. Pascanu,
+Mikolov & Bengio 2013 give the mechanism, no figure."""
+
+VANISHING_IN_DEPTH = 3e-3
+VANISHING_STEPS = 20
+"""Relative gradient ‖g‖/‖θ‖ of a weight against the largest behind it. Sources: AutoTrainer, first/last < 1e-3;
+torchmortem 1e-2. So many records must be there: before, no net can have learned."""
+
+FAST_RATIO, BURST_RATIO = 0.03, 0.3
+LOSS_JUMP, LOSS_RISE = 3.0, 1.2
+"""Steps are long from this update ratio on (thirty times the usual 1e-3; torchmortem and DeepDiagnosis: 0.1); a single
+loss jumped at so many times the first, losses rose at so many times. A step of 0.3 replaces a third of the net."""
+
+SLOW_TRAVEL = 0.1
+RATE_STEPS = 30
+RATE_PATIENCE = 100
+"""Update ratios whose sum is below this hardly change a net: under a tenth of its length in all. Said after so many
+records of a loss that has not moved, and after so many of one that is not useful yet."""
+
+DEAD_SHARE, SATURATED_SHARE, COPIED_SHARE = 0.75, 0.8, 0.5
+"""Share of a layer's units that are dead (torchdiag 0.95, SageMaker Debugger 0.5 of units active under 1 %), of its
+outputs that are saturated (torchmortem and DeepDiagnosis 0.5), of its units that are copies."""
+
+INPUT_RMS = (1e-2, 10.0)
+TARGET_RMS = 10.0
+FAR_OFF = 10.0
+"""Root mean square of inputs and targets outside of which they are called unscaled: two and one orders of magnitude
+from 1. Pixels in 0 … 1 and one-hot vectors lie inside. Ten times further off it is never harmless."""
+
+HEALTHY_GAIN = (0.2, 3.0)
+SIGNAL_GROWTH, SIGNAL_SHRINKING, SIGNAL_LOSS = 10.0, 1e-3, 2.0
+"""√fan_in times the rms of a weight; the spread of logits, and of the last layer against the input, at the start; the
+first loss against ln(classes). PyTorch's default has a gain of 0.58, Kaiming's 1.41."""
+
+PLATEAU_BAND = 0.1
+PLATEAU_STEPS = 50
+"""A loss within so much of that of a constant answer after so many records. Source texts of this project: 0.693 with
+an accuracy of 0.5."""
+
+COPY_TOLERANCE = 1e-4
+"""Two rows of a weight are copies if they differ by at most this share of the longer one's norm. Far above what
+rounding makes of units that start alike (float32: 1e-7 a step), far below what a random start leaves between two rows:
+about 1, and seldom less than 1e-2 even in rows of two numbers."""
+
+RANGE_DIVERGED = 4.0
+RANGE_BELOW_BEST = 1 / 3
+RATE_FAR_BELOW = 1e-2
+"""A range test is over when the loss is so many times the first; it suggests so much of the rate with the lowest loss,
+and finds a rate far too low below so much of that. Source: Smith 2017 ends at 4 times the lowest loss."""

@@ -13,7 +13,7 @@ from gradlab_core.diagnose import CODES, Live, diagnose
 from gradlab_core.diagnose.history import RECENT, SELECTED, History, Selection
 from gradlab_core.diagnose.judging import CONSEQUENCES, RULES
 from gradlab_core.errors import GradlabError
-from gradlab_core.records import GradientState, NonfiniteOrigin, Severity
+from gradlab_core.records import GradientState, NonfiniteOrigin, Severity, TensorNorms
 
 from .runs import CLASSES, SHAPES, flat, hidden, layer, probe, replaced, run, stats
 
@@ -115,7 +115,7 @@ def test_a_frozen_trunk_is_meant_and_a_frozen_layer_behind_trained_ones_is_not()
     trunk = dict.fromkeys(["fc1.weight", "fc1.bias"], GradientState.FROZEN)
     middle = dict.fromkeys(["fc2.weight", "fc2.bias"], GradientState.FROZEN)
     assert [(f.code, f.severity) for f in diagnose(run(states=trunk))] == [("not-updating", Severity.NOTE)]
-    assert alarms(run(states=trunk, loss=flat(LN), ratio=3e-3)) == ["not-updating"]
+    assert alarms(run(states=trunk, loss=flat(LN))) == ["loss-plateau"]
     found = only(run(states=middle))
     assert (found.severity, found.paths) == (Severity.WARNING, ("fc2.weight", "fc2.bias"))
 
@@ -146,7 +146,8 @@ def test_saturated_activations():
     full = probe(layers=(layer("act1", "tanh", saturated_frac=0.97),))
     found = only(run(probes=lambda step: full, loss=flat(LN)))
     assert (found.code, found.severity, found.paths) == ("saturated-activation", Severity.WARNING, ("act1",))
-    assert alarms(run(probes=lambda step: full)) == []  # it learns all the same
+    assert alarms(run(probes=lambda step: full)) == ["saturated-activation"]  # it learns, in spite of its start
+    assert alarms(run(probes=lambda step: full if step > 40 else probe(layers=(layer("act1", "tanh"),)))) == []
     state = probe(hidden=hidden(0.5, saturated={"h": (0.95,) * 20}))
     assert alarms(run(probes=lambda step: state, loss=flat(LN))) == ["saturated-activation"]
 
@@ -162,13 +163,27 @@ def test_units_that_are_copies():
     assert alarms(run(probes=lambda step: last)) == []  # the last layer's units have labels of their own
 
 
+def test_a_net_that_starts_and_stays_at_zero():
+    def zero(record):
+        tensors = dict(record.tensors)
+        for path in ("fc1.weight", "fc2.weight"):
+            tensors[path] = TensorNorms(param=0.0, grad=0.0, update=0.0, ratio=0.0)
+        return dataclasses.replace(record, tensors=tensors)
+
+    found = only(run(loss=flat(LN), change=zero))
+    assert (found.code, found.paths) == ("symmetric-units", ("fc1.weight", "fc2.weight"))
+    # One that merely starts there, as the last layers of residual branches do.
+    assert alarms(run(change=lambda r: zero(r) if r.step == 0 else r)) == []
+
+
 def test_inputs_and_targets_of_a_wrong_size():
     def loud(step):
-        return probe(input=stats(150.0))
+        return probe(input=stats(30.0))
 
     found = only(run(probes=loud, loss=flat(3 * LN)))
     assert (found.code, found.severity, found.paths) == ("unnormalised-input", Severity.WARNING, ("fc1.weight",))
     assert [(f.code, f.severity) for f in diagnose(run(probes=loud))] == [("unnormalised-input", Severity.NOTE)]
+    assert alarms(run(probes=lambda step: probe(input=stats(150.0)))) == ["unnormalised-input"]
     assert diagnose(run(probes=lambda step: probe(input=stats(0.4, mean=0.3, std=0.3)))) == []
     far = probe(classes=None, input=stats(), target=stats(1e3), loss=1e6)
     assert alarms(run(probes=lambda step: far, loss=flat(1e6))) == ["unscaled-target"]
@@ -198,13 +213,16 @@ def test_weights_of_a_wrong_size():
 
 def test_gradients_that_explode():
     def grown(record):
-        return dataclasses.replace(record, grad_norm=record.grad_norm * (1e5 if record.step > 30 else 1))
+        late = {"grad_norm": record.grad_norm * 1e5, "update_ratio": 0.02}
+        return dataclasses.replace(record, **late) if record.step > 30 else record
 
     found = only(run(loss=lambda step: LN if step < 30 else 5 * LN, change=grown))
     assert (found.code, found.severity) == ("exploding-gradient", Severity.CRITICAL)
     assert 31 <= found.first_step <= 33
     assert diagnose(run(change=grown)) == []  # it learns all the same, as with a clipped spike
-    large = run(loss=lambda step: 100 * falling_at(step), norm=lambda step: 1e3)
+    harmless = run(loss=flat(LN), norm=lambda step: 1e3, ratio=1e-4)  # Adam's steps do not grow with the gradient
+    assert "exploding-gradient" not in alarms(harmless)
+    large = run(loss=lambda step: 100 * falling_at(step), norm=lambda step: 1e3, probes=None)
     assert diagnose(large) == []
 
 

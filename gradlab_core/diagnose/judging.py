@@ -29,26 +29,27 @@ RULES: tuple[Rule, ...] = (
 )
 """Causes before what they bring about: the order of the findings within a severity."""
 
+_LOUD = "exploding-gradient learning-rate-too-high dead-relu saturated-activation"
 CONSEQUENCES: dict[str, frozenset[str]] = {
     cause: frozenset(effects.split())
     for cause, effects in {
-        "unnormalised-input": "poor-initialisation exploding-gradient learning-rate-too-high dead-relu "
-        "saturated-activation loss-plateau",
-        "unscaled-target": "poor-initialisation exploding-gradient learning-rate-too-high dead-relu loss-plateau",
-        "loss-reduction": "exploding-gradient learning-rate-too-high dead-relu loss-plateau",
-        "poor-initialisation": "exploding-gradient vanishing-gradient learning-rate-too-high loss-plateau",
-        "symmetric-units": "vanishing-gradient loss-plateau poor-initialisation",
-        "disconnected-parameter": "vanishing-gradient loss-plateau",
-        "not-updating": "learning-rate-too-low loss-plateau vanishing-gradient",
-        "dead-relu": "loss-plateau vanishing-gradient disconnected-parameter",
-        "saturated-activation": "loss-plateau vanishing-gradient",
-        "exploding-gradient": "learning-rate-too-high loss-plateau",
-        "vanishing-gradient": "loss-plateau learning-rate-too-low",
-        "learning-rate-too-high": "loss-plateau",
-        "learning-rate-too-low": "loss-plateau",
+        "unnormalised-input": f"poor-initialisation {_LOUD}",
+        "unscaled-target": f"poor-initialisation {_LOUD}",
+        "loss-reduction": _LOUD,
+        "poor-initialisation": "exploding-gradient learning-rate-too-high vanishing-gradient dead-relu",
+        "symmetric-units": "poor-initialisation vanishing-gradient dead-relu",
+        "disconnected-parameter": "vanishing-gradient",
+        "not-updating": "vanishing-gradient",
+        "dead-relu": "vanishing-gradient",
+        "saturated-activation": "vanishing-gradient",
+        "exploding-gradient": "learning-rate-too-high",
+        "learning-rate-too-high": "dead-relu saturated-activation vanishing-gradient",
     }.items()
 }
 """What a finding explains, so that it need not be said again."""
+
+SYMPTOMS = ("learning-rate-too-low", "loss-plateau")
+"""What is worth saying only where nothing that comes before it has been found."""
 
 
 def diagnose(records: Iterable[StepRecord]) -> list[Finding]:
@@ -77,6 +78,10 @@ def judge(history: History) -> list[Finding]:
         return []
     found = [finding for rule in RULES for finding in rule(history)]
     # A note explains nothing away: it says that something did no harm.
-    explained = {code for f in found if f.severity is not Severity.NOTE for code in CONSEQUENCES.get(f.code, ())}
+    alarms = [f.code for f in found if f.severity is not Severity.NOTE]
+    explained = {effect for code in alarms for effect in CONSEQUENCES.get(code, ())}
+    for place, symptom in enumerate(SYMPTOMS):
+        if set(alarms) - set(SYMPTOMS[place:]):
+            explained.add(symptom)
     kept = [finding for finding in found if finding.code not in explained]
     return sorted(kept, key=lambda finding: list(Severity).index(finding.severity))

@@ -42,11 +42,15 @@ class Live:
         self.history.add(record)
         broke = broke and self.history.first_nonfinite is not None
         if broke or self.history.count % self.every == 0:
-            for finding in self.findings():
-                key = finding.code, finding.paths[:1]
-                if key not in self._told:
-                    self._told.add(key)
-                    self.on_finding(finding)
+            self.close()
+
+    def close(self) -> None:
+        """Judge now, and tell what is new: at the end of a run, whose last records may not have been judged yet."""
+        for finding in self.findings():
+            key = finding.code, finding.paths[:1]
+            if key not in self._told:
+                self._told.add(key)
+                self.on_finding(finding)
 
     def findings(self) -> list[Finding]:
         """All that is to be said of the run so far."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.making import finding, some
 from gradlab_core.diagnose.progress import progress
-from gradlab_core.records import Finding, LayerStats, Probe, Severity
+from gradlab_core.records import Finding, LayerStats, Probe, Severity, StepRecord
 from gradlab_core.thresholds import COPIED_SHARE, DEAD_SHARE, SATURATED_SHARE
 
 Series = list[tuple[int, float]]
@@ -32,16 +32,17 @@ def dead(history: History) -> Iterator[Finding]:
 
 
 def saturated(history: History) -> Iterator[Finding]:
-    """`saturated-activation`: most outputs of a bounded activation lie at a bound, to the newest probe. A net that
-    classifies well has its answers at a bound by right."""
+    """`saturated-activation`: most outputs of a bounded activation lie at a bound, to the newest probe. A net that has
+    learned may have come there by right; one that started there has not."""
     series = _layers(history, lambda row: row.saturated_frac) | _states(history)
     found = _lasting(series, SATURATED_SHARE)
     if found:
         run = progress(history)
         worst = max(share for _, share in found.values())
+        began_so = any(step == history.probes[0][0] for step, _ in found.values())
         yield finding(
             "saturated-activation",
-            Severity.NOTE if run is not None and run.useful else Severity.WARNING,
+            Severity.NOTE if run is not None and run.useful and not began_so else Severity.WARNING,
             step=min(step for step, _ in found.values()),
             paths=list(found),
             evidence={"share of saturated outputs": worst},
@@ -54,19 +55,28 @@ def symmetric(history: History) -> Iterator[Finding]:
     that merely starts from a constant, between layers that do not, is no longer symmetric after one step."""
     if len(history.probes) < 2:
         return
-    first, last = history.probes[0][1], history.probes[-1][1]
+    (begin, first), (end, last) = history.probes[0], history.probes[-1]
     hidden = [path for path, shape in last.shapes.items() if len(shape) > 1][:-1]
-    paths = [p for p in hidden if min(first.copies.get(p, 0.0), last.copies.get(p, 0.0)) >= COPIED_SHARE]
+    shares = {
+        path: min(_copied(history.early[0], first, path), _copied(history.recent[-1], last, path)) for path in hidden
+    }
+    paths = [path for path, share in shares.items() if share >= COPIED_SHARE]
     if paths:
+        most = max(shares.values())
         yield finding(
             "symmetric-units",
             Severity.CRITICAL,
-            step=history.probes[0][0],
+            step=begin,
             paths=paths,
-            evidence={"share of units that are copies": max(last.copies[p] for p in paths)},
-            seen=f"In {some(paths)} {max(last.copies[p] for p in paths):.0%} of the units are copies of another one, "
-            f"still at step {history.probes[-1][0]:,}.",
+            evidence={"share of units that are copies": most},
+            seen=f"In {some(paths)} {most:.0%} of the units are copies of another one, still at step {end:,}.",
         )
+
+
+def _copied(record: StepRecord, probe: Probe, path: str) -> float:
+    """The share of units that are copies; where all weights are 0, every unit is."""
+    norms = record.tensors.get(path)
+    return 1.0 if norms is not None and norms.param == 0.0 else probe.copies.get(path, 0.0)
 
 
 def _layers(history: History, value: Callable[[LayerStats], float | None]) -> dict[str, Series]:

@@ -10,12 +10,15 @@ import numpy as np
 from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.making import figure, finding, some
 from gradlab_core.diagnose.progress import progress
+from gradlab_core.diagnose.weights import weight_paths
 from gradlab_core.records import Finding, HiddenStateNorms, Severity, StepRecord
 from gradlab_core.thresholds import (
     EXPLODING_GROWTH,
     EXPLODING_IN_TIME,
     EXPLODING_NORM,
     EXPLODING_RELATIVE,
+    EXPLODING_STEP,
+    FAST_RATIO,
     VANISHING_IN_DEPTH,
     VANISHING_IN_TIME,
     VANISHING_STEPS,
@@ -24,14 +27,19 @@ from gradlab_core.thresholds import (
 
 def exploding(history: History) -> Iterator[Finding]:
     """`exploding-gradient`: the norm is large by itself and against the parameters, or has grown out of all proportion,
-    and the run does not learn all the same. Judged before clipping, where that was recorded."""
+    and the run does not learn all the same. Judged before clipping, where that was recorded. Where steps were far too
+    long before the norm grew, it is the learning rate that made it grow."""
     found = progress(history)
     broken = history.first_nonfinite
-    if broken is None and found is not None and (found.useful or found.learns):
+    if broken is None and found is not None and found.useful:
         return
     records = [r for r in history.selected if math.isfinite(_size(r)) and math.isfinite(r.param_norm)]
     usual = float(np.median([_size(r) for r in records[:8]])) if records else 0.0
     large = [r for r in records if _is_large(r, usual)]
+    if large and any(r.update_ratio > FAST_RATIO for r in records if r.step < large[0].step):
+        large = []
+    if broken is None and not any(r.update_ratio > EXPLODING_STEP for r in large):
+        large = []
     hidden = _hidden(history, lambda way: way > EXPLODING_IN_TIME)
     if not large and hidden is None:
         return
@@ -62,7 +70,7 @@ def vanishing(history: History) -> Iterator[Finding]:
     found = progress(history)
     if history.first_nonfinite is not None or found is None:
         return
-    if found.useful or found.learns or history.count < VANISHING_STEPS:
+    if found.useful or history.count < VANISHING_STEPS:
         return
     hidden = _hidden(history, lambda way: way < VANISHING_IN_TIME)
     if hidden is not None:
@@ -145,13 +153,3 @@ def _relative(records: Sequence[StepRecord], path: str) -> float | None:
     tensors = [r.tensors[path] for r in records if path in r.tensors]
     ratios = [n.grad / n.param for n in tensors if n.grad is not None and n.param > 0 and math.isfinite(n.grad)]
     return float(np.median(ratios)) if ratios else None
-
-
-def weight_paths(history: History) -> list[str]:
-    """Weights of dense, convolutional and recurrent layers, in the order of the model: by their shape where a probe
-    tells it, else by name."""
-    paths = [path for path in history.order if path in history.early[0].tensors]
-    if history.probes:
-        shapes = history.probes[0][1].shapes
-        return [path for path in paths if len(shapes.get(path, ())) > 1]
-    return [path for path in paths if "bias" not in path.rpartition(".")[2]]

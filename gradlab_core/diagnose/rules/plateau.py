@@ -20,7 +20,8 @@ def plateau(history: History) -> Iterator[Finding]:
         return
     level = found.baseline if found.baseline is not None else math.log(2)
     band = PLATEAU_BAND * level + 2 * found.noise if found.baseline is not None else PLATEAU_BAND / 5 * level
-    if abs(found.recent - level) <= band and not found.learns and not found.useful:
+    known = found.baseline is not None
+    if abs(found.recent - level) <= band and not found.useful and (known or not found.learns):
         yield finding(
             "loss-plateau",
             Severity.WARNING,

@@ -11,7 +11,15 @@ from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.making import figure, finding
 from gradlab_core.diagnose.progress import Progress, progress
 from gradlab_core.records import Finding, Severity
-from gradlab_core.thresholds import FAST_RATIO, LOSS_JUMP, LOSS_RISE, RATE_STEPS, SLOW_TRAVEL
+from gradlab_core.thresholds import (
+    BURST_RATIO,
+    FAST_RATIO,
+    LOSS_JUMP,
+    LOSS_RISE,
+    RATE_PATIENCE,
+    RATE_STEPS,
+    SLOW_TRAVEL,
+)
 
 
 def too_high(history: History) -> Iterator[Finding]:
@@ -54,6 +62,9 @@ def _rose(history: History, found: Progress | None) -> tuple[str, int] | None:
         return f"The loss rose from {figure(found.start)} to {figure(found.highest)} and then broke", onset
     if broken is not None:
         return None
+    burst = next((r for r in history.selected if r.update_ratio > BURST_RATIO), None)
+    if burst is not None and not found.useful:
+        return f"The loss stays at {figure(found.recent)} after a start at {figure(found.start)}", burst.step
     if found.useful and found.recent < 2 * max(found.best, 0.0) + 3 * found.noise:
         return None
     if len(jumped) and not found.learns:
@@ -66,9 +77,9 @@ def _rose(history: History, found: Progress | None) -> tuple[str, int] | None:
 def too_low(history: History) -> Iterator[Finding]:
     """`learning-rate-too-low`: all steps together are too short to have got anywhere, and the loss has not moved."""
     found = progress(history)
-    if found is None or history.first_nonfinite is not None or found.learns or history.count < RATE_STEPS:
+    if found is None or history.first_nonfinite is not None or found.useful:
         return
-    if found.baseline is not None and found.useful:
+    if history.count < (RATE_PATIENCE if found.learns else RATE_STEPS):
         return
     rates = [r.learning_rate for r in history.recent if r.learning_rate]
     reach = history.travelled

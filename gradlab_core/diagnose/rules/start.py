@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.making import figure, finding, some
-from gradlab_core.diagnose.progress import Progress, baseline, is_summed, progress
-from gradlab_core.diagnose.rules.gradients import weight_paths
+from gradlab_core.diagnose.progress import baseline, is_summed, progress
+from gradlab_core.diagnose.weights import weight_paths
 from gradlab_core.records import Finding, Probe, Severity
 from gradlab_core.thresholds import (
+    FAR_OFF,
     HEALTHY_GAIN,
     INPUT_RMS,
     SIGNAL_GROWTH,
@@ -27,7 +28,7 @@ def unnormalised_input(history: History) -> Iterator[Finding]:
         if stats is not None and stats.std > 0 and not INPUT_RMS[0] <= stats.rms <= INPUT_RMS[1]:
             yield finding(
                 "unnormalised-input",
-                _severity(history),
+                _severity(history, far_off=stats.rms > FAR_OFF * INPUT_RMS[1]),
                 step=step,
                 paths=weight_paths(history)[:1],
                 evidence={"mean": stats.mean, "std": stats.std, "min": stats.min, "max": stats.max},
@@ -42,7 +43,7 @@ def unscaled_target(history: History) -> Iterator[Finding]:
         if stats is not None and stats.rms > TARGET_RMS:
             yield finding(
                 "unscaled-target",
-                _severity(history),
+                _severity(history, far_off=stats.rms > FAR_OFF * TARGET_RMS),
                 step=step,
                 paths=weight_paths(history)[-1:],
                 evidence={"mean": stats.mean, "std": stats.std, "min": stats.min, "max": stats.max},
@@ -79,7 +80,7 @@ def poor_initialisation(history: History) -> Iterator[Finding]:
         wrong, way = _signal(probe)
         paths = [p for p, gain in gains.items() if (gain > HEALTHY_GAIN[1] if way > 1 else gain < HEALTHY_GAIN[0])]
         if wrong and paths:
-            paths.sort(key=lambda p: -abs(math.log(gains[p])))
+            paths.sort(key=lambda p: -round(abs(math.log(gains[p])), 1))  # of equals, the one nearest the input
             yield finding(
                 "poor-initialisation",
                 _severity(history),
@@ -96,10 +97,10 @@ def poor_initialisation(history: History) -> Iterator[Finding]:
             )
 
 
-def _severity(history: History) -> Severity:
+def _severity(history: History, *, far_off: bool = False) -> Severity:
     """A start that did no harm is worth a note."""
-    found: Progress | None = progress(history)
-    return Severity.NOTE if found is not None and found.useful else Severity.WARNING
+    found = progress(history)
+    return Severity.NOTE if found is not None and found.useful and not far_off else Severity.WARNING
 
 
 def _signal(probe: Probe) -> tuple[bool, float]:

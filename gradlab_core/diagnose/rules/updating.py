@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.making import figure, finding, some
 from gradlab_core.diagnose.progress import progress
+from gradlab_core.diagnose.weights import weight_paths
 from gradlab_core.records import Finding, GradientState, Severity
 from gradlab_core.thresholds import LOST_SHARE, STILL_RATIO
 
@@ -38,7 +39,9 @@ def not_updating(history: History) -> Iterator[Finding]:
 def _nothing_moves(history: History) -> Iterator[Finding]:
     """The whole net stands still."""
     records = [*history.early, *history.recent]
-    if not records[0].tensors or (history.travelled > 0 and not _never_applied(history)):
+    if history.first_nonfinite is not None or not records[0].tensors:
+        return
+    if history.travelled > 0 and not _never_applied(history):
         return
     first = records[0]
     if any(r.grad_norm != 0.0 for r in records) and not _all(history, GradientState.LOST):
@@ -69,7 +72,7 @@ def _never_applied(history: History) -> bool:
     return bool(
         history.count >= 3
         and moved
-        and all(p in last.tensors and last.tensors[p].param == first.tensors[p].param > 0 for p in moved)
+        and all(p in last.tensors and last.tensors[p].param == first.tensors[p].param for p in moved)
     )
 
 
@@ -87,42 +90,47 @@ def _unregistered(history: History) -> Iterator[Finding]:
 
 
 def _frozen(history: History) -> Iterator[Finding]:
-    """A frozen trunk with a head that learns is fine-tuning. Frozen layers behind trained ones are seldom meant."""
+    """Frozen layers behind trained ones are seldom meant. A frozen trunk is: it is how a net is fine-tuned."""
     frozen = set(history.always(GradientState.FROZEN))
     if not frozen:
         return
     order = list(history.order)
     trained = [path for path in order if path not in frozen]
-    behind = [p for p in order if p in frozen and (not trained or order.index(p) > order.index(trained[0]))]
-    found = progress(history)
-    meant = not behind and (found is None or found.learns or found.useful)
+    first = order.index(trained[0]) if trained else 0
+    behind = [path for path in order[first:] if path in frozen]
     paths = behind or [path for path in order if path in frozen]
     yield finding(
         "not-updating",
-        Severity.NOTE if meant else Severity.WARNING,
+        Severity.WARNING if behind else Severity.NOTE,
         step=history.early[0].step,
         paths=paths,
         evidence={"frozen parameters": float(len(frozen)), "trained parameters": float(len(trained))},
         seen=f"{some(paths)} {'is' if len(paths) == 1 else 'are'} frozen"
-        + (", as in fine-tuning." if meant else ", behind layers that are trained." if behind else "."),
+        + (", behind layers that are trained." if behind else ", as in fine-tuning."),
     )
 
 
 def _lost(history: History) -> Iterator[Finding]:
-    """Updates below the rounding step of the parameter, at most steps."""
+    """Updates below the rounding step of the parameter, at most steps. A bias is not enough: its gradient may be
+    nothing but rounding, as that of the keys of an attention, which the softmax cancels. Nor is a scale that starts at
+    1, where rounding is coarse, in a net that learns."""
     stays = history.states.get(GradientState.LOST, {})
     paths = history.paths([p for p, stay in stays.items() if stay.count >= LOST_SHARE * history.count])
-    if paths and history.count > 1:
-        everything = len(paths) >= len(history.early[0].tensors)
-        yield finding(
-            "not-updating",
-            Severity.CRITICAL if everything else Severity.WARNING,
-            step=min(stays[p].first for p in paths),
-            paths=paths,
-            evidence={"share of steps lost": max(stays[p].count for p in paths) / history.count},
-            seen=f"Updates of {some(paths)} were smaller than the rounding step of the parameter, and changed nothing "
-            f"(update ratio of the whole net {figure(history.recent[-1].update_ratio)}).",
-        )
+    weights = [path for path in paths if not path.endswith("bias")]
+    if not weights or history.count == 1:
+        return
+    found = progress(history)
+    harmless = not set(weights) & set(weight_paths(history)) and found is not None and found.useful
+    everything = len(paths) >= len(history.early[0].tensors)
+    yield finding(
+        "not-updating",
+        Severity.CRITICAL if everything else Severity.NOTE if harmless else Severity.WARNING,
+        step=min(stays[p].first for p in paths),
+        paths=weights,
+        evidence={"share of steps lost": max(stays[p].count for p in weights) / history.count},
+        seen=f"Updates of {some(weights)} were smaller than the rounding step of the parameter, and changed nothing "
+        f"(update ratio of the whole net {figure(history.recent[-1].update_ratio)}).",
+    )
 
 
 def _all(history: History, state: GradientState) -> bool:
