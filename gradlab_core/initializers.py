@@ -4,9 +4,12 @@ Every initialiser draws the weights of dense, convolutional and recurrent layers
 tensor has a stream of its own, keyed by the seed and its path, so that adding a layer changes no other layer. A fused
 recurrent weight holds one matrix a gate: each is drawn as the matrix it is, with the fans of one gate.
 
-The two fans are those of `torch.nn.init`, from the canonical shape alone: fan_in = shape[1]·k and fan_out = shape[0]·k,
-with k the elements of the window. Of a grouped convolution (out, in/groups, …) that is the fan-in of one group and the
-fan-out of all; of a transposed one, whose shape is (in, out/groups, …), the two change places. JAX's are the same.
+The fans count what one output sums up, and what one input feeds: of a dense or convolutional weight (out, in/groups,
+…) with k elements in its window fan_in = in/groups·k and fan_out = out·k, as `torch.nn.init` and JAX have it: the
+fan-in of one group, the fan-out of all. Of a transposed convolution, whose weight is (in, out/groups, …), they are
+in/groups·k and out·k too. So JAX has it; `torch.nn.init` goes by the axes and takes the one for the other, and only
+`torch_default`, which is PyTorch's start as it is, follows it there. Strides are not counted, here as there: a
+transposed convolution of stride s sums up only k/s^d of its window at each pixel.
 """
 
 from __future__ import annotations
@@ -24,14 +27,18 @@ from gradlab_core.errors import refuse
 from gradlab_core.recurrent import CELLS
 
 Array = NDArray[np.float64]
-_Draw = Callable[[np.random.Generator, tuple[int, ...], float], Array]
+Fans = tuple[int, int]
+_Draw = Callable[[np.random.Generator, tuple[int, ...], Fans, float], Array]
 
 
 class Tensor(NamedTuple):
-    """A parameter of a layer: the layer's kind, `conv`, `linear`, `embedding` or a recurrent cell's, and its shape."""
+    """A parameter of a layer: the layer's kind, `conv`, `linear`, `embedding` or a recurrent cell's, and its shape; and
+    of a convolution whether it is a transposed one, and its groups."""
 
     kind: str
     shape: tuple[int, ...]
+    transposed: bool = False
+    groups: int = 1
 
 
 class Initializer(NamedTuple):
@@ -43,37 +50,41 @@ class Initializer(NamedTuple):
     default: float | None = None
 
 
-def fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """`(fan_in, fan_out)` of a canonical weight (out, in, …).
+def fans(shape: tuple[int, ...], *, transposed: bool = False, groups: int = 1) -> Fans:
+    """`(fan_in, fan_out)` of a canonical weight: (out, in/groups, …), or (in, out/groups, …) if it is transposed.
 
     >>> fans((64, 32, 3, 3)), fans((10, 64))
     ((288, 576), (64, 10))
+    >>> fans((32, 64, 3, 3), transposed=True), fans((32, 32, 3, 3), transposed=True, groups=2)
+    ((288, 576), (144, 576))
     """
     window = math.prod(shape[2:])
+    if transposed:
+        return shape[0] // groups * window, shape[1] * groups * window
     return shape[1] * window, shape[0] * window
 
 
-def _mean_fan(shape: tuple[int, ...]) -> float:
-    return sum(fans(shape)) / 2
+def _mean_fan(fans: Fans) -> float:
+    return sum(fans) / 2
 
 
-def _fan_in(shape: tuple[int, ...]) -> int:
-    return fans(shape)[0]
+def _fan_in(fans: Fans) -> float:
+    return fans[0]
 
 
-def _uniform(fan: Callable[[tuple[int, ...]], float]) -> _Draw:
-    def draw(stream: np.random.Generator, shape: tuple[int, ...], gain: float) -> Array:
-        bound = gain * math.sqrt(3 / fan(shape))  # so that the standard deviation is gain/√fan
+def _uniform(fan: Callable[[Fans], float]) -> _Draw:
+    def draw(stream: np.random.Generator, shape: tuple[int, ...], fans: Fans, gain: float) -> Array:
+        bound = gain * math.sqrt(3 / fan(fans))  # so that the standard deviation is gain/√fan
         return stream.uniform(-bound, bound, shape)
 
     return draw
 
 
-def _normal(fan: Callable[[tuple[int, ...]], float]) -> _Draw:
-    return lambda stream, shape, gain: gain / math.sqrt(fan(shape)) * stream.standard_normal(shape)
+def _normal(fan: Callable[[Fans], float]) -> _Draw:
+    return lambda stream, shape, fans, gain: gain / math.sqrt(fan(fans)) * stream.standard_normal(shape)
 
 
-def _orthogonal(stream: np.random.Generator, shape: tuple[int, ...], gain: float) -> Array:
+def _orthogonal(stream: np.random.Generator, shape: tuple[int, ...], fans: Fans, gain: float) -> Array:
     rows, columns = shape[0], math.prod(shape[1:])
     q, r = np.linalg.qr(stream.standard_normal((max(rows, columns), min(rows, columns))))
     # QR alone prefers some rotations: with the signs of R's diagonal all are equally likely (Mezzadri 2007).
@@ -82,8 +93,8 @@ def _orthogonal(stream: np.random.Generator, shape: tuple[int, ...], gain: float
 
 
 INITIALIZERS: dict[str, Initializer] = {
-    "constant": Initializer(lambda stream, shape, value: np.full(shape, value), "value"),
-    "normal": Initializer(lambda stream, shape, std: std * stream.standard_normal(shape), "std", 0.01),
+    "constant": Initializer(lambda stream, shape, fans, value: np.full(shape, value), "value"),
+    "normal": Initializer(lambda stream, shape, fans, std: std * stream.standard_normal(shape), "std", 0.01),
     "xavier_uniform": Initializer(_uniform(_mean_fan), "gain", 1.0),
     "xavier_normal": Initializer(_normal(_mean_fan), "gain", 1.0),
     "kaiming_uniform": Initializer(_uniform(_fan_in), "gain", math.sqrt(2)),
@@ -104,7 +115,7 @@ def initial_arrays(
 
     Args:
         name: one of `INITIALIZERS`.
-        tensors: `{path: (kind, shape)}` of weights and biases.
+        tensors: of weights and biases, by path.
         seed: a whole number of at least 0.
         number: value, std or gain; the initialiser's default if None.
 
@@ -136,7 +147,8 @@ def initial_arrays(
         else:
             gates = len(CELLS.get(tensor.kind, "w"))
             one = (tensor.shape[0] // gates, *tensor.shape[1:])
-            array = np.concatenate([initializer.draw(stream, one, strength) for _ in range(gates)])
+            of_one = fans(one, transposed=tensor.transposed, groups=tensor.groups)
+            array = np.concatenate([initializer.draw(stream, one, of_one, strength) for _ in range(gates)])
         arrays[path] = array.astype(np.float32)
     return arrays
 
@@ -164,14 +176,15 @@ def _is_bias(path: str) -> bool:
 
 
 def _as_torch(stream: np.random.Generator, path: str, tensors: Mapping[str, Tensor]) -> Array:
-    """Uniform on ±1/√fan_in, biases too, by the fan-in of their weight; by that of the state in a recurrent layer."""
-    kind, shape = tensors[path]
+    """Uniform on ±1/√fan_in, biases too, by the fan-in of their weight; by that of the state in a recurrent layer.
+    PyTorch takes the second axis for that of the inputs whatever the layer."""
+    kind, shape = tensors[path][:2]
     if kind == kinds.EMBEDDING:
         return stream.standard_normal(shape)
     if kind in CELLS:
         fan = shape[0] // len(CELLS[kind])
     else:
         module = path.rpartition(".")[0]
-        fan = _fan_in(tensors[f"{module}.weight" if module else "weight"].shape)
+        fan = fans(tensors[f"{module}.weight" if module else "weight"].shape)[0]
     bound = 1.0 / np.sqrt(fan)
     return stream.uniform(-bound, bound, shape)

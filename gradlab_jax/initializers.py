@@ -15,10 +15,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gradlab_core.initializers import initial_arrays
-from gradlab_jax._layers import layer_tensors
+from gradlab_jax._layers import as_native, layer_tensors
 from gradlab_jax._module import named_variables
 from gradlab_jax.checks import check_nnx
-from gradlab_jax.weights import native
 
 SQRT2 = math.sqrt(2)
 
@@ -137,5 +136,5 @@ def initialize(model: nnx.Module, name: str, *, seed: int, number: float | None 
     arrays = initial_arrays(name, layer_tensors(model), seed=seed, number=number)
     for path, owner, variable in named_variables(model):
         if path in arrays:
-            value = native(owner, arrays[path])
+            value = as_native(owner, arrays[path])
             variable.set_value(jnp.asarray(value, dtype=variable.get_value().dtype))

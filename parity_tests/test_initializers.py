@@ -34,13 +34,60 @@ def weight(name, kind, shape, seed=0, number=None):
         torch.nn.Conv2d(6, 4, 3),
         torch.nn.Conv2d(6, 4, (3, 5), groups=2),
         torch.nn.Conv1d(6, 6, 4, groups=6),
-        torch.nn.ConvTranspose2d(6, 4, 3),
-        torch.nn.ConvTranspose2d(6, 4, 3, groups=2),
     ],
     ids=str,
 )
 def test_fans_are_those_of_torch(layer):
     assert fans(tuple(layer.weight.shape)) == torch.nn.init._calculate_fan_in_and_fan_out(layer.weight)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        torch.nn.Conv2d(12, 30, (3, 5), bias=False),
+        torch.nn.Conv2d(12, 30, 3, groups=3, bias=False),
+        torch.nn.ConvTranspose2d(12, 30, 3, bias=False),
+        torch.nn.ConvTranspose2d(30, 12, (3, 5), bias=False),
+        torch.nn.ConvTranspose2d(12, 30, 3, groups=3, bias=False),
+    ],
+    ids=str,
+)
+def test_fan_in_is_what_an_output_sums_up(layer):
+    """LeCun's start keeps the variance of whatever has this fan-in; with another fan-in it would be off by a factor."""
+    torch.manual_seed(0)
+    x = torch.randn(8, layer.in_channels, 14, 14)
+    found = []
+    for seed in range(8):
+        gradlab_torch.lecun_normal(layer, seed=seed)
+        found.append(layer(x)[..., 4:-4, 4:-4].square().mean().item())
+    # Outputs of one seed share their weights: a seed gives but one number, and the mean of eight its standard error.
+    assert abs(np.mean(found) - 1) < 5 * np.std(found, ddof=1) / math.sqrt(8)
+    assert np.std(found, ddof=1) < 0.2  # and 5 errors are far less than any wrong factor, of 2 or more
+    swapped = isinstance(layer, torch.nn.ConvTranspose2d)
+    ours = fans(tuple(layer.weight.shape), transposed=swapped, groups=layer.groups)
+    torchs = torch.nn.init._calculate_fan_in_and_fan_out(layer.weight)
+    assert (ours == torchs) is not swapped
+    if swapped and layer.groups == 1:
+        assert ours == torchs[::-1]
+
+
+@pytest.mark.parametrize(("name", "transpose_kernel"), [("torch_default", False), ("kaiming_uniform", True)])
+def test_transposed_convolutions_are_drawn_alike(name, transpose_kernel):
+    theirs = torch.nn.ConvTranspose2d(4, 6, (2, 3), stride=2)
+    flax = nnx.ConvTranspose(
+        4, 6, (2, 3), strides=(2, 2), padding="VALID", transpose_kernel=transpose_kernel, rngs=nnx.Rngs(0)
+    )
+    getattr(gradlab_torch, name)(theirs, seed=3)
+    getattr(gradlab_jax, name)(flax, seed=3)
+    x = np.random.default_rng(0).standard_normal((2, 4, 5, 5)).astype(np.float32)
+    ours = np.asarray(flax(gradlab_jax.to_native(x)))
+    np.testing.assert_allclose(np.moveaxis(ours, -1, 1), theirs(torch.from_numpy(x)).detach().numpy(), atol=1e-5)
+    # The fans of JAX are those of its own layout, in/groups·window first; PyTorch's start goes by the second axis.
+    bound = 1 / math.sqrt(6 * 6) if name == "torch_default" else math.sqrt(6 / (4 * 6))
+    assert 0.9 * bound < abs(theirs.weight).max().item() <= bound
+    native = np.asarray(jax.nn.initializers.he_uniform()(jax.random.key(0), (2, 3, 4, 6)))
+    if name == "kaiming_uniform":
+        assert 0.9 * bound < abs(native).max() <= bound
 
 
 # σ² as the formulas say, and the bound of what is uniform in units of σ.

@@ -1,0 +1,250 @@
+"""What mean-field theory expects of every layer of a chain of layers and activations: in the limit of infinite width,
+and for nets as wide as this one to first order in 1/width.
+
+A wide net does to variances what the limit says. A net of n units does so on average only: its variance after each
+activation is a mean over n units, which differs from net to net by a share of about 1/√n, and the shares of all layers
+add up. So of the logarithm of a measured second moment theory expects a centre and a spread. Both are found by
+carrying mean and variance of ln q, of one input, from layer to layer (the delta method); where the spread comes out
+larger than about 1.5, they are rough. For a batch of several inputs the spread is an upper bound, reached where all
+inputs are alike. Weights and biases are taken to be Gaussian and independent: orthogonal weights have less spread.
+
+Backward, weights are taken to be independent of those of the forward pass, as all mean-field theory of gradients does
+(Schoenholz et al. 2017). Source of the finite-width part: Hanin & Nica 2020, Products of many large random matrices and
+gradients in deep neural networks, for ReLU; here for any activation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradlab_core import kinds
+from gradlab_core.lab import gaussian
+from gradlab_core.lab.numeric import log
+
+Array = NDArray[np.float64]
+LAYERS = (kinds.LINEAR, kinds.CONV)
+_STEP = 1e-2  # of the derivatives with respect to ln q
+_POWER_LAW = gaussian.REACH + 1
+_APART = 256  # places of a map; with more distinct ones values are read off a table
+_TABLE = 2000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What theory expects of the natural logarithm of a second moment.
+
+    Attributes:
+        limit: in a net of infinite width.
+        centre: the mean over nets of this width.
+        spread: the standard deviation over nets of this width; about 95 % of them lie within centre ± 2·spread.
+    """
+
+    limit: float
+    centre: float
+    spread: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """One link of a chain, in which each feeds the next and nothing else.
+
+    Attributes:
+        kind: `linear` or `conv`, or the name of an activation.
+        units: of a layer: outputs, or channels.
+        push: of a layer: second moments of its inputs → those of its outputs without bias, over random weights. Linear.
+        pull: its transpose: second moments of gradients of outputs → of inputs.
+        bias: of a layer: the mean square of its biases.
+    """
+
+    kind: str
+    units: int = 0
+    push: Callable[[Array], Array] | None = None
+    pull: Callable[[Array], Array] | None = None
+    bias: float = 0.0
+
+
+@dataclasses.dataclass
+class _State:
+    """Where a chain is after a link: ln of the mean second moment, the map over places divided by that mean, and mean
+    and variance over nets of what ln differs from the limit by."""
+
+    log: float
+    places: Array
+    mean: float = 0.0
+    variance: float = 0.0
+
+
+@dataclasses.dataclass
+class _Step:
+    """What the way back needs to know of a link."""
+
+    expected: Expected
+    state: _State  # after the link: of a layer, of the variance that its outputs are drawn with
+    share: float = 1.0  # of a layer: the part of its variance that is not the biases'
+
+
+@dataclasses.dataclass
+class _Local:
+    """An activation at one variance: derivatives with respect to ln q of ln E[φ²] and ln E[φ′²], and the noise."""
+
+    value: tuple[float, float]
+    slope: tuple[float, float]
+    value_noise: float
+    slope_noise: float
+    together: float
+
+
+def predict_chain(
+    links: Sequence[Link], inputs: Array, log_gradient: float | None = None
+) -> tuple[list[Expected], list[Expected | None]]:
+    """What to expect of the outputs of every link, and of the loss's gradient in them.
+
+    Args:
+        links: the first is a layer; between two activations there is a layer.
+        inputs: second moments of the inputs, of any shape that the first link can push.
+        log_gradient: ln of the second moment of the gradient in the output of the last link, None for no way back.
+
+    >>> layer = Link("linear", 100, lambda q: 2 * q, lambda g: 2 * g)
+    >>> forward, backward = predict_chain([layer, Link("relu"), layer], np.ones(1), 0.0)
+    >>> [round(math.exp(e.limit), 9) for e in forward], [round(math.exp(e.limit), 9) for e in backward if e]
+    ([2.0, 1.0, 2.0], [1.0, 2.0, 1.0])
+    """
+    state = _State(*_scaled(np.asarray(inputs, np.float64)))
+    steps: list[_Step] = []
+    before: Link | None = None
+    for link in links:
+        if link.push is not None:
+            if before is not None and before.push is not None:
+                state = _drawn(state, before.units)
+            steps.append(_through_layer(link, state))
+        else:
+            assert before is not None, "a chain starts with a layer"
+            steps.append(_through_activation(link.kind, before.units, state))
+        state, before = steps[-1].state, link
+    backward: list[Expected | None] = [None] * len(links)
+    if log_gradient is not None:
+        backward = list(_back(links, steps, log_gradient))
+    return [step.expected for step in steps], backward
+
+
+def _through_layer(link: Link, before: _State) -> _Step:
+    assert link.push is not None
+    pushed = link.push(before.places)
+    mean = float(np.mean(pushed))
+    without = before.log + log(mean)
+    level = float(np.logaddexp(without, log(link.bias)))
+    if level == -math.inf:
+        return _Step(Expected(limit=level, centre=level, spread=0.0), _State(level, np.zeros_like(pushed)))
+    share = math.exp(without - level)
+    places = pushed / mean * share + (1 - share) if mean else np.ones_like(pushed)
+    drift = share * before.mean + share * (1 - share) * before.variance / 2
+    state = _State(level, places, drift, share**2 * before.variance)
+    seen = _drawn(state, link.units)
+    return _Step(Expected(limit=level, centre=level + seen.mean, spread=math.sqrt(seen.variance)), state, share)
+
+
+def _drawn(state: _State, units: int) -> _State:
+    """The mean of that many squares of Gaussians of the variance that the state says."""
+    noise = 2 / units
+    return _State(state.log, state.places, state.mean - noise / 2, state.variance + noise)
+
+
+def _through_activation(kind: str, units: int, before: _State) -> _Step:
+    local = _local(kind, before.log)
+    largest, shares = _at_places(kind, before, "log_value")
+    scale, places = _scaled(shares)
+    mapped = largest + scale
+    noise = local.value_noise / units
+    first, second = local.value
+    state = _State(
+        mapped,
+        places,
+        first * before.mean + (second * before.variance - noise) / 2,
+        first**2 * before.variance + noise,
+    )
+    return _Step(Expected(limit=mapped, centre=mapped + state.mean, spread=math.sqrt(state.variance)), state)
+
+
+def _back(links: Sequence[Link], steps: Sequence[_Step], log_gradient: float) -> list[Expected]:
+    """Down the chain. `tie` is how ln of the gradient hangs on ln of the second moment of this link's output, through
+    the slopes of all activations above it; `noise` is what its variance has from draws above."""
+    level, places = log_gradient, np.ones_like(steps[-1].state.places)
+    mean = tie = noise = 0.0
+    found = [Expected(limit=level, centre=level, spread=0.0)]
+    for i in reversed(range(1, len(links))):
+        link, below = links[i], links[i - 1]
+        if link.pull is not None:
+            scale, places = _scaled(link.pull(places))
+            level, tie = level + scale, tie * steps[i].share
+            units = below.units or links[i - 2].units
+            drawn = _IDENTITY if below.push is not None else None  # else the activation draws, below
+        else:
+            units, drawn = below.units, _local(link.kind, steps[i - 1].state.log)
+            largest, shares = _at_places(link.kind, steps[i - 1].state, "log_slope")
+            scale, places = _scaled(places * shares)
+            level += largest + scale
+        state = steps[i - 1].state
+        if drawn is not None:
+            first, second = drawn.slope
+            mean += first * state.mean + (second * state.variance - drawn.slope_noise / units) / 2
+            noise += (drawn.slope_noise + 2 * tie * drawn.together + tie**2 * drawn.value_noise) / units
+            tie = first + drawn.value[0] * tie
+        # At an activation's output the gradient is a mean of squares that no slope has weighted yet.
+        loose = 2 / units if drawn is None else 0.0
+        variance = max(noise + tie**2 * state.variance + loose, 0.0)
+        found.append(Expected(limit=level, centre=level + mean - loose / 2, spread=math.sqrt(variance)))
+    return found[::-1]
+
+
+_IDENTITY = _Local((1.0, 0.0), (0.0, 0.0), 2.0, 2.0, 0.0)
+
+
+def _local(kind: str, log_q: float) -> _Local:
+    # Where all is a power law one place is as good as another.
+    return _local_at(kind, min(max(log_q, -_POWER_LAW), _POWER_LAW))
+
+
+@functools.lru_cache(maxsize=4096)
+def _local_at(kind: str, log_q: float) -> _Local:
+    found = gaussian.moments(kind, [log_q - _STEP, log_q, log_q + _STEP])
+
+    def derivatives(values: Array) -> tuple[float, float]:
+        low, middle, high = values.tolist()
+        return (high - low) / (2 * _STEP), (high - 2 * middle + low) / _STEP**2
+
+    return _Local(
+        derivatives(found.log_value),
+        derivatives(found.log_slope),
+        float(found.value_spread[1]),
+        float(found.slope_spread[1]),
+        float(found.together[1]),
+    )
+
+
+def _at_places(kind: str, state: _State, name: str) -> tuple[float, Array]:
+    """E[φ²] or E[φ′²] at every place, as ln of the largest and shares of it."""
+    with np.errstate(divide="ignore"):
+        logs = state.log + np.log(state.places)
+    apart, index = np.unique(logs, return_inverse=True)
+    if len(apart) <= _APART:
+        found = np.asarray(getattr(gaussian.moments(kind, apart), name))[index].reshape(logs.shape)
+    else:
+        finite = apart[np.isfinite(apart)]
+        table = np.linspace(finite[0], finite[-1], _TABLE)
+        found = np.interp(logs, table, getattr(gaussian.moments(kind, table), name))
+        if apart[0] == -math.inf:
+            found = np.where(np.isfinite(logs), found, getattr(gaussian.moments(kind, -math.inf), name))
+    largest = float(found.max())
+    return largest, np.exp(found - largest) if largest > -math.inf else np.zeros_like(found)
+
+
+def _scaled(values: Array) -> tuple[float, Array]:
+    """ln of the mean, and the values divided by it."""
+    mean = float(np.mean(values))
+    return log(mean), values / mean if mean else np.zeros_like(values)

@@ -1,0 +1,188 @@
+"""Signal propagation as records: what was measured of every layer, beside what theory expects.
+
+Second moments are kept as natural logarithms: no depth takes them out of range, and ln 0 = −inf says exactly 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradlab_core.lab.numeric import log
+from gradlab_core.lab.prediction import Expected, Link, predict_chain
+
+Array = NDArray[np.float64]
+
+COTANGENT_SEED = 0
+"""Of ∂L/∂output where nobody gives labels."""
+RANDOM_WITHIN = 5.0
+"""Weights whose mean is so many of its standard errors away from 0 are not what theory means by random."""
+
+ROUNDING = 1e-3
+"""What may differ, of the largest element, between a layer run in a model and by itself: many times what float32 or
+bfloat16's sums do, and far less than another input would."""
+EXAMPLES = 2
+"""Of a batch, that are enough to see which layer feeds which."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Signal:
+    """Statistics over all elements of a tensor, batch, units and positions.
+
+    Attributes:
+        mean: NaN where an element is NaN, or both Infs are there.
+        log_second_moment: ln of the mean square; −inf where all is 0, Inf where an element is, NaN where one is NaN.
+        log_variance: ln of the mean squared distance from the mean; NaN where an element is not finite.
+        nonfinite: elements that are NaN or Inf.
+    """
+
+    mean: float
+    log_second_moment: float
+    log_variance: float
+    nonfinite: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerSignal:
+    """One call of one layer: its output, the gradient in it, and what theory expects of both.
+
+    Attributes:
+        path, kind, call, shape: as in `LayerStats`.
+        output: what the layer gave.
+        gradient: ∂L/∂output; None where no path leads from the output to L.
+        expected: of `output.log_second_moment`; None where the layer is not in a plain chain of random dense or
+            convolutional layers and activations that begins at the input.
+        expected_gradient: of `gradient.log_second_moment`, from the last layer's on; None also where that chain does
+            not make up the whole net.
+    """
+
+    path: str
+    kind: str
+    call: int
+    shape: tuple[int, ...]
+    output: Signal
+    gradient: Signal | None
+    expected: Expected | None
+    expected_gradient: Expected | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SignalPropagation:
+    """A model's signal on one batch, layer by layer in execution order; `input` is of the batch."""
+
+    mode: str
+    input: Signal
+    layers: tuple[LayerSignal, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeasuredLayer:
+    """A `LayerSignal` before theory was asked."""
+
+    path: str
+    kind: str
+    call: int
+    shape: tuple[int, ...]
+    output: Signal
+    gradient: Signal | None
+
+
+def signal(x: ArrayLike) -> Signal:
+    """The definition, in float64.
+
+    >>> found = signal([[1.0, -1.0], [3.0, 1.0]])
+    >>> found.mean, round(math.exp(found.log_second_moment), 12), round(math.exp(found.log_variance), 12)
+    (1.0, 3.0, 2.0)
+    """
+    values = np.asarray(x, dtype=np.float64)
+    peak = float(np.max(np.abs(values)))
+    exponent = math.frexp(peak)[1] if math.isfinite(peak) else 0
+    with np.errstate(invalid="ignore"):
+        scaled = np.ldexp(values, -exponent)
+        mean = float(np.mean(scaled))
+        spread = float(np.sqrt(np.mean(np.square(scaled - mean))))
+    rms = float(np.sqrt(np.mean(np.square(scaled))))
+    return from_scaled(mean, rms, spread, exponent, int(values.size - np.isfinite(values).sum()))
+
+
+def from_scaled(mean: float, rms: float, spread: float, exponent: float, nonfinite: float) -> Signal:
+    """The record of a tensor that was divided by 2^exponent before it was measured: mean, root mean square, standard
+    deviation.
+
+    >>> round(from_scaled(0.0, 0.5, 0.5, 2001, 0).log_variance / math.log(2), 9)
+    4000.0
+    """
+    shift = 2 * exponent * math.log(2)
+    return Signal(
+        mean=mean * 2.0**exponent if abs(exponent) < 1000 else math.ldexp(mean, int(exponent)),
+        log_second_moment=2 * log(rms) + shift,
+        log_variance=2 * log(spread) + shift,
+        nonfinite=int(nonfinite),
+    )
+
+
+def assemble(
+    mode: str, inputs: Signal, measured: Sequence[MeasuredLayer], chain: Sequence[Link], squares: Array, *, whole: bool
+) -> SignalPropagation:
+    """The record of a model.
+
+    Args:
+        mode: `train` or `eval`.
+        inputs: of the batch.
+        measured: the layers in execution order.
+        chain: links for the first of them, as far as each feeds the next and nothing else.
+        squares: the squared inputs, as the first link takes them.
+        whole: whether the chain is the whole net.
+    """
+    last = measured[-1].gradient if measured else None
+    forward: list[Expected] = []
+    backward: list[Expected | None] = [None] * len(measured)
+    if chain:
+        anchored = whole and last is not None and math.isfinite(last.log_second_moment)
+        forward, backward = predict_chain(chain, squares, last.log_second_moment if anchored and last else None)
+    layers = []
+    for index, row in enumerate(measured):
+        there = index < len(forward)
+        fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
+        layers.append(
+            LayerSignal(
+                **fields,
+                expected=forward[index] if there else None,
+                expected_gradient=backward[index] if there else None,
+            )
+        )
+    return SignalPropagation(mode=mode, input=inputs, layers=tuple(layers))
+
+
+def is_random(weights: ArrayLike) -> bool:
+    """Whether weights can have been drawn around 0: neither all the same, nor with a mean far from 0.
+
+    >>> is_random(np.full((4, 4), 0.5)), is_random(np.random.default_rng(0).normal(size=(4, 4)))
+    (False, True)
+    """
+    values = np.asarray(weights, dtype=np.float64)
+    if values.size < 2 or not np.isfinite(values).all() or np.ptp(values) == 0.0:
+        return False
+    return bool(abs(values.mean()) <= RANDOM_WITHIN * values.std() / math.sqrt(values.size))
+
+
+def same_values(a: ArrayLike, b: ArrayLike) -> bool:
+    """Whether two tensors are equal but for float32 rounding, NaN and Inf in the same places included.
+
+    >>> same_values([1.0, math.inf], [1.00001, math.inf]), same_values([1.0], [[1.0]])
+    (True, False)
+    """
+    one, other = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if one.shape != other.shape:
+        return False
+    peak = float(np.max(np.abs(other[np.isfinite(other)]), initial=0.0))
+    return np.allclose(one, other, rtol=0.0, atol=ROUNDING * peak, equal_nan=True)
+
+
+def cotangent(shape: tuple[int, ...]) -> Array:
+    """∂L/∂output where nobody gives labels: L = Σ output·cotangent, drawn from N(0, 1) in canonical layout."""
+    return np.random.default_rng(COTANGENT_SEED).standard_normal(shape)

@@ -1,0 +1,156 @@
+"""What can be done about a bad start: one factor for the weights of every layer before training (LSUV), or steps in
+proportion to them afterwards (LARS).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradlab_core import fields, reference
+from gradlab_core.errors import refuse
+from gradlab_core.initializers import INITIALIZERS, number_problems
+from gradlab_core.lab.doctor import weight_of
+
+VARIES = 1e-12
+"""Variance of an output over the square of its largest element, below which it does not vary but for rounding."""
+NO_FACTOR = "no factor of its weights gives that variance: draw them anew, or make its biases smaller"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RepairedLayer:
+    """What the repair did to one layer: variance of its output before and after, and the factor of its weights; None
+    where no factor gives the variance asked for, and then `note` says why."""
+
+    path: str
+    before: float
+    after: float
+    factor: float | None
+    note: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Repair:
+    """New weights, canonical, for `from_canonical`, of parameters and running statistics alike; and what they do."""
+
+    weights: Mapping[str, np.ndarray]
+    layers: tuple[RepairedLayer, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerStep:
+    """How far one step of plain SGD moves a layer, ‖Δθ‖/‖θ‖, and how far one of LARS; None where no gradient leads to
+    it. Where layers start on different scales plain steps differ by as much; those of LARS are all alike."""
+
+    path: str
+    param_norm: float
+    gradient_norm: float | None
+    trust_ratio: float | None
+    plain: float | None
+    lars: float | None
+
+
+def check_init(init: Any) -> None:
+    """Refuse an initialiser that nobody knows, or that would have to be told a number.
+
+    >>> check_init("orthogonal")
+    """
+    problems: list[str] = []
+    fields.one_of(problems, "init", init, INITIALIZERS)
+    refuse("lsuv", problems or number_problems(init, None))
+
+
+def repair_factor(part: ArrayLike, bias: ArrayLike, target: float) -> float | None:
+    """The factor s of the weights for which s·part + bias varies by `target`, part = Wx; None where there is none:
+    part does not vary, holds NaN or Inf, or the biases alone vary by more.
+
+    >>> repair_factor([[2.0], [-2.0]], 1.0, 1.0)
+    0.5
+    >>> repair_factor([[1.0], [1.0]], 0.0, 1.0) is None
+    True
+    """
+    values = np.asarray(part, dtype=np.float64)
+    peak = float(np.max(np.abs(values)))
+    if not (math.isfinite(peak) and peak > 0):
+        return None
+    exponent = math.frexp(peak)[1]
+    scaled, biases = np.ldexp(values, -exponent), np.broadcast_to(bias, values.shape)
+    apart, aside = scaled - scaled.mean(), biases - np.mean(biases)
+    square, mixed, rest = np.mean(apart**2), np.mean(apart * aside), np.mean(aside**2) - target
+    # square·s² + 2·mixed·s + rest = 0, its larger root
+    inside = mixed**2 - square * rest
+    if square <= VARIES or inside < 0:
+        return None
+    factor = float((math.sqrt(inside) - mixed) / square)
+    return math.ldexp(factor, -exponent) if factor > 0 else None
+
+
+def repaired(
+    weights: Mapping[str, NDArray[Any]],
+    layers: Sequence[str],
+    factors: Mapping[str, float | None],
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+) -> Repair:
+    """The record, from the new weights, the factor of each layer, and ln of the variances before and after."""
+    rows = [
+        RepairedLayer(
+            path=path,
+            before=math.exp(before[path]),
+            after=math.exp(after[path]),
+            factor=factors[path],
+            note=NO_FACTOR if factors[path] is None else "",
+        )
+        for path in layers
+    ]
+    return Repair(weights=weights, layers=tuple(rows))
+
+
+def scaled_weights(weights: Mapping[str, NDArray[Any]], factors: Mapping[str, float | None]) -> dict[str, NDArray[Any]]:
+    """All weights, those of the layers with a factor times it; types stay.
+
+    >>> scaled_weights({"fc.weight": np.ones(2), "fc.bias": np.ones(1)}, {"fc": 0.5})
+    {'fc.weight': array([0.5, 0.5]), 'fc.bias': array([1.])}
+    """
+    by = {weight_of(path): factor for path, factor in factors.items() if factor is not None}
+    return {name: (array * by[name]).astype(array.dtype) if name in by else array for name, array in weights.items()}
+
+
+def layer_step(
+    path: str, size: float, slope: float | None, trust: float | None, learning_rate: float, trust_coefficient: float
+) -> LayerStep:
+    """One layer of norm ‖θ‖ = size, gradient norm slope and trust ratio ‖θ‖/‖g‖. Source: You, Gitman & Ginsburg 2017
+    (LARS), without weight decay: Δθ = −η·c·(‖θ‖/‖g‖)·g, and nothing moves where either is 0.
+
+    >>> found = layer_step("fc", 10.0, 4.0, 2.5, 0.1, 0.01)
+    >>> round(found.plain, 9), round(found.lars, 9)
+    (0.04, 0.001)
+    """
+    if slope is None or trust is None:
+        return LayerStep(path=path, param_norm=size, gradient_norm=None, trust_ratio=None, plain=None, lars=None)
+    known = math.isfinite(size) and math.isfinite(slope)
+    lars = learning_rate * trust_coefficient if size > 0 and slope > 0 else 0.0
+    return LayerStep(
+        path=path,
+        param_norm=size,
+        gradient_norm=slope,
+        trust_ratio=trust,
+        plain=reference.ratio(learning_rate * slope, size),
+        lars=lars if known else math.nan,
+    )
+
+
+def check_rates(learning_rate: Any, trust_coefficient: Any) -> None:
+    """Refuse rates that are no finite numbers of at least 0.
+
+    >>> check_rates(0.1, 0.001)
+    """
+    problems: list[str] = []
+    fields.real(problems, "learning_rate", learning_rate, 0.0)
+    fields.real(problems, "trust_coefficient", trust_coefficient, 0.0)
+    refuse("layer_steps", problems)

@@ -1,0 +1,142 @@
+"""A random MLP run in float64, forward and back, for any depth and scale: every layer's signal is kept as a vector of
+root mean square 1 and the logarithm of what it was divided by.
+
+Where the inputs of an activation are so small or so large that it is a power law to the last digit, it is applied at
+the end of that range and the rest goes into the logarithm. So 1,000 layers with σ_w from 1e-3 to 1e3 neither over- nor
+underflow; what is exactly 0 (a dead layer, a slope of tanh that float64 cannot hold) is ln 0 = −inf.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradlab_core import fields
+from gradlab_core.errors import refuse
+from gradlab_core.lab.activations import activation_gradient, activation_value
+from gradlab_core.lab.gaussian import Ends, ends
+from gradlab_core.lab.random_mlp import RandomMlp, draw_cotangents, draw_inputs, draw_layer
+
+Array = NDArray[np.float64]
+
+REACH = {"float64": 60.0, "float32": 25.0}
+"""|ln| of the size of an activation's inputs up to which it is computed as it is; the squares then stay in range."""
+_BLOCK = 1 << 24  # weights of all seeds held at once
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Propagated:
+    """Natural logarithms of second moments over the units of a layer, a row for each seed: one input, one net.
+
+    Attributes:
+        preactivations: of the outputs of every layer (seeds, depth).
+        activations: after the activation (seeds, depth − 1).
+        gradients: of ∂L/∂preactivations (seeds, depth), for a random ∂L/∂output of second moment 1.
+    """
+
+    preactivations: Array
+    activations: Array
+    gradients: Array
+
+
+Run = Callable[[RandomMlp, list[tuple[Array, Array]], Array, Array], Propagated]
+"""The net, weights and biases of every layer, inputs and cotangents, a row for each seed."""
+
+
+def in_blocks(net: RandomMlp, seeds: Sequence[int], run: Run) -> Propagated:
+    """All seeds, as many at once as fit."""
+    problems = [] if len(seeds) else ["no seed; expected at least one"]
+    for seed in seeds:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            problems.append(f"seed is {seed!r}; expected a whole number of at least 0")
+    refuse("propagate", problems)
+    size = max(1, _BLOCK // sum(a * b for a, b in net.sizes()))
+    found = []
+    for start in range(0, len(seeds), size):
+        some = seeds[start : start + size]
+        layers = [draw_layer(net, layer, some) for layer in range(net.depth)]
+        found.append(run(net, layers, draw_inputs(net, some), draw_cotangents(net, some)))
+    names = [field.name for field in dataclasses.fields(Propagated)]
+    return Propagated(**{name: np.concatenate([getattr(part, name) for part in found]) for name in names})
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuse a precision in which nobody simulates.
+
+    >>> check_dtype("float16")
+    Traceback (most recent call last):
+    gradlab_core.errors.GradlabError: propagate: dtype is 'float16'; expected one of float64, float32
+    """
+    problems: list[str] = []
+    fields.one_of(problems, "dtype", dtype, REACH)
+    refuse("propagate", problems)
+
+
+def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,)) -> Propagated:
+    """One input through one net for each seed, and a gradient back; the definition of the twins' `propagate`.
+
+    >>> net = RandomMlp(widths=(50,) * 1001, activation="relu", sigma_w=1e3)
+    >>> found = propagate(net)
+    >>> bool(np.isfinite(found.preactivations).all()), bool(found.preactivations[0, -1] > 12000)
+    (True, True)
+    """
+    return in_blocks(net, seeds, run_block)
+
+
+def run_block(net: RandomMlp, layers: list[tuple[Array, Array]], x: Array, cotangent: Array) -> Propagated:
+    size, u = _normalised(np.zeros(len(x)), x)
+    preactivations, activations, slopes, gradients = [], [], [], []
+    for index, (weight, bias) in enumerate(layers):
+        size, u = _layer(weight, bias, size, u)
+        preactivations.append(size)
+        if index < net.depth - 1:
+            slopes.append(activation_gradient(net.activation, _near(size)[:, None] * u))
+            size, u = _activation(net.activation, size, u)
+            activations.append(size)
+    size, u = _normalised(np.zeros(len(x)), cotangent)
+    gradients.append(size)
+    for (weight, _), slope in zip(reversed(layers[1:]), reversed(slopes), strict=True):
+        size, u = _normalised(size, np.einsum("sij,si->sj", weight, u) * slope)
+        gradients.append(size)
+    shape = (len(x), 0)
+    return Propagated(
+        preactivations=2 * np.stack(preactivations, axis=1),
+        activations=2 * np.stack(activations, axis=1) if activations else np.zeros(shape),
+        gradients=2 * np.stack(gradients[::-1], axis=1),
+    )
+
+
+def _layer(weight: Array, bias: Array, size: Array, u: Array) -> tuple[Array, Array]:
+    """Wx + b for x = e^size·u, divided by the larger of e^size and 1 where there are biases."""
+    biased = np.any(bias, axis=1)
+    top = np.where(biased, np.maximum(size, 0.0), size)
+    apart = np.exp(np.where(np.isfinite(size), size, 0.0) - np.where(np.isfinite(top), top, 0.0))  # −inf: u is 0
+    lifted = np.where(biased, np.exp(-np.maximum(size, 0.0)), 0.0)
+    return _normalised(top, apart[:, None] * np.einsum("sij,sj->si", weight, u) + lifted[:, None] * bias)
+
+
+def _activation(name: str, size: Array, u: Array) -> tuple[Array, Array]:
+    beyond = size - np.clip(size, -REACH["float64"], REACH["float64"])
+    return _normalised(power_law(ends(name), beyond), activation_value(name, _near(size)[:, None] * u))
+
+
+def _near(size: Array) -> Array:
+    return np.asarray(np.exp(np.clip(size, -REACH["float64"], REACH["float64"])))
+
+
+def power_law(end: Ends, beyond: Array) -> Array:
+    """By how much ln of an activation changes when ln of its input goes on by `beyond` the ends of the range."""
+    return np.where(beyond > 0, beyond if end.grows else 0.0, beyond if end.vanishes else 0.0)
+
+
+def _normalised(size: Array, values: Array) -> tuple[Array, Array]:
+    """Rows of root mean square 1, and ln of what they were times e^size; a row of zeros has −inf."""
+    peak = np.max(np.abs(values), axis=1)  # squares of what is small would underflow
+    there = np.where(peak > 0, peak, 1.0)
+    scaled = values / there[:, None]
+    rms = np.where(peak > 0, np.sqrt(np.mean(np.square(scaled), axis=1)), 1.0)
+    logs = np.where(peak > 0, size + np.log(there) + np.log(rms), -np.inf)
+    return logs, scaled / rms[:, None]

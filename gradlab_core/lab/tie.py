@@ -1,0 +1,102 @@
+"""Why a net must not start from constants: the same small net trained with and without something to tell units apart.
+
+One hidden layer of tanh units and one output, a regression on fixed random data, plain SGD in float64 NumPy, written
+out by hand: what is shown needs no framework.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradlab_core import fields
+from gradlab_core.errors import refuse
+from gradlab_core.lab.symmetry import symmetry_defect
+
+Array = NDArray[np.float64]
+
+STARTS = ("constant", "normal")
+_EXAMPLES, _BATCH, _FEATURES = 256, 32, 4
+_START = 0.5  # the constant, and the standard deviation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TieStep:
+    """The net after so many steps: its loss on all data without dropout, how many of its units are distinct, the share
+    that is one too many, and the distance of the nearest two (`symmetry_defect`)."""
+
+    step: int
+    loss: float
+    distinct: int
+    defect: float
+    closest: float
+
+
+def tie_over_steps(
+    *, steps: int = 200, every: int = 20, units: int = 8, dropout: float = 0.0, start: str = "constant", seed: int = 0
+) -> tuple[TieStep, ...]:
+    """Train and look at the hidden units every so many steps, at the start and at the end among them.
+
+    From a constant start every step keeps the units the same, whatever the data: a layer of eight learns what one unit
+    can. Dropout gives each a gradient of its own, and the tie is broken at the first step.
+
+    Args:
+        steps: of SGD, learning rate 0.1, batches of 32.
+        every: how often to look.
+        units: of the hidden layer, at least 2.
+        dropout: probability at which a hidden unit is left out of a step, in [0, 1).
+        start: `constant` (all weights 0.5) or `normal` (N(0, 0.25)).
+        seed: of data, batches, masks and the normal start.
+
+    Raises:
+        GradlabError: numbers out of range; all problems in one message.
+
+    >>> [[s.distinct for s in tie_over_steps(steps=40, dropout=p)] for p in (0.0, 0.5)]
+    [[1, 1, 1], [1, 8, 8]]
+    """
+    problems: list[str] = []
+    for name, value, least in (("steps", steps, 0), ("every", every, 1), ("units", units, 2), ("seed", seed, 0)):
+        fields.whole(problems, name, value, least)
+    fields.real(problems, "dropout", dropout, 0.0, 1.0)
+    fields.one_of(problems, "start", start, STARTS)
+    refuse("tie", problems)
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((_EXAMPLES, _FEATURES))
+    y = np.sin(x[:, :1]) * x[:, 1:2] + 0.5 * x[:, 2:3]
+    shapes = {"fc1.weight": (units, _FEATURES), "fc2.weight": (1, units)}
+    drawn = {p: _START * (rng.standard_normal(s) if start == "normal" else np.ones(s)) for p, s in shapes.items()}
+    params = {"fc1.weight": drawn["fc1.weight"], "fc1.bias": np.zeros(units), "fc2.weight": drawn["fc2.weight"]}
+    seen = []
+    for step in range(steps + 1):
+        if step % every == 0 or step == steps:
+            seen.append(_look(step, params, x, y))
+        batch = rng.integers(0, _EXAMPLES, _BATCH)
+        mask = (rng.random((_BATCH, units)) >= dropout) / (1 - dropout)
+        grads = _gradients(params, x[batch], y[batch], mask)
+        params = {path: params[path] - 0.1 * grads[path] for path in params}
+    return tuple(seen)
+
+
+def _gradients(params: dict[str, Array], x: Array, y: Array, mask: Array) -> dict[str, Array]:
+    """Of the mean of (ŷ − y)²/2."""
+    h = np.tanh(x @ params["fc1.weight"].T + params["fc1.bias"])
+    error = ((h * mask) @ params["fc2.weight"].T - y) / len(x)
+    inner = error @ params["fc2.weight"] * mask * (1 - h**2)
+    return {"fc1.weight": inner.T @ x, "fc1.bias": inner.sum(axis=0), "fc2.weight": error.T @ (h * mask)}
+
+
+def _look(step: int, params: dict[str, Array], x: Array, y: Array) -> TieStep:
+    h = np.tanh(x @ params["fc1.weight"].T + params["fc1.bias"])
+    found = symmetry_defect(params)
+    layer = found.layers[0]
+    assert layer.closest is not None
+    assert found.defect is not None
+    return TieStep(
+        step=step,
+        loss=float(np.square(h @ params["fc2.weight"].T - y).mean() / 2),
+        distinct=layer.distinct,
+        defect=found.defect,
+        closest=layer.closest,
+    )

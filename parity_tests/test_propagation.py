@@ -1,0 +1,294 @@
+"""Signal propagation, Jacobians and the init doctor: both twins against each other, the definitions and theory."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+import gradlab_jax
+import gradlab_torch
+from gradlab_core.errors import GradlabError
+from gradlab_core.lab import simulation
+from gradlab_core.lab.activations import ACTIVATIONS
+from gradlab_core.lab.propagation import cotangent, signal
+from gradlab_core.lab.random_mlp import RandomMlp, draw_inputs
+from gradlab_core.specs import ModelSpec
+from parity_tests.conftest import batch_for
+
+LOGIC = 1e-9
+TWINS = {"torch": gradlab_torch, "jax": gradlab_jax}
+CONV = ModelSpec(kind="residual_toy", base=4, skip=False, init="kaiming_normal")
+DEEP = ModelSpec(kind="mlp", features=24, widths=(24,) * 9, num_classes=20, activation="tanh", init="orthogonal")
+
+
+def pair(spec):
+    return [gradlab_torch.build(spec, seed=1), gradlab_jax.build(spec, seed=1)]
+
+
+def both(function, models, x, *args, **kwargs):
+    """The same call of both twins in float64."""
+    with jax.enable_x64(True):
+        return [
+            getattr(twin, function)(
+                twin.astype(model, "float64"), twin.to_native(x.astype(np.float64)), *args, **kwargs
+            )
+            for twin, model in zip(TWINS.values(), models, strict=True)
+        ]
+
+
+def close(a, b):
+    """Two records, equal in every number."""
+    if a is None or isinstance(a, (str, bool)):
+        assert a == b
+    elif isinstance(a, (int, float)):
+        assert a == pytest.approx(b, rel=LOGIC, abs=LOGIC, nan_ok=True)
+    elif isinstance(a, (tuple, list)):
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            close(one, other)
+    else:
+        for name, value in vars(a).items():
+            close(value, getattr(b, name))
+
+
+def test_convolutions_and_labels():
+    """Zero padding, a flatten and a dense layer; labels and without, one of them through all of theory."""
+    x, y = batch_for(CONV)
+    models = pair(CONV)
+    records = both("signal_propagation", models, x)
+    close(*records)
+    layers = records[0].layers
+    assert [layer.kind for layer in layers][-1] == "linear"
+    assert all(layer.expected is not None and layer.expected_gradient is not None for layer in layers)
+    for layer in layers:
+        assert abs(layer.output.log_second_moment - layer.expected.centre) < 4 * layer.expected.spread, layer.path
+        away = abs(layer.gradient.log_second_moment - layer.expected_gradient.centre)
+        assert away <= 4 * layer.expected_gradient.spread, layer.path
+
+    # Against plain autograd: the logits, and the first pre-activations' gradient.
+    model, seen = gradlab_torch.astype(models[0], "float64"), []
+    first = model.get_submodule(layers[0].path)
+    first.register_forward_hook(lambda module, args, out: seen.append(out))
+    logits = model(torch.from_numpy(x).double())
+    (logits * torch.from_numpy(cotangent(tuple(logits.shape)))).sum().backward(inputs=[*model.parameters(), *seen])
+    close(layers[-1].output, signal(logits.detach().numpy()))
+    close(layers[0].gradient, signal(seen[0].grad.numpy()))
+
+    labelled = gradlab_torch.signal_propagation(models[0], torch.from_numpy(x), y, mode="eval")
+    assert labelled.layers[0].gradient.log_second_moment < layers[0].gradient.log_second_moment
+    with pytest.raises(GradlabError, match="out of range"):
+        gradlab_torch.signal_propagation(models[0], torch.from_numpy(x), y + 99)
+
+
+class TorchBranch(torch.nn.Module):
+    """One layer that nobody uses, and a sum that ends the plain chain."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (torch.nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        self.b(h)
+        return self.c(h) + x
+
+
+class NnxBranch(nnx.Module):
+    def __init__(self):
+        self.a, self.b, self.c = (nnx.Linear(8, 8, rngs=nnx.Rngs(i)) for i in range(3))
+
+    def __call__(self, x):
+        h = nnx.relu(self.a(x))
+        self.b(h)
+        return self.c(h) + x
+
+
+def test_what_has_no_path_and_what_theory_does_not_know():
+    models = [TorchBranch(), NnxBranch()]
+    gradlab_torch.from_canonical(models[0], gradlab_jax.to_canonical(models[1]))
+    x = np.random.default_rng(0).standard_normal((6, 8))
+    x[:, 0] = 0.0
+    records = both("signal_propagation", models, x)
+    close(*records)
+    layers = {layer.path: layer for layer in records[0].layers if layer.kind == "linear"}
+    assert layers["b"].gradient is None
+    assert layers["a"].gradient is not None
+    assert layers["b"].expected is not None  # it does take what the ReLU gave
+    assert layers["c"].expected is None  # but not what b gave
+    assert all(layer.expected_gradient is None for layer in records[0].layers)
+
+
+def test_what_ends_a_chain():
+    def chain(*layers, x=None):
+        net = torch.nn.Sequential(*layers)
+        record = gradlab_torch.signal_propagation(net, torch.ones(4, 30) if x is None else x)
+        return [layer.expected is not None for layer in record.layers]
+
+    torch.manual_seed(0)
+    first, last = torch.nn.Linear(30, 30), torch.nn.Linear(30, 5)
+    assert chain(first, torch.nn.Tanh(), last) == [True, True, True]
+    assert chain(first, torch.nn.LeakyReLU(0.3), last) == [True, False, False]  # no slope that theory was told
+    assert chain(first, torch.nn.ReLU(), torch.nn.Dropout(0.5), last) == [True, True, False]
+    assert chain(first, torch.nn.LayerNorm(30), torch.nn.ReLU(), last) == [True, False, False, False]
+    assert chain(torch.nn.Tanh(), first) == [False, False]  # theory speaks of Gaussian inputs of activations
+    shifted = torch.nn.Linear(30, 30)
+    shifted.weight.data.add_(0.1)
+    assert chain(shifted, torch.nn.ReLU(), last) == [False, False, False]
+    exploding = torch.nn.Linear(30, 30)
+    exploding.weight.data.mul_(1e30)
+    assert chain(exploding, torch.nn.ReLU(), exploding, torch.nn.ReLU(), exploding)[:2] == [True, True]
+    record = gradlab_torch.signal_propagation(torch.nn.Sequential(exploding, exploding), torch.ones(4, 30))
+    overflowed = record.layers[1].output
+    assert overflowed.nonfinite == 4 * 30
+    assert not math.isfinite(overflowed.log_second_moment)
+    assert 2 * math.log(1e30) - 5 < record.layers[0].output.log_second_moment < 2 * math.log(1e30) + 5
+
+
+def test_the_doctor_changes_nothing():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Dropout(0.5))
+    before, state = {k: v.clone() for k, v in net.state_dict().items()}, torch.random.get_rng_state()
+    x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    gradlab_torch.signal_propagation(net, x)
+    gradlab_torch.init_doctor(net, x)
+    gradlab_torch.lsuv(net, x)
+    gradlab_torch.jacobian_singular_values(net, x[:1], method="lanczos", k=2)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+    assert all(p.grad is None for p in net.parameters())
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_one_net_as_model_and_as_definition():
+    """`propagate` runs the very weights that `build` gives."""
+    net = RandomMlp(widths=(12, 30, 20, 8), activation="gelu", init="torch_default")
+    spec = ModelSpec(kind="mlp", features=12, widths=(30, 20), num_classes=8, activation="gelu", init="torch_default")
+    model = gradlab_torch.astype(gradlab_torch.build(spec, seed=5), "float64")
+    record = gradlab_torch.signal_propagation(model, torch.from_numpy(draw_inputs(net, [5])))
+    found = simulation.propagate(net, seeds=[5])
+    logs = [layer.output.log_second_moment for layer in record.layers]
+    np.testing.assert_allclose(logs[::2], found.preactivations[0], atol=LOGIC)
+    np.testing.assert_allclose(logs[1::2], found.activations[0], atol=LOGIC)
+
+
+def test_propagate_is_the_definition():
+    def check(twin, net, *, dtype="float64", tolerance=LOGIC):
+        found, defined = twin.propagate(net, seeds=(0, 3), dtype=dtype), simulation.propagate(net, seeds=(0, 3))
+        for name in ("preactivations", "activations", "gradients"):
+            close = np.isclose(getattr(found, name), getattr(defined, name), rtol=tolerance, atol=tolerance)
+            assert close.all(), (net, name)
+
+    for activation in ACTIVATIONS:
+        # PyTorch's hard sigmoid has its slope of 1/6 in float32 only.
+        tolerance = 1e-6 if activation == "hard_sigmoid" else LOGIC
+        net = RandomMlp(widths=(20,) * 6, activation=activation, sigma_w=1.5, sigma_b=0.3)
+        check(gradlab_torch, net, tolerance=tolerance)
+    for activation in ("gelu", "relu6"):
+        check(gradlab_jax, RandomMlp(widths=(20,) * 6, activation=activation, sigma_w=1.5, sigma_b=0.3))
+    for twin in TWINS.values():
+        check(
+            twin, RandomMlp(widths=(20,) * 201, activation="leaky_relu", sigma_w=1e3), dtype="float32", tolerance=1e-5
+        )
+    with pytest.raises(GradlabError, match="dtype is 'float16'"):
+        gradlab_jax.propagate(RandomMlp(widths=(2, 2), sigma_w=1.0), dtype="float16")
+
+
+def test_jacobians_of_ten_layers():
+    models, x = pair(DEEP), batch_for(DEEP, examples=2)[0]
+    wide = gradlab_torch.astype(models[0], "float64")
+    dense = [
+        torch.autograd.functional.jacobian(lambda v: wide(v[None])[0], torch.from_numpy(row).double()).numpy()
+        for row in x
+    ]
+    truth = [np.linalg.svd(matrix, compute_uv=False) for matrix in dense]
+    for options, count in (({}, 20), ({"method": "lanczos", "k": 3}, 3)):
+        for found in both("jacobian_singular_values", models, x, **options):
+            for record, values in zip(found, truth, strict=True):
+                assert record.shape == (20, 24)
+                assert record.converged
+                np.testing.assert_allclose(record.values, values[:count], rtol=1e-6)
+                error = 4 * record.mean_squared_error + 1e-12
+                assert abs(record.mean_squared - np.mean(values**2)) <= error
+    close(*both("jacobian_singular_values", models, x, method="lanczos", seed=4))  # the same start, the same signs
+    with pytest.raises(GradlabError, match="expected floating numbers"):
+        gradlab_torch.jacobian_singular_values(models[0], torch.ones(1, 24, dtype=torch.int64))
+
+
+def test_jacobian_of_images_and_without_a_path():
+    net = torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Conv2d(2, 2, 3, padding=1))
+    flax = nnx.Sequential(nnx.relu, nnx.Conv(2, 2, (3, 3), rngs=nnx.Rngs(0)))
+    gradlab_torch.from_canonical(net, {k.replace("layers.", ""): v for k, v in gradlab_jax.to_canonical(flax).items()})
+    x = np.random.default_rng(0).standard_normal((1, 2, 4, 4))
+    close(*both("jacobian_singular_values", [net, flax], x, method="lanczos", k=2))
+
+    class Constant(torch.nn.Module):
+        def forward(self, x):
+            return torch.ones(len(x), 3)
+
+    (found,) = gradlab_torch.jacobian_singular_values(Constant(), torch.ones(1, 2))
+    assert found.values == (0.0, 0.0)
+    assert found.condition == math.inf
+
+
+def test_lsuv_and_the_doctor():
+    spec = ModelSpec(kind="residual_toy", base=4, skip=False, init="normal", init_number=1e-3)
+    models, (x, _) = pair(spec), batch_for(spec)
+    with torch.no_grad():
+        for name, p in models[0].named_parameters():
+            if name.endswith("bias"):
+                p.uniform_(-0.2, 0.2, generator=torch.Generator().manual_seed(0))
+    gradlab_jax.from_canonical(models[1], gradlab_torch.to_canonical(models[0]))
+    rows = both("init_doctor", models, x)
+    close(*rows)
+    assert {row.level for row in rows[0]} == {"bad"}
+    repairs = both("lsuv", models, x)
+    close(repairs[0].layers, repairs[1].layers)
+    for layer in repairs[0].layers:
+        assert layer.after == pytest.approx(1.0, rel=1e-9)
+        assert layer.before < 0.1
+    for name, weights in repairs[0].weights.items():
+        np.testing.assert_allclose(weights, repairs[1].weights[name], rtol=1e-6, err_msg=name)
+        if name.endswith("bias"):
+            np.testing.assert_array_equal(weights, gradlab_torch.to_canonical(models[0])[name])
+    gradlab_torch.from_canonical(models[0], repairs[0].weights)
+    after = gradlab_torch.init_doctor(models[0], torch.from_numpy(x))
+    assert {row.level for row in after} == {"good"}
+
+    drawn = gradlab_torch.lsuv(models[0], torch.from_numpy(x), init="orthogonal", seed=3, target=2.0)
+    assert all(layer.after == pytest.approx(2.0, rel=1e-5) for layer in drawn.layers)
+    zero = torch.nn.Linear(4, 4)
+    zero.weight.data.zero_()
+    (row,) = gradlab_torch.lsuv(zero, torch.ones(3, 4)).layers
+    assert row.factor is None
+    assert "draw them anew" in row.note
+    for call, message in (
+        (lambda: gradlab_torch.lsuv(zero, torch.ones(3, 4), init="constant"), "constant needs one"),
+        (lambda: gradlab_torch.lsuv(zero, torch.ones(3, 4), target=-1.0), "target is -1.0"),
+        (lambda: gradlab_torch.layer_steps({}, {}, learning_rate=math.nan), "learning_rate is nan"),
+    ):
+        with pytest.raises(GradlabError, match=message):
+            call()
+
+
+def test_layer_steps():
+    arrays = {"a": {"weight": np.array([3.0, 4.0])}, "b": {"weight": np.array([0.0])}, "c": {"weight": np.array([1.0])}}
+    slopes = {"a": {"weight": np.array([0.5, 0.0])}, "b": {"weight": np.array([1.0])}, "c": {"weight": None}}
+    found = []
+    for twin, array in ((gradlab_torch, torch.tensor), (gradlab_jax, jnp.asarray)):
+        trees = [
+            {k: {"weight": None if v["weight"] is None else array(v["weight"])} for k, v in t.items()}
+            for t in (arrays, slopes)
+        ]
+        found.append(twin.layer_steps(*trees, learning_rate=0.1, trust_coefficient=0.01))
+    close(*found)
+    assert [(row.path, row.trust_ratio, row.plain) for row in found[0]] == [
+        ("a", 10.0, pytest.approx(0.01)),
+        ("b", 0.0, math.inf),
+        ("c", None, None),
+    ]
+    assert [row.lars for row in found[0]] == [pytest.approx(1e-3), 0.0, None]
