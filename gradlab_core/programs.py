@@ -6,12 +6,13 @@ Both twins build and run it (`run_program`), so that a fault looks in both as it
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from gradlab_core import fields
 from gradlab_core.errors import refuse
 from gradlab_core.specs import ModelSpec
 
-TASKS = ("digits", "temporal_order", "adding", "blobs", "waves")
+TASKS = ("digits", "temporal_order", "adding", "blobs", "waves", "imdb")
 LAYOUTS = ("flat", "image", "rows")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 LOSSES = ("cross_entropy", "summed_cross_entropy", "naive_cross_entropy", "mse")
@@ -21,15 +22,15 @@ FAULTS = {
     "stop_gradient": "the activation `at` is detached from the gradient",
     "integer_cast": "the activation `at` is rounded to whole numbers",
     "argmax": "the activation `at` is replaced by the one-hot of its largest element",
-    "unused_branch": "the net has a dense layer `extra` whose output nobody uses",
-    "left_out": "the parameters of the layer `at` are not given to the optimizer",
-    "frozen": "the parameters of the layer `at` do not ask for a gradient",
+    "unused_branch": "the net has a dense layer `extra` that takes no part in its output",
+    "left_out": "the parameters of the layers `at` are not given to the optimizer",
+    "frozen": "the parameters of the layers `at` do not ask for a gradient",
     "no_step": "gradients are computed and the update is never applied",
     "log_zero": "the activation `at` is replaced by log(relu(x))",
     "divide_by_zero": "the activation `at` is divided by its own standard deviation over the batch, without an ε; the "
     "first feature of it is 0 for all examples",
-    "negative_bias": "the bias of the layer `at` starts at −`amount`",
-    "saturated_start": "the weight of the layer `at` starts `amount` times as large",
+    "negative_bias": "the bias of the layers `at` starts at −`amount`",
+    "saturated_start": "the weight of the layers `at` starts `amount` times as large",
 }
 """What can be built into a program on purpose; everything else that is wrong with one is a number in its spec."""
 
@@ -41,14 +42,16 @@ class TaskSpec:
     Attributes:
         name: `digits` (10 classes), `temporal_order` (which of two signals came first: 2 classes; Hochreiter &
             Schmidhuber 1997, Pascanu et al. 2013), `adding` (the sum of two marked numbers: a regression; the same
-            sources), `blobs` (Gaussian clusters), `waves` (a smooth function of the features: a regression).
+            sources), `blobs` (Gaussian clusters), `waves` (a smooth function of the features: a regression), `imdb`
+            (the sentiment of film reviews, 2 classes, from a copy that the user has).
         layout: of the digits: `flat` (N, 64), `image` (N, 3, 8, 8) or `rows`, a sequence (N, 8, 8).
-        length: time steps of temporal order and adding.
-        features: numbers an example of blobs and waves.
+        length: time steps of temporal order, adding and imdb.
+        features: numbers an example of blobs and waves, and a word of imdb.
         classes: of the blobs.
         input_scale, input_shift: what comes is input_scale·x + input_shift, with x standardised.
         target_scale: factor of regression targets.
         random_labels: labels (targets) are drawn anew, whatever the input.
+        data_dir: the folder in which TFDS wrote `imdb_reviews`; for imdb only.
     """
 
     name: str = "digits"
@@ -60,6 +63,7 @@ class TaskSpec:
     input_shift: float = 0.0
     target_scale: float = 1.0
     random_labels: bool = False
+    data_dir: str | None = None
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -70,6 +74,9 @@ class TaskSpec:
         fields.real(problems, "input_scale", self.input_scale, 0.0)
         fields.real(problems, "input_shift", self.input_shift, -1e30)
         fields.real(problems, "target_scale", self.target_scale, 0.0)
+        data_dir: Any = self.data_dir
+        if not isinstance(data_dir, str | None):
+            problems.append(f"data_dir is {data_dir!r}; expected the path of a folder as text, or None")
         refuse("TaskSpec", problems)
 
 
@@ -124,7 +131,8 @@ class ProgramSpec:
         loss: `naive_cross_entropy` takes the log of a softmax that was computed as written, `summed_cross_entropy` does
             not divide by the batch.
         dtype: of parameters, activations and gradients.
-        fault: one of `FAULTS`, at the layer or activation `at`, of the size `amount`; None for a program without.
+        fault: one of `FAULTS`, at the activation or the layers `at` (layers with a comma in between), of the size
+            `amount`; None for a program without.
         probe_every: a `Probe` at every so many steps and at the last; 0 for none.
     """
 

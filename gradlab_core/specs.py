@@ -10,7 +10,7 @@ from gradlab_core.initializers import INITIALIZERS, number_problems
 from gradlab_core.recurrent import CELLS
 
 BLOCKS = ("plain", "plain_unpadded", "postact", "preact", "preact_noskip")
-KINDS = ("tinynet", "residual_toy", "mlp", "recurrent")
+KINDS = ("tinynet", "residual_toy", "mlp", "recurrent", "transformer")
 MLP_ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "identity")
 
 
@@ -20,20 +20,23 @@ class ModelSpec:
 
     Attributes:
         kind: `tinynet` (three stages of residual blocks), `residual_toy` (the smallest with a skip and a flatten),
-            `mlp` (dense layers with an activation between) or `recurrent` (one recurrent layer and a dense one on its
-            last state). A field that a kind has no use for changes nothing.
+            `mlp` (dense layers with an activation between), `recurrent` (one recurrent layer and a dense one on its
+            last state) or `transformer` (an encoder and a dense layer on its mean over time). A field that a kind has
+            no use for changes nothing.
         block: the residual block, one of `BLOCKS`. `preact_noskip` and `plain_unpadded` are the two blocks that the
             published experiment ran by mistake; `preact` and `plain` are the right ones.
         base: channels of the first stage; stages two and three have twice and four times as many.
         layers: blocks in each stage.
-        num_classes: width of the last layer.
+        num_classes: width of the last layer; 1 for a regression, whose output is the number itself and no logit.
         image_size: height and width in pixels; only the `residual_toy`, which flattens, depends on it.
         skip: whether the `residual_toy` adds its identity.
-        features: numbers that an `mlp` takes an example, or a `recurrent` net a time step.
+        features: numbers that an `mlp` takes an example, or a `recurrent` net or a `transformer` a time step.
         widths: of the hidden layers of the `mlp`; an empty tuple leaves one dense layer.
         activation: of the `mlp`, one of `MLP_ACTIVATIONS`; `gelu` is the exact one.
         cell: of the `recurrent` net, one of `rnn_tanh`, `rnn_relu`, `lstm`, `gru`.
-        hidden: width of the state of the `recurrent` net.
+        hidden: width of the state of the `recurrent` net, or of the `transformer`.
+        heads: of the `transformer`'s attention; `hidden` must be a multiple.
+        depth: blocks of the `transformer`.
         init: how the net starts, one of `gradlab_core.initializers.INITIALIZERS`.
         init_number: the one number of that initialiser: the value of `constant`, the standard deviation of `normal`,
             the gain of those that have one. None stands for its default.
@@ -61,6 +64,8 @@ plain, plain_unpadded, postact, preact, preact_noskip
     activation: str = "relu"
     cell: str = "lstm"
     hidden: int = 32
+    heads: int = 4
+    depth: int = 2
     init: str = "torch_default"
     init_number: float | None = None
 
@@ -69,8 +74,12 @@ plain, plain_unpadded, postact, preact, preact_noskip
         choices = {"kind": KINDS, "block": BLOCKS, "activation": MLP_ACTIVATIONS, "cell": CELLS, "init": INITIALIZERS}
         for name, known in choices.items():
             fields.one_of(problems, name, getattr(self, name), known)
-        for name, least in (("base", 1), ("num_classes", 2), ("image_size", 1), ("features", 1), ("hidden", 1)):
-            fields.whole(problems, name, getattr(self, name), least)
+        sizes: list[str] = []
+        for name in ("base", "num_classes", "image_size", "features", "hidden", "heads", "depth"):
+            fields.whole(sizes, name, getattr(self, name), 1)
+        if self.kind == "transformer" and not sizes and self.hidden % self.heads:
+            sizes.append(f"hidden is {self.hidden}; expected a multiple of heads, which is {self.heads}")
+        problems += sizes
         fields.wholes(problems, "layers", "stage", self.layers)
         if self.layers == ():
             problems.append("layers is (); expected a tuple with the number of blocks of each stage")

@@ -18,6 +18,7 @@ FLAT = {
     "mlp": ModelSpec(kind="mlp", features=12, widths=(8, 6), activation="gelu", num_classes=3, init="xavier_normal"),
     "lstm": ModelSpec(kind="recurrent", cell="lstm", features=3, hidden=4, num_classes=2),
     "gru": ModelSpec(kind="recurrent", cell="gru", features=3, hidden=4, num_classes=2, init="orthogonal"),
+    "transformer": ModelSpec(kind="transformer", features=3, hidden=8, heads=2, depth=1, num_classes=2),
 }
 SPECS = {**SMALL, "residual_toy": ModelSpec(kind="residual_toy", base=4), **FLAT}
 
@@ -51,7 +52,8 @@ def batch_for(spec: ModelSpec, examples: int = 6, seed: int = 0) -> tuple[np.nda
     """A canonical batch; `plain_unpadded` needs 32 pixels to have any left."""
     rng = np.random.default_rng(seed)
     size = spec.image_size if spec.kind == "residual_toy" else 32 if spec.block == "plain_unpadded" else 16
-    shape = {"mlp": (spec.features,), "recurrent": (5, spec.features)}.get(spec.kind, (3, size, size))
+    steps = (5, spec.features)
+    shape = {"mlp": steps[1:], "recurrent": steps, "transformer": steps}.get(spec.kind, (3, size, size))
     return rng.standard_normal((examples, *shape)).astype(np.float32), rng.integers(0, spec.num_classes, examples)
 
 

@@ -14,8 +14,8 @@ from gradlab_core.weights import check_weights, load_weights, save_weights
 
 def test_all_problems_at_once():
     with pytest.raises(GradlabError) as caught:
-        ModelSpec(block="postakt", base=0, layers=(2, 0), num_classes=1)
-    for word in ("4 problems", "postakt", "base is 0", "stage 2", "num_classes is 1"):
+        ModelSpec(block="postakt", base=0, layers=(2, 0), num_classes=0)
+    for word in ("4 problems", "postakt", "base is 0", "stage 2", "num_classes is 0"):
         assert word in str(caught.value)
 
 
@@ -94,6 +94,13 @@ def test_what_a_spec_says_of_other_kinds_is_checked():
         with pytest.raises(GradlabError, match=message):
             ModelSpec(init=init, init_number=number)
     assert ModelSpec(init="constant", init_number=-0.5).init_number == -0.5
+    with pytest.raises(GradlabError, match="hidden is 30; expected a multiple of heads, which is 4"):
+        ModelSpec(kind="transformer", hidden=30)
+    with pytest.raises(GradlabError, match="2 problems") as caught:
+        ModelSpec(kind="transformer", heads=0, depth=0)
+    assert "heads is 0" in str(caught.value)
+    assert ModelSpec(kind="recurrent", hidden=30).hidden == 30  # has no heads to divide by
+    assert ModelSpec(kind="mlp", num_classes=1).num_classes == 1  # a regression
     with pytest.raises(GradlabError, match="one whole number for each layer"):
         ModelSpec(widths=[4])
 

@@ -12,12 +12,14 @@ from gradlab_jax.models.mlp import Mlp
 from gradlab_jax.models.recurrent import RecurrentNet
 from gradlab_jax.models.residual_toy import ResidualToy
 from gradlab_jax.models.tinynet import TinyNet
+from gradlab_jax.models.transformer import Transformer
 
 _KINDS: dict[str, Callable[[ModelSpec], nnx.Module]] = {
     "tinynet": TinyNet,
     "residual_toy": ResidualToy,
     "mlp": Mlp,
     "recurrent": RecurrentNet,
+    "transformer": Transformer,
 }
 
 

@@ -79,6 +79,11 @@ def norm(features: int) -> BatchNorm:
     return BatchNorm(features, rngs=nnx.Rngs(0))
 
 
+def layer_norm(features: int) -> nnx.LayerNorm:
+    """With PyTorch's ε, and a variance in two passes: Flax's fast one is E[x²] − E[x]², which loses digits."""
+    return nnx.LayerNorm(features, epsilon=1e-5, use_fast_variance=False, rngs=nnx.Rngs(0))
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,

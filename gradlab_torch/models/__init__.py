@@ -12,12 +12,14 @@ from gradlab_torch.models.mlp import Mlp
 from gradlab_torch.models.recurrent import RecurrentNet
 from gradlab_torch.models.residual_toy import ResidualToy
 from gradlab_torch.models.tinynet import TinyNet
+from gradlab_torch.models.transformer import Transformer
 
 _KINDS: dict[str, Callable[[ModelSpec], nn.Module]] = {
     "tinynet": TinyNet,
     "residual_toy": ResidualToy,
     "mlp": Mlp,
     "recurrent": RecurrentNet,
+    "transformer": Transformer,
 }
 
 

@@ -21,6 +21,10 @@ def norm(features: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(features)
 
 
+def layer_norm(features: int) -> nn.LayerNorm:
+    return nn.LayerNorm(features, eps=1e-5)
+
+
 ReLU = nn.ReLU
 BatchNorm = nn.BatchNorm2d
 
