@@ -20,13 +20,20 @@ def check_inputs(x: ArrayLike) -> None:
     gradlab_core.errors.GradlabError: input batch: 1 of 2 elements are NaN or Inf; expected finite numbers
     """
     array = np.asarray(x)
-    problems = []
-    if array.size == 0:
-        problems.append(f"shape {array.shape} holds no example; expected at least one")
+    check_examples(array.shape)
     bad = int(array.size - np.isfinite(array).sum())
-    if bad:
-        problems.append(f"{bad} of {array.size} elements are NaN or Inf; expected finite numbers")
-    refuse("input batch", problems)
+    refuse("input batch", [f"{bad} of {array.size} elements are NaN or Inf; expected finite numbers"] if bad else [])
+
+
+def check_examples(shape: tuple[int, ...]) -> None:
+    """Refuse the shape of a batch that holds nothing.
+
+    >>> check_examples((0, 3))
+    Traceback (most recent call last):
+    gradlab_core.errors.GradlabError: input batch: shape (0, 3) holds no example; expected at least one
+    """
+    there = math.prod(shape) > 0
+    refuse("input batch", [] if there else [f"shape {tuple(shape)} holds no example; expected at least one"])
 
 
 def check_image_shape(shape: tuple[int, ...], *, size: int | None = None) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradlab_core import kinds
 from gradlab_core.records import ActivationSummary, GradientFlow, LayerStats
+from gradlab_core.recurrent import PARAMETERS
 
 Array = NDArray[np.float64]
 RATIO_EPSILON = 1e-12  # in first/(last + ε) of the gradient flow, and nowhere else
@@ -208,7 +209,9 @@ def gradient_flow(
     weights = [(weight, kind) for weight, kind in weights if weight in layers]
     convolutions = [weight for weight, kind in weights if kind == kinds.CONV]
     linear = [weight for weight, kind in weights if kind == kinds.LINEAR]
-    entrance = next(iter(convolutions or [weight for weight, _ in weights]), None)
+    # Recurrent layers are not among the calls: one that comes first is known by its parameter, in definition order.
+    recurrent = [name for name in list(layers)[:1] if name.rpartition(".")[2] == PARAMETERS[0]]
+    entrance = next(iter(convolutions or recurrent or [weight for weight, _ in weights]), None)
     first = None if entrance is None else layers[entrance]
     last = layers[linear[-1]] if linear else None
     return GradientFlow(

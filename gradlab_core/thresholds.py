@@ -62,10 +62,10 @@ EXPLODING_NORM = 10.0
 EXPLODING_RELATIVE = 1.0
 EXPLODING_GROWTH = 100.0
 EXPLODING_STEP = 0.01
-"""A gradient norm explodes from 10 on, if it is as large as that of the parameters or has grown a hundredfold, and if steps
-follow from it that are longer than those of healthy runs: clipping and Adam may make it harmless. Sources
-name 1e2 to 1e4 for the norm alone (source texts of this project, torchmortem 1e3), and 10 times the largest of the
-first samples (Megatron)."""
+"""A gradient norm explodes from 10 on, if it is as large as that of the parameters or has grown a hundredfold, and if
+steps follow from it that are longer than those of healthy runs: clipping and Adam may make it harmless. Sources name
+1e2 to 1e4 for the norm alone (source texts of this project, torchmortem 1e3), and 10 times the largest of the first
+samples (Megatron)."""
 
 EXPLODING_IN_TIME, VANISHING_IN_TIME = 1e3, 1e-4
 """‖∂L/∂h₁‖ / ‖∂L/∂h_T‖ of a recurrent net beyond which the gradient does not survive its way through time. Pascanu,
@@ -78,8 +78,10 @@ torchmortem 1e-2. So many records must be there: before, no net can have learned
 
 FAST_RATIO, BURST_RATIO = 0.03, 0.3
 LOSS_JUMP, LOSS_RISE = 3.0, 1.2
+WORSE = 1.05
 """Steps are long from this update ratio on (thirty times the usual 1e-3; torchmortem and DeepDiagnosis: 0.1); a single
-loss jumped at so many times the first, losses rose at so many times. A step of 0.3 replaces a third of the net."""
+loss jumped at so many times the first, losses rose at so many times. A step of 0.3 replaces a third of
+the net. A loss is worse than that of a constant answer from 5 % above it."""
 
 SLOW_TRAVEL = 0.1
 RATE_STEPS = 30
@@ -98,9 +100,10 @@ FAR_OFF = 10.0
 from 1. Pixels in 0 … 1 and one-hot vectors lie inside. Ten times further off it is never harmless."""
 
 HEALTHY_GAIN = (0.2, 3.0)
-SIGNAL_GROWTH, SIGNAL_SHRINKING, SIGNAL_LOSS = 10.0, 1e-3, 2.0
-"""√fan_in times the rms of a weight; the spread of logits, and of the last layer against the input, at the start; the
-first loss against ln(classes). PyTorch's default has a gain of 0.58, Kaiming's 1.41."""
+SIGNAL_GROWTH, SIGNAL_SHRINKING = 100.0, 1e-3
+SURE_LOGITS, SIGNAL_LOSS = 7.0, 2.0
+"""√fan_in times the rms of a weight; the spread of the last layer against the input, at the start; the spread of logits
+that is too sure if the first loss is so many times ln(classes). PyTorch has a gain of 0.58, Kaiming 1.41."""
 
 PLATEAU_BAND = 0.1
 PLATEAU_STEPS = 50
@@ -113,7 +116,7 @@ rounding makes of units that start alike (float32: 1e-7 a step), far below what 
 about 1, and seldom less than 1e-2 even in rows of two numbers."""
 
 RANGE_DIVERGED = 4.0
-RANGE_BELOW_BEST = 1 / 3
+RANGE_BELOW_BEST = 0.1
 RATE_FAR_BELOW = 1e-2
 """A range test is over when the loss is so many times the first; it suggests so much of the rate with the lowest loss,
 and finds a rate far too low below so much of that. Source: Smith 2017 ends at 4 times the lowest loss."""

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gradlab_core import checks
+from gradlab_core import checks, fields
+from gradlab_core.errors import refuse
 from gradlab_core.records import EpochRecord, StepRecord, TrainingRecord
 from gradlab_core.specs import TrainSpec
 
@@ -69,7 +70,7 @@ def run(
             losses.append(record.loss)
             if on_step is not None:
                 on_step(record)
-            if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm)):
+            if has_diverged(record):
                 return TrainingRecord(
                     framework=stepper.framework, steps=tuple(steps), epochs=tuple(epochs), diverged_at=record.step
                 )
@@ -87,6 +88,24 @@ def run(
         if on_epoch is not None:
             on_epoch(epochs[-1])
     return TrainingRecord(framework=stepper.framework, steps=tuple(steps), epochs=tuple(epochs), diverged_at=None)
+
+
+def check_probing(probe_every: int) -> None:
+    """Refuse what is no number of steps; 0 stands for no probe.
+
+    >>> check_probing(-1)
+    Traceback (most recent call last):
+    gradlab_core.errors.GradlabError: train: probe_every is -1; expected a whole number of at least 0
+    """
+    problems: list[str] = []
+    fields.whole(problems, "probe_every", probe_every, 0)
+    refuse("train", problems)
+
+
+def has_diverged(record: StepRecord) -> bool:
+    """Whether a step had a loss or a gradient that is NaN or Inf."""
+    assert record.loss is not None  # a stepper knows it
+    return not (math.isfinite(record.loss) and math.isfinite(record.grad_norm))
 
 
 def _accuracy(stepper: Stepper, batches: Iterable[Batch]) -> float:

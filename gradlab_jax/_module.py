@@ -35,6 +35,11 @@ class Functional(Hashable, Protocol):
     @property
     def names(self) -> tuple[str, ...]: ...
 
+    @property
+    def axes(self) -> tuple[tuple[int, ...], ...]:
+        """The order of axes that makes each parameter canonical."""
+        ...
+
     def apply(self, params: tuple[jax.Array, ...], rest: Any, x: jax.Array) -> tuple[jax.Array, Any]:
         """Logits and the new state; pure."""
         ...
@@ -54,6 +59,14 @@ def functional(model: Any, mode: str) -> tuple[Functional, tuple[jax.Array, ...]
         return _linen_functional(model, mode)
     hint = "bind the Linen module: module.bind(variables)" if isinstance(model, nn.Module) else "pass a Flax model"
     raise GradlabError(f"model is a {type(model).__name__}; expected an nnx.Module or a bound Linen module: {hint}")
+
+
+def set_values(model: nnx.Module, params: tuple[jax.Array, ...], rest: Any) -> None:
+    """Give a module the values that `functional` once took from it, and what has become of them."""
+    variables = [v for _, _, v in named_variables(model) if isinstance(v, nnx.Param)]
+    for variable, value in zip(variables, params, strict=True):
+        variable.set_value(value)
+    nnx.update(model, rest)
 
 
 def named_modules(model: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
@@ -117,6 +130,7 @@ class _Nnx:
     graphdef: Any
     names: tuple[str, ...]
     keys: tuple[Any, ...]
+    axes: tuple[tuple[int, ...], ...]
 
     def apply(self, params: tuple[jax.Array, ...], rest: Any, x: jax.Array) -> tuple[jax.Array, Any]:
         state: Any = nnx.from_flat_state(list(zip(self.keys, params, strict=True)))
@@ -133,10 +147,24 @@ def _nnx_functional(model: nnx.Module, mode: str) -> tuple[Functional, tuple[jax
     model = clone(model)  # the mode is set on it, not on the user's
     model.train() if mode == "train" else model.eval()
     where = {id(node): path for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable)}
-    params = [(p, where[id(v)], v.get_value()) for p, _, v in named_variables(model) if isinstance(v, nnx.Param)]
+    params = [
+        (p, where[id(v)], _axes(owner, v.get_value().ndim), v.get_value())
+        for p, owner, v in named_variables(model)
+        if isinstance(v, nnx.Param)
+    ]
     graphdef, _, rest = _split(model)
-    names, keys, values = (tuple(column) for column in zip(*params, strict=True)) if params else ((), (), ())
-    return _Nnx(graphdef, names, keys), values, rest
+    names, keys, axes, values = (tuple(column) for column in zip(*params, strict=True)) if params else ((), (), (), ())
+    return _Nnx(graphdef, names, keys, axes), values, rest
+
+
+def _axes(owner: nnx.Module, count: int) -> tuple[int, ...]:
+    if count > 1 and isinstance(owner, nnx.ConvTranspose):  # PyTorch: (in, out, window)
+        return (count - 2, count - 1, *range(count - 2))
+    return _kernel_axes(count) if isinstance(owner, (nnx.Conv, nnx.Linear)) else tuple(range(count))
+
+
+def _kernel_axes(count: int) -> tuple[int, ...]:
+    return (count - 1, count - 2, *range(count - 2)) if count > 1 else tuple(range(count))
 
 
 def _split(model: nnx.Module) -> tuple[Any, Any, Any]:
@@ -151,6 +179,7 @@ class _Linen:
     module: nn.Module
     names: tuple[str, ...]
     keys: tuple[tuple[str, ...], ...]
+    axes: tuple[tuple[int, ...], ...]
     mode: str
 
     def apply(self, params: tuple[jax.Array, ...], rest: Any, x: jax.Array) -> tuple[jax.Array, Any]:
@@ -172,8 +201,14 @@ def _linen_functional(model: nn.Module, mode: str) -> tuple[Functional, tuple[ja
     rest = {name: value for name, value in variables.items() if name != "params"}
     flat = list(_flatten(variables.get("params", {})))
     names = tuple(".".join((*key[:-1], _NAMES.get(key[-1], key[-1]))) for key, _ in flat)
-    functional = _Linen(module, names, tuple(key for key, _ in flat), mode)
-    return functional, tuple(jnp.asarray(value) for _, value in flat), rest
+    values = tuple(jnp.asarray(value) for _, value in flat)
+    keys = tuple(key for key, _ in flat)
+    # A bound module does not say which of its modules owns a parameter: by its name a kernel is one.
+    axes = (
+        _kernel_axes(v.ndim) if key[-1] == "kernel" else tuple(range(v.ndim))
+        for key, v in zip(keys, values, strict=True)
+    )
+    return _Linen(module, names, keys, tuple(axes), mode), values, rest
 
 
 def _mode_arguments(module: nn.Module, mode: str) -> dict[str, Any]:

@@ -102,6 +102,14 @@ def row_squares(rows: jax.Array, scales: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(rows * jnp.expand_dims(scales, over).astype(rows.dtype)), axis=over)
 
 
+def row_norms(x: jax.Array) -> jax.Array:
+    """‖·‖₂ along the last axis, without a branch: rows that are tiny or huge keep their digits beside the others."""
+    x = wide(x)
+    largest = jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0)
+    scale = jnp.where(jnp.isfinite(largest) & (largest >= jnp.finfo(x.dtype).tiny), largest, 1)
+    return jnp.sqrt(jnp.sum(jnp.square(x / scale), axis=-1)) * scale[..., 0]
+
+
 def _kept(total: jax.Array, count: int | jax.Array) -> jax.Array:
     """Whether a plain sum of `count` squares lost nothing: no overflow, and large beside all that can underflow."""
     floor = 2.0**-100 if total.dtype == jnp.float32 else 2.0**-960

@@ -65,7 +65,7 @@ def run_tapped(
     """`f.apply(params, rest, x)` with every layer's output handed through `on_tap`; and what `on_tap` handed out, in
     execution order. Pure and traceable: use it inside `jax.jit`, or with `differentiable` inside `jax.grad`, which
     leaves loops and custom derivative rules closed."""
-    with _marked():
+    with marked():
         closed, shape = jax.make_jaxpr(f.apply, return_shape=True)(params, rest, x)
     interpreter = _Interpreter(on_tap, deep=not differentiable)
     outputs = interpreter.run(closed.jaxpr, closed.consts, jax.tree.leaves((params, rest, x)), "")
@@ -113,7 +113,7 @@ def _mark(module: Any, path: str, call: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _marked() -> Iterator[None]:
+def marked() -> Iterator[None]:
     """While this holds, every module marks its scope and, if it is a layer, its output."""
 
     def linen(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -200,7 +200,7 @@ class _Interpreter:
     def evaluate(self, eqn: Any, inputs: list[Any], scope: str, *, descend: bool) -> list[Any]:
         name = eqn.primitive.name
         if descend and any(map(_has_layers, _inside(eqn))):
-            if name in _CALLS or (self.deep and name in _CUSTOM_RULES):
+            if name in CALLS or (self.deep and name in CUSTOM_RULES):
                 inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
                 closed = isinstance(inner, core.ClosedJaxpr)
                 return self.run(inner.jaxpr if closed else inner, inner.consts if closed else [], inputs, scope)
@@ -212,7 +212,7 @@ class _Interpreter:
                     "only at run time",
                     stacklevel=2,
                 )
-        return _evaluate_alone(eqn, inputs)
+        return evaluate_alone(eqn, inputs)
 
     def scan(self, params: Any, inputs: list[Any], scope: str) -> list[Any]:
         """A loop of known length: what the taps of one turn hand out leaves the loop stacked, a row a turn."""
@@ -241,11 +241,11 @@ class _Interpreter:
         return [*carry, *stacked]
 
 
-_CALLS = {"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint"}
-_CUSTOM_RULES = {"custom_jvp_call", "custom_vjp_call"}
+CALLS = {"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint"}
+CUSTOM_RULES = {"custom_jvp_call", "custom_vjp_call"}
 
 
-def _evaluate_alone(eqn: Any, inputs: list[Any]) -> list[Any]:
+def evaluate_alone(eqn: Any, inputs: list[Any]) -> list[Any]:
     bound = eqn.primitive.get_bind_params(eqn.params)
     # Since 0.10 JAX keeps inner functions among the parameters; before, they came apart.
     functions, params = ((), bound) if isinstance(bound, dict) else bound

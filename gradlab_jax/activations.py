@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gradlab_core import kinds
-from gradlab_core.records import LayerStats
+from gradlab_core.records import LayerStats, TensorStats
 from gradlab_jax._module import Functional, functional
 from gradlab_jax._taps import Tap, run_tapped
 from gradlab_jax.checks import check_model_inputs
@@ -43,12 +43,7 @@ def activation_stats(model: Any, x: jax.Array, *, mode: str) -> list[LayerStats]
 
 @functools.partial(jax.jit, static_argnums=0)
 def _all_stats(f: Functional, params: Any, rest: Any, x: jax.Array) -> list[Row]:
-    def on_tap(tap: Tap, value: jax.Array) -> tuple[jax.Array, Any]:
-        return value, stats(value, tap) if tap.kind in kinds.TRACKED else None
-
-    handed = run_tapped(f, params, rest, x, on_tap)[2]
-    # The tap is set anew: inside a loop a row could not know which turn it is of.
-    return [dataclasses.replace(row, tap=tap) for tap, row in handed if row is not None]
+    return rows_of(run_tapped(f, params, rest, x, tracked)[2])
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["numbers"], meta_fields=["tap", "shape"])
@@ -66,6 +61,21 @@ class Row:
         return LayerStats(
             path=self.tap.path, kind=self.tap.kind, call=self.tap.call, shape=self.shape, mode=mode, **numbers
         )
+
+    def of_tensor(self) -> TensorStats:
+        """As the statistics of any tensor, which is no layer's."""
+        return TensorStats(shape=self.shape, **{name: value.item() for name, value in self.numbers.items()})
+
+
+def tracked(tap: Tap, value: jax.Array) -> tuple[jax.Array, Row | None]:
+    """The output of a layer as it is, and its row, None for a layer of a kind that gets none."""
+    return value, stats(value, tap) if tap.kind in kinds.TRACKED else None
+
+
+def rows_of(handed: list[tuple[Tap, Row | None]]) -> list[Row]:
+    """The rows that `tracked` handed out."""
+    # The tap is set anew: inside a loop a row could not know which turn it is of.
+    return [dataclasses.replace(row, tap=tap) for tap, row in handed if row is not None]
 
 
 def stats(x: jax.Array, tap: Tap) -> Row:

@@ -13,12 +13,15 @@ from gradlab_core import checks
 from gradlab_core.errors import GradlabError
 
 
-def check_model_inputs(x: Any) -> None:
-    """Refuse an input batch that is not an array or holds NaN or Inf."""
+def check_model_inputs(x: Any, *, finite: bool = True) -> None:
+    """Refuse an input batch that is not an array, is empty or, unless that is what is looked for, holds NaN or Inf."""
     if not isinstance(x, (jax.Array, np.ndarray)):
         raise GradlabError(
             f"input batch is a {type(x).__name__}; expected a JAX or NumPy array (N, H, W, C): use to_native(x)"
         )
+    if not finite:
+        checks.check_examples(x.shape)
+        return
     # NumPy does not know the small floating types as floating.
     checks.check_inputs(np.asarray(x, np.float32) if x.dtype in (jnp.bfloat16, jnp.float16) else np.asarray(x))
 
@@ -39,6 +42,14 @@ def check_model_labels(y: Any, out: Any) -> None:
     if len(logits.shape) != 2:
         raise GradlabError(f"logits have shape {logits.shape}; expected (N, classes), or a loss of your own")
     checks.check_labels(np.asarray(y), batch=logits.shape[0], num_classes=logits.shape[1])
+
+
+def check_loss(value: Any) -> Any:
+    """The one number that a loss returns (or its shape and type); anything else is refused."""
+    if not hasattr(value, "shape") or value.size != 1:
+        came = f"shape {value.shape}" if hasattr(value, "shape") else type(value).__name__
+        raise GradlabError(f"the loss returned a {came}; expected one number: average it over the batch")
+    return value
 
 
 def as_labels(y: Any) -> jax.Array:

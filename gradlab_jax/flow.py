@@ -21,8 +21,9 @@ from gradlab_jax.losses import cross_entropy
 def gradient_flow(model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entropy, mode: str = "train") -> GradientFlow:
     """Loss, and the gradient norm of every parameter on one batch.
 
-    `first` is the weight of the first convolution in execution order (without one, the first weight), `last` that of
-    the last linear layer. A parameter with no gradient path is None in `layers` and listed in `disconnected`.
+    `first` is the weight of the first convolution in execution order (without one, the first weight; of a recurrent
+    layer, its weight on the input), `last` that of the last linear layer. A parameter with no gradient path is None in
+    `layers` and listed in `disconnected`.
 
     Args:
         model: an NNX module, or a bound Linen module; left as it was.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from jax import lax
 
 from gradlab_core.errors import GradlabError
 from gradlab_core.monitoring import Measured, check_monitor, step_record
-from gradlab_core.records import GradientState, StepRecord
+from gradlab_core.records import GradientState, Probe, StepRecord
 from gradlab_jax import _extras
 from gradlab_jax._measurements import Known, Measurements, Moving, in_order, leaves_of, measure, nothing_yet, still
 from gradlab_jax._tree import Tree
@@ -145,9 +146,9 @@ def before_clipping(*, every: int = 1) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def read(opt_state: Any) -> StepRecord:
+def read(opt_state: Any, *, probe: Probe | None = None) -> StepRecord:
     """The newest record in an optimizer state (or an `nnx.Optimizer`, or a train state that holds one): the only copy
-    to the host, in one transfer.
+    to the host, in one transfer. The record also carries what `gradlab_jax.probe` saw on the batch of this step.
 
     Raises:
         GradlabError: no monitor or several in it, nothing recorded yet, or the states of several runs at once.
@@ -185,7 +186,7 @@ def read(opt_state: Any) -> StepRecord:
         },
         before={e: _named(m.names, v, set()) for e, v in m.before.items()},
     )
-    return step_record(
+    record = step_record(
         measured,
         step=int(m.step),
         loss=float(m.loss) if m.has_loss else None,
@@ -193,6 +194,7 @@ def read(opt_state: Any) -> StepRecord:
         anomaly=float(m.score) if m.is_scored else None,
         known=dict(m.known),
     )
+    return dataclasses.replace(record, probe=probe)
 
 
 def recorded(opt_state: Any) -> Measurements:

@@ -17,10 +17,12 @@ from gradlab_core import training
 from gradlab_core.records import GradientState, StepRecord, TrainingRecord
 from gradlab_core.specs import TrainSpec
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
-from gradlab_jax._module import Functional, functional, named_variables
+from gradlab_jax._module import Functional, functional, set_values
 from gradlab_jax.checks import as_labels, check_logits, check_trainable
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.monitor import monitor, read
+from gradlab_jax.origins import nonfinite_origin
+from gradlab_jax.probing import probe
 from gradlab_jax.weights import to_native
 
 
@@ -33,6 +35,7 @@ def train(
     on_epoch: training.OnEpoch | None = None,
     test: Callable[[], Iterable[training.Batch]] | None = None,
     loss: Loss = cross_entropy,
+    probe_every: int = 0,
 ) -> TrainingRecord:
     """Train a model in place, with SGD as `spec` says, and record every step.
 
@@ -41,6 +44,9 @@ def train(
         batches: `batches.epoch(k)` gives canonical `(x, y)` NumPy batches.
         on_step, on_epoch: called with each record as soon as it is complete.
         test: gives the test set as canonical batches; without it there is no test accuracy.
+        probe_every: a `Probe` of the model on the batch of every so many steps, before the step, in its record; 0 for
+            none. The record of a step that went wrong then says where its first NaN or Inf was born.
+            A step then leaves the parameters before it in memory until it is over.
 
     Returns:
         All records; `diverged_at` says at which step a run left the rails, which ends it.
@@ -48,8 +54,9 @@ def train(
     Raises:
         GradlabError: a batch with NaN or Inf, or a label out of range.
     """
+    training.check_probing(probe_every)
     check_trainable(model)
-    stepper = _Stepper(model, spec, loss)
+    stepper = _Stepper(model, spec, loss, probe_every)
     try:
         return training.run(stepper, batches, spec, test=test, on_step=on_step, on_epoch=on_epoch)
     finally:
@@ -88,8 +95,8 @@ def _monitored(
 class _Stepper:
     framework = "jax"
 
-    def __init__(self, model: nnx.Module, spec: TrainSpec, loss: Loss) -> None:
-        self.model, self.spec, self.loss = model, spec, loss
+    def __init__(self, model: nnx.Module, spec: TrainSpec, loss: Loss, probe_every: int = 0) -> None:
+        self.model, self.spec, self.loss, self.probe_every, self.steps = model, spec, loss, probe_every, 0
         self.f, params, rest = functional(model, "train")
         self.eval_f = functional(model, "eval")[0]
         # Copies, since the step gives its buffers away to be written over.
@@ -109,23 +116,30 @@ class _Stepper:
         if self.state is None:
             self.cut = disconnected(self.f, self.params, self.rest, images, labels, self.loss)
             self.state = _monitored(decay, self.f.names, self.cut).init(self.params)
-        self.params, self.rest, self.state = _step(
+        probed = None
+        if self.probe_every:
+            self.write_back()  # what is to be probed, also once the step is over
+            if self.steps % self.probe_every == 0:
+                probed = probe(self.model, images, labels, loss=self.loss)
+        step = _step_beside if self.probe_every else _step
+        self.params, self.rest, self.state = step(
             self.f, self.loss, decay, self.cut, self.params, self.rest, self.state, learning_rate, images, labels
         )
-        return dataclasses.replace(read(self.state), learning_rate=learning_rate)
+        self.steps += 1
+        record = dataclasses.replace(read(self.state), learning_rate=learning_rate)
+        if self.probe_every and training.has_diverged(record):
+            origin = nonfinite_origin(self.model, images, labels, loss=self.loss)
+            probed = dataclasses.replace(probed or probe(self.model, images, labels, loss=self.loss), origin=origin)
+        return dataclasses.replace(record, probe=probed)
 
     def correct(self, x: np.ndarray, y: np.ndarray) -> int:
         return int(_correct(self.eval_f, self.params, self.rest, to_native(x), jnp.asarray(y)))
 
     def write_back(self) -> None:
-        variables = [v for _, _, v in named_variables(self.model) if isinstance(v, nnx.Param)]
-        for variable, value in zip(variables, self.params, strict=True):
-            variable.set_value(value)
-        nnx.update(self.model, self.rest)
+        set_values(self.model, self.params, self.rest)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(4, 5, 6))
-def _step(
+def _stepped(
     f: Functional,
     loss: Loss,
     decay: tuple[float, float],
@@ -141,6 +155,10 @@ def _step(
     tx = _monitored(decay, f.names, cut)
     updates, state = tx.update(grads, state, params, value=value, learning_rate=learning_rate)
     return optax.apply_updates(params, updates), rest, state
+
+
+_step = jax.jit(_stepped, static_argnums=(0, 1, 2, 3), donate_argnums=(4, 5, 6))
+_step_beside = jax.jit(_stepped, static_argnums=(0, 1, 2, 3), donate_argnums=6)  # what was before it stays
 
 
 @functools.partial(jax.jit, static_argnums=0)

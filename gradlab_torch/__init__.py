@@ -2,7 +2,17 @@
 
 from gradlab_core.bands import BAND_SETS
 from gradlab_core.curvature import HessianEigenvalue, HessianTrace
+from gradlab_core.diagnose import Live, diagnose
 from gradlab_core.errors import GradlabError
+from gradlab_core.examination import Examination, RangeTest
+from gradlab_core.lab.doctor import LayerStart
+from gradlab_core.lab.jacobian import JacobianSpectrum
+from gradlab_core.lab.products import ProductGrowth
+from gradlab_core.lab.propagation import LayerSignal, SignalPropagation
+from gradlab_core.lab.random_mlp import RandomMlp
+from gradlab_core.lab.repair import LayerStep, Repair
+from gradlab_core.lab.simulation import Propagated
+from gradlab_core.lab.symmetry import SymmetryDefect
 from gradlab_core.noise import default_noise
 from gradlab_core.records import (
     ActivationSummary,
@@ -29,6 +39,8 @@ from gradlab_torch.activations import activation_stats
 from gradlab_torch.analysis import analyze
 from gradlab_torch.cost import count_flops, count_params
 from gradlab_torch.curvature import hessian_eigenvalue, hessian_trace, hessian_vector_product
+from gradlab_torch.doctor import init_doctor, layer_steps, lsuv
+from gradlab_torch.examination import examine
 from gradlab_torch.flow import check_gradients, gradient_flow
 from gradlab_torch.hidden import hidden_state_norms
 from gradlab_torch.initializers import (
@@ -42,11 +54,17 @@ from gradlab_torch.initializers import (
     xavier_normal,
     xavier_uniform,
 )
+from gradlab_torch.jacobian import jacobian_singular_values
+from gradlab_torch.lab import activation_gradient, matrix_product_growth, symmetry_defect
 from gradlab_torch.losses import cross_entropy
 from gradlab_torch.models import build
 from gradlab_torch.monitor import Monitor
 from gradlab_torch.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
+from gradlab_torch.origins import nonfinite_origin
 from gradlab_torch.per_example import gradient_noise_scale, gradient_snr, per_example_grad_norms
+from gradlab_torch.probing import probe
+from gradlab_torch.programs import run_program
+from gradlab_torch.propagation import propagate, signal_propagation
 from gradlab_torch.sensitivity import input_sensitivity
 from gradlab_torch.subject import Subject
 from gradlab_torch.train import train
@@ -67,6 +85,7 @@ __all__ = [
     "ActivationSummary",
     "ArchitectureRecord",
     "EpochRecord",
+    "Examination",
     "Finding",
     "GradientFlow",
     "GradientState",
@@ -74,19 +93,32 @@ __all__ = [
     "HessianEigenvalue",
     "HessianTrace",
     "HiddenStateNorms",
+    "JacobianSpectrum",
+    "LayerSignal",
+    "LayerStart",
     "LayerStats",
+    "LayerStep",
+    "Live",
     "ModelSpec",
     "Monitor",
     "NonfiniteOrigin",
     "Probe",
+    "ProductGrowth",
+    "Propagated",
+    "RandomMlp",
+    "RangeTest",
+    "Repair",
     "Severity",
+    "SignalPropagation",
     "StepRecord",
     "Subject",
+    "SymmetryDefect",
     "TensorNorms",
     "TensorStats",
     "TrainSpec",
     "TrainingRecord",
     "Verdict",
+    "activation_gradient",
     "activation_stats",
     "analyze",
     "astype",
@@ -100,8 +132,10 @@ __all__ = [
     "count_params",
     "cross_entropy",
     "default_noise",
+    "diagnose",
     "distance",
     "distances",
+    "examine",
     "from_canonical",
     "global_norm",
     "gradient_flow",
@@ -111,18 +145,29 @@ __all__ = [
     "hessian_trace",
     "hessian_vector_product",
     "hidden_state_norms",
+    "init_doctor",
     "input_sensitivity",
+    "jacobian_singular_values",
     "kaiming_normal",
     "kaiming_uniform",
     "layer_norms",
+    "layer_steps",
     "leaf_norms",
     "lecun_normal",
     "load_records",
+    "lsuv",
+    "matrix_product_growth",
     "nonfinite_counts",
+    "nonfinite_origin",
     "normal",
     "orthogonal",
     "per_example_grad_norms",
+    "probe",
+    "propagate",
+    "run_program",
+    "signal_propagation",
     "step_ratio",
+    "symmetry_defect",
     "to_canonical",
     "to_native",
     "torch_default",

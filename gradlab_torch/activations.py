@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from gradlab_core import kinds
-from gradlab_core.records import LayerStats
+from gradlab_core.records import LayerStats, TensorStats
+from gradlab_torch._measurements import transferred
 from gradlab_torch._module import private_copy
 from gradlab_torch._taps import Tap, run_tapped
 from gradlab_torch.checks import check_model_inputs
@@ -33,27 +36,47 @@ def activation_stats(model: torch.nn.Module, x: torch.Tensor, *, mode: str) -> l
     """
     private = private_copy(model, mode)
     check_model_inputs(x)
-
-    def on_tap(tap: Tap, value: torch.Tensor) -> tuple[tuple[int, ...], dict[str, torch.Tensor]] | None:
-        return (tuple(value.shape), stats(value, tap)) if tap.kind in kinds.TRACKED else None
-
     with torch.no_grad():
-        _, handed = run_tapped(private, x, on_tap)
-    found = [(tap, *row) for tap, row in handed if row is not None]
-    if not found:
-        return []
-    # One transfer for all rows; float64 holds every statistic and every count exactly.
-    numbers = iter(torch.stack([v.double() for _, _, row in found for v in row.values()]).tolist())
-    return [_record(tap, shape, mode, {name: next(numbers) for name in row}) for tap, shape, row in found]
+        _, handed = run_tapped(private, x, tracked)
+    rows = rows_of(handed)
+    found = transferred({str(i): row.part() for i, row in enumerate(rows)}) if rows else {}
+    return [row.record(mode, found[str(i)]) for i, row in enumerate(rows)]
 
 
-def _record(tap: Tap, shape: tuple[int, ...], mode: str, numbers: dict[str, Any]) -> LayerStats:
-    numbers = {"saturated_frac": None, "dead_unit_frac": None, **numbers, "nonfinite": int(numbers["nonfinite"])}
-    return LayerStats(path=tap.path, kind=tap.kind, call=tap.call, shape=shape, mode=mode, **numbers)
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """The statistics of one tensor on the device, and where it is from."""
+
+    tap: Tap
+    shape: tuple[int, ...]
+    numbers: dict[str, torch.Tensor]
+
+    def part(self) -> tuple[list[str], torch.Tensor]:
+        """What is to be transferred; float64 holds every statistic and every count exactly."""
+        return list(self.numbers), torch.stack([value.double() for value in self.numbers.values()])
+
+    def record(self, mode: str, numbers: Mapping[str, Any]) -> LayerStats:
+        known = {"saturated_frac": None, "dead_unit_frac": None, **numbers, "nonfinite": int(numbers["nonfinite"])}
+        tap = self.tap
+        return LayerStats(path=tap.path, kind=tap.kind, call=tap.call, shape=self.shape, mode=mode, **known)
+
+    def of_tensor(self, numbers: Mapping[str, Any]) -> TensorStats:
+        """As the statistics of any tensor, which is no layer's."""
+        return TensorStats(shape=self.shape, **{**numbers, "nonfinite": int(numbers["nonfinite"])})
 
 
-def stats(x: torch.Tensor, tap: Tap) -> dict[str, torch.Tensor]:
-    """The statistics of one tensor, over its finite elements, as 0-d tensors on its device."""
+def tracked(tap: Tap, value: torch.Tensor) -> Row | None:
+    """The row of a layer's output, None for a layer of a kind that gets none."""
+    return stats(value, tap) if tap.kind in kinds.TRACKED else None
+
+
+def rows_of(handed: list[tuple[Tap, Row | None]]) -> list[Row]:
+    """The rows that `tracked` handed out."""
+    return [row for _, row in handed if row is not None]
+
+
+def stats(x: torch.Tensor, tap: Tap) -> Row:
+    """The statistics of one tensor, over its finite elements, on its device."""
     wide = x.detach() if x.dtype == torch.float64 else x.detach().float()
     finite = torch.isfinite(wide)
     count = finite.sum()
@@ -91,4 +114,4 @@ def stats(x: torch.Tensor, tap: Tap) -> dict[str, torch.Tensor]:
         # Without an axis besides the batch there is one unit.
         units = wide.movedim(tap.channel_axis(wide), 0).flatten(1) if wide.ndim > 1 else wide.reshape(1, -1)
         numbers["dead_unit_frac"] = (units == 0).all(dim=1).to(wide.dtype).mean()
-    return numbers
+    return Row(tap, tuple(x.shape), numbers)

@@ -10,12 +10,15 @@ from gradlab_core import checks
 from gradlab_core.errors import GradlabError
 
 
-def check_model_inputs(x: Any) -> None:
-    """Refuse an input batch that is not a tensor or holds NaN or Inf."""
+def check_model_inputs(x: Any, *, finite: bool = True) -> None:
+    """Refuse an input batch that is not a tensor, is empty or, unless that is what is looked for, holds NaN or Inf."""
     if not isinstance(x, torch.Tensor):
         raise GradlabError(
             f"input batch is a {type(x).__name__}; expected a torch.Tensor (N, C, H, W): use to_native(x)"
         )
+    if not finite:
+        checks.check_examples(tuple(x.shape))
+        return
     checks.check_inputs(x.detach().to("cpu", torch.float32 if x.dtype == torch.bfloat16 else x.dtype).numpy())
 
 
@@ -35,6 +38,14 @@ def check_model_labels(y: torch.Tensor, out: Any) -> None:
     if logits.ndim != 2:
         raise GradlabError(f"logits have shape {tuple(logits.shape)}; expected (N, classes), or a loss of your own")
     checks.check_labels(y.detach().cpu().numpy(), batch=logits.shape[0], num_classes=logits.shape[1])
+
+
+def check_loss(value: Any) -> torch.Tensor:
+    """The one number that a loss returns; anything else is refused."""
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        came = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+        raise GradlabError(f"the loss returned a {came}; expected one number: average it over the batch")
+    return value
 
 
 def as_labels(y: Any, device: torch.device) -> torch.Tensor:

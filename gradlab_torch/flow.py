@@ -21,8 +21,9 @@ def gradient_flow(
 ) -> GradientFlow:
     """Loss, and the gradient norm of every parameter on one batch.
 
-    `first` is the weight of the first convolution in execution order (without one, the first weight), `last` that of
-    the last linear layer. A parameter with no gradient path is None in `layers` and listed in `disconnected`.
+    `first` is the weight of the first convolution in execution order (without one, the first weight; of a recurrent
+    layer, its weight on the input), `last` that of the last linear layer. A parameter with no gradient path is None in
+    `layers` and listed in `disconnected`.
 
     Args:
         model: any `torch.nn.Module`; left as it was, `.grad` included.

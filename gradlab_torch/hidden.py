@@ -6,14 +6,10 @@ from typing import Any
 
 import torch
 
-from gradlab_core import kinds
-from gradlab_core.hidden import from_measured, refuse_calls
 from gradlab_core.records import HiddenStateNorms
-from gradlab_core.recurrent import BOUNDED
 from gradlab_torch._gradients import Loss
-from gradlab_torch._module import own_randomness, private_copy
-from gradlab_torch._norms import row_norms
-from gradlab_torch._recurrent import Observed
+from gradlab_torch._hidden import measured_states
+from gradlab_torch._module import private_copy
 from gradlab_torch.checks import as_labels, check_model_inputs, check_model_labels
 from gradlab_torch.losses import cross_entropy
 
@@ -42,41 +38,10 @@ def hidden_state_norms(
     """
     private = private_copy(model, mode)
     check_model_inputs(x)
-    watches = [Observed(path, layer) for path, layer in private.named_modules() if isinstance(layer, torch.nn.RNNBase)]
-    for watch in watches:
-        vars(watch.layer)["forward"] = watch
-    # Also where the caller switched gradients off: they are what is asked for here.
-    with torch.inference_mode(False), torch.enable_grad(), own_randomness(private):
-        out = private(x.clone() if x.is_inference() else x)
-        refuse_calls([watch.path for watch in watches for _ in watch.calls])
-        labels = as_labels(y, x.device)
+
+    def checked_loss(out: Any, labels: Any) -> torch.Tensor:
         if loss is cross_entropy:
             check_model_labels(labels, out)
-        value = loss(out, labels)
-        (watch,) = (watch for watch in watches if watch.calls)
-        states = watch.calls[0][0]
-        slopes = torch.autograd.grad(value, states, allow_unused=True) if value.requires_grad else [None] * len(states)
-    steps, (examples, width) = len(states), states[0].shape
-    there = [torch.zeros_like(h) if slope is None else slope for h, slope in zip(states, slopes, strict=True)]
-    sizes = [row_norms(torch.cat(tensors).detach()) for tensors in (states, there)]
-    counts = [_saturated(gate, BOUNDED[watch.cell][name]) for name, gate in watch.gates().items()]
-    wide = torch.float32 if x.device.type == "mps" else torch.float64
-    numbers = torch.cat([t.detach().reshape(-1).to(wide) for t in (value, *sizes, *counts)]).tolist()  # one transfer
-    total, norms, rest = numbers[0], numbers[1 : 1 + 2 * steps * examples], numbers[1 + 2 * steps * examples :]
-    rows = [norms[i : i + examples] for i in range(0, len(norms), examples)]
-    return from_measured(
-        path=watch.path,
-        cell=watch.cell,
-        mode=mode,
-        loss=total,
-        states=rows[:steps],
-        gradients=rows[steps:],
-        width=width,
-        saturated={name: rest[k * steps : (k + 1) * steps] for k, name in enumerate(BOUNDED[watch.cell])},
-    )
+        return loss(out, labels)
 
-
-def _saturated(gate: torch.Tensor, kind: str) -> torch.Tensor:
-    low, high = kinds.BOUNDS[kind]
-    margin = kinds.SATURATION_MARGIN * (high - low)
-    return ((gate <= low + margin) | (gate >= high - margin)).sum(dim=(1, 2))
+    return measured_states(private, x, as_labels(y, x.device), checked_loss, mode)

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from gradlab_core.anomaly import MovingScore
+from gradlab_core.diagnose import Live
 from gradlab_core.errors import GradlabError, refuse
 from gradlab_core.monitoring import Measured, check_monitor, step_record
-from gradlab_core.records import GradientState, StepRecord
+from gradlab_core.records import Finding, GradientState, Probe, StepRecord
 from gradlab_torch._applied import Applied
 from gradlab_torch._extras import Extras
 from gradlab_torch._measurements import Parts, gradients, lost_to_rounding, path_of, stored, transferred
@@ -33,6 +34,7 @@ class Monitor:
         extras: any of `grad_cosine`, `update_cosine` (between successive records) and `distance` (from where the
             parameters are now). Each holds one or two more copies of the parameters.
         on_record: called with each `StepRecord` as soon as it is complete: a sink, `list.append`, a function of yours.
+        on_finding: called with each `Finding` once, as soon as the records show it: `gradlab_core.diagnose.Live`.
         scaler: a `torch.amp.GradScaler`; the steps it leaves out are then counted in `skipped_steps`. (A fused
             optimizer is called all the same; there the record says `skipped`.)
 
@@ -42,6 +44,9 @@ class Monitor:
 
     Memory: one copy of the parameters, in buffers that stay while the monitor is there. A monitor is a context manager;
     `close` removes its hooks.
+
+    Where losses were observed and the optimizer never stepped, no hook ran and there would be nothing to see. `close`
+    then makes one record, of step 0: the newest loss, parameters and gradients as they are, an update of 0, `skipped`.
 
     >>> layer = torch.nn.Linear(2, 1)
     >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
@@ -62,6 +67,7 @@ class Monitor:
         every: int = 1,
         extras: Sequence[str] = (),
         on_record: Callable[[StepRecord], Any] | None = None,
+        on_finding: Callable[[Finding], Any] | None = None,
         scaler: Any = None,
     ) -> None:
         check_monitor(every, extras)
@@ -75,11 +81,13 @@ class Monitor:
         sharded = [name for name, p in model.named_parameters() if hasattr(p, "to_local")]
         refuse("sharded parameters", [f"{n} is a DTensor; expected whole tensors" for n in sharded])
         self.model, self.optimizer, self.every, self.on_record = model, optimizer, every, on_record
+        self._watch = None if on_finding is None else Live(on_finding)
         self.last: StepRecord | None = None
         self.steps = self.skipped_steps = 0
         self._score = MovingScore()
         self._loss: torch.Tensor | None = None
         self._raw: torch.Tensor | None = None
+        self._probe: Probe | None = None
         self._applied: Applied | None = None
         self._started: _Started | None = None
         self._extras: Extras | None = Extras(extras, dict(self._registered()))
@@ -92,12 +100,14 @@ class Monitor:
         if scaler is not None:
             scalers.listen(scaler, self._on_scaler_update)
 
-    def observe(self, loss: torch.Tensor | float) -> None:
-        """Tell the monitor the loss of the coming step; it stays on its device until the record is made."""
+    def observe(self, loss: torch.Tensor | float, *, probe: Probe | None = None) -> None:
+        """Tell the monitor the loss of the coming step; it stays on its device until the record is made. The record
+        also carries what `gradlab_torch.probe` saw on the batch of this step."""
         if not isinstance(loss, (torch.Tensor, float, int)) or (isinstance(loss, torch.Tensor) and loss.numel() != 1):
             came = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
             raise GradlabError(f"the loss observed is a {came}; expected one number")
         self._loss = loss.detach() if isinstance(loss, torch.Tensor) else torch.tensor(loss, dtype=torch.float64)
+        self._probe = probe
 
     def before_clipping(self) -> None:
         """Call between `backward` (with a scaler: `scaler.unscale_(optimizer)`) and clipping: the record then holds the
@@ -106,12 +116,22 @@ class Monitor:
             self._raw = global_norm([stored(g) for g in gradients(self._registered()).values()])
 
     def close(self) -> None:
-        """Remove every hook; the monitor keeps what it recorded."""
+        """Remove every hook; the monitor keeps what it recorded. If losses were observed and no step was ever taken, a
+        last record says so; findings of the last records are told."""
+        never = None
+        if self.steps == 0 and self._loss is not None and self._extras is not None:
+            never = self._never_stepped(self._extras)
         for hook in self._hooks:
             hook.remove()
         if self._scaler is not None:
             scalers.leave(self._scaler, self._on_scaler_update)
         self._hooks, self._scaler, self._applied, self._started, self._extras = [], None, None, None, None
+        if never is not None:
+            self._loss = None
+            self._tell(never)
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
     def __enter__(self) -> Monitor:
         return self
@@ -119,6 +139,8 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            self._loss = None  # a loop that broke off before its first step has not left one out
         self.close()
 
     def _is_recorded(self) -> bool:
@@ -127,7 +149,7 @@ class Monitor:
     def _on_scaler_update(self) -> None:
         if self.steps == self._steps_at_update:  # since the last update no step was taken
             self.skipped_steps += 1
-            self._loss = self._raw = None
+            self._loss = self._raw = self._probe = None
         self._steps_at_update = self.steps
 
     def _on_start(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
@@ -137,12 +159,7 @@ class Monitor:
         self._started = started = _Started(frame)
         if not self._is_recorded() or self._extras is None:
             return None
-        with torch.inference_mode(False), torch.no_grad():
-            started.registered = self._registered()
-            params = dict(started.registered)
-            if self._applied is None or not self._applied.fits(list(params.values())):
-                self._applied = Applied(list(params.values()))
-            started.parts = {"param": (list(params), self._applied.before()), **self._extras.at_start(params)}
+        self._see_parameters(started, self._extras)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)  # args[0] is the optimizer
         if closure is None:
             self._see_gradients(started)
@@ -155,6 +172,22 @@ class Monitor:
             return loss
 
         return args[:1], {**kwargs, "closure": measured}
+
+    def _see_parameters(self, started: _Started, extras: Extras) -> Applied:
+        with torch.inference_mode(False), torch.no_grad():
+            started.registered = self._registered()
+            params = dict(started.registered)
+            if self._applied is None or not self._applied.fits(list(params.values())):
+                self._applied = Applied(list(params.values()))
+            started.parts = {"param": (list(params), self._applied.before()), **extras.at_start(params)}
+        return self._applied
+
+    def _never_stepped(self, extras: Extras) -> StepRecord:
+        started = _Started(sys._getframe())
+        applied = self._see_parameters(started, extras)
+        self._see_gradients(started)
+        with torch.inference_mode(False), torch.no_grad():
+            return dataclasses.replace(self._record(started, applied, extras, stepped=False), skipped=True)
 
     def _see_gradients(self, started: _Started) -> None:
         with torch.inference_mode(False), torch.no_grad():
@@ -173,35 +206,42 @@ class Monitor:
         try:
             if started.parts and self._applied is not None and self._extras is not None:
                 with torch.inference_mode(False), torch.no_grad():
-                    self.last = self._record(started, self._applied, self._extras)
-                if self.on_record is not None:
-                    self.on_record(self.last)
+                    record = self._record(started, self._applied, self._extras)
+                self._tell(record)
         finally:
             self.steps += 1
-            self._loss = self._raw = self._started = None
+            self._loss = self._raw = self._probe = self._started = None
 
-    def _record(self, started: _Started, applied: Applied, extras: Extras) -> StepRecord:
+    def _tell(self, record: StepRecord) -> None:
+        self.last = record
+        for listener in (self.on_record, self._watch):
+            if listener is not None:
+                listener(record)
+
+    def _record(self, started: _Started, applied: Applied, extras: Extras, *, stepped: bool = True) -> StepRecord:
         registered, names = started.registered, [name for name, _ in started.registered]
         parts: Parts = {**started.parts, "update": (names, applied.after()), **extras.at_end(dict(registered))}
         for name, value in (("loss", self._loss), ("raw", self._raw)):
             parts |= {} if value is None else {name: ([name], value.reshape(1))}
         found = transferred(parts)
         grads = found.get("grad", {})
-        lost = lost_to_rounding(self.optimizer, registered, started.gradients, grads, found["update"])
+        updates = found["update"]
+        # Rounding cannot have swallowed what nobody applied.
+        lost = lost_to_rounding(self.optimizer, registered, started.gradients, grads, updates) if stepped else set()
         measured = Measured(
             names=names,
             sizes=[p.numel() for _, p in registered],
             params=list(found["param"].values()),
             grads=[grads.get(name) for name in names],
-            updates=list(found["update"].values()),
+            updates=list(updates.values()),
             lost=[name in lost for name in names],
             raw_grad_norm=found.get("raw", {}).get("raw"),
             extras={e: found.get(e, {}) for e in extras.wanted},
             before=self._norms_before,
         )
-        self._norms_before = {"grad_cosine": grads, "update_cosine": found["update"]}
+        self._norms_before = {"grad_cosine": grads, "update_cosine": updates}
         rates = {float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group}
-        return step_record(
+        record = step_record(
             measured,
             step=self.steps,
             loss=found.get("loss", {}).get("loss"),
@@ -209,6 +249,7 @@ class Monitor:
             anomaly=self._score(measured.grad_norm),
             known=self._known({id(p) for _, p in registered}),
         )
+        return dataclasses.replace(record, probe=self._probe)
 
     def _registered(self) -> list[tuple[str, torch.nn.Parameter]]:
         """`(path, parameter)` of what the optimizer may move, in the order of the model. It asks for a gradient, not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -15,6 +16,9 @@ from gradlab_torch._module import private_copy, trainable
 from gradlab_torch.checks import as_labels, check_logits
 from gradlab_torch.losses import cross_entropy
 from gradlab_torch.monitor import Monitor
+from gradlab_torch.norms import global_norm
+from gradlab_torch.origins import nonfinite_origin
+from gradlab_torch.probing import probe
 from gradlab_torch.weights import to_native
 
 
@@ -27,6 +31,7 @@ def train(
     on_epoch: training.OnEpoch | None = None,
     test: Callable[[], Iterable[training.Batch]] | None = None,
     loss: Loss = cross_entropy,
+    probe_every: int = 0,
 ) -> TrainingRecord:
     """Train a model in place, with SGD as `spec` says, and record every step.
 
@@ -35,6 +40,8 @@ def train(
         batches: `batches.epoch(k)` gives canonical `(x, y)` NumPy batches.
         on_step, on_epoch: called with each record as soon as it is complete.
         test: gives the test set as canonical batches; without it there is no test accuracy.
+        probe_every: a `Probe` of the model on the batch of every so many steps, before the step, in its record; 0 for
+            none. The record of a step that went wrong then says where its first NaN or Inf was born.
 
     Returns:
         All records; `diverged_at` says at which step a run left the rails, which ends it.
@@ -42,9 +49,11 @@ def train(
     Raises:
         GradlabError: a batch with NaN or Inf, or a label out of range.
     """
+    training.check_probing(probe_every)
+    stepper = _Stepper(model, spec, loss, probe_every)
     before = {module: module.training for module in model.modules()}
     try:
-        return training.run(_Stepper(model, spec, loss), batches, spec, test=test, on_step=on_step, on_epoch=on_epoch)
+        return training.run(stepper, batches, spec, test=test, on_step=on_step, on_epoch=on_epoch)
     finally:
         for module, training_flag in before.items():
             module.training = training_flag
@@ -53,8 +62,8 @@ def train(
 class _Stepper:
     framework = "torch"
 
-    def __init__(self, model: torch.nn.Module, spec: TrainSpec, loss: Loss) -> None:
-        self.model, self.loss = model, loss
+    def __init__(self, model: torch.nn.Module, spec: TrainSpec, loss: Loss, probe_every: int = 0) -> None:
+        self.model, self.loss, self.probe_every = model, loss, probe_every
         trained = trainable(model)
         self.params = list(trained.values())
         for p in self.params:
@@ -76,9 +85,15 @@ class _Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
-        value = self.loss(self.model(self._input(x)), as_labels(y, self.params[0].device))
+        images, labels = self._input(x), as_labels(y, self.params[0].device)
+        is_due = self.probe_every and self.monitor.steps % self.probe_every == 0
+        probed = probe(self.model, images, labels, loss=self.loss) if is_due else None
+        value = self.loss(self.model(images), labels)
         value.backward()
-        self.monitor.observe(value)
+        if self.probe_every and not self._is_finite(value):  # after the step nothing would be left to look at
+            origin = nonfinite_origin(self.model, images, labels, loss=self.loss)
+            probed = dataclasses.replace(probed or probe(self.model, images, labels, loss=self.loss), origin=origin)
+        self.monitor.observe(value, probe=probed)
         self.optimizer.step()
         assert self.monitor.last is not None  # it records every step
         return self.monitor.last
@@ -88,6 +103,10 @@ class _Stepper:
         with torch.no_grad():
             guess = self.model(self._input(x)).argmax(dim=-1)
         return int((guess == torch.as_tensor(y, device=guess.device)).sum())
+
+    def _is_finite(self, value: torch.Tensor) -> bool:
+        size = global_norm([p.grad for p in self.params if p.grad is not None])
+        return bool(torch.isfinite(value.detach()) & torch.isfinite(size))
 
     def _input(self, x: np.ndarray) -> torch.Tensor:
         device = self.params[0].device

@@ -126,7 +126,6 @@ def test_the_twins_define_the_same_public_functions_in_each_file():
     only_jax = {
         "checks.py": {"check_nnx", "check_trainable"},
         "train.py": {"sgd", "sgd_step"},
-        "activations.py": {"Row"},
         "weights.py": {"canonical", "native"},
     }
     for path in sorted((ROOT / "gradlab_torch").rglob("*.py")):

@@ -6,12 +6,14 @@ import contextlib
 import importlib
 import importlib.util
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from gradlab_core import codec
 from gradlab_core.cli import output
@@ -124,9 +126,61 @@ def monitor(
 
     Example: `gradlab bench monitor --net wide --optimizer adam --rounds 11`
     """
-    sizes = _benchmarks("monitored").Sizes(base=base, batch=batch, width=width, depth=layers)
+    sizes = benchmark("monitored").Sizes(base=base, batch=batch, width=width, depth=layers)
     options = {"optimizer": optimizer, "sizes": sizes} | ({"nets": net} if net else {})
     _bench("monitor", framework, rounds, only, compilation_cache, out, json, options)
+
+
+@app.command()
+def diagnosis(
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the runs: those in it are judged again, missing ones are made and stay."),
+    ] = None,
+    programs: Annotated[int | None, typer.Option(help="Pairs of a healthy and a faulty run.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
+    framework: Framework = "both",
+    jobs: Annotated[int, typer.Option(help="Processes that make runs at a time.")] = 2,
+    split: Annotated[str, typer.Option(help="tuning, held-out or both.")] = "both",
+    misses: Annotated[bool, typer.Option("--misses", help="List the misjudged runs, of the tuning part only.")] = False,
+    overhead: Annotated[
+        bool, typer.Option("--overhead", help="Measure what judging costs instead: 10,000 steps × 200 layers.")
+    ] = False,
+    out: Out = None,
+    json: output.JsonOption = False,
+) -> None:
+    """How often the diagnosis is right: recall, precision, false alarms and places, beside the rules of other tools.
+
+    Example: `gradlab bench diagnosis --runs diagnosis-runs --jobs 2`
+    """
+    bench = benchmark("bench_diagnosis")
+    if out is not None:
+        output.output_folder(out.parent)
+    with contextlib.ExitStack() as stack:
+        if overhead:
+            judged, rows = [], [benchmark("diagnosis.overhead").overhead()]
+        else:
+            parts = bench.chosen(split)
+            folder = runs or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            on_run = stack.enter_context(_progress())
+            judged, rows = bench.run(
+                runs=output.output_folder(folder),
+                programs=bench.PROGRAMS if programs is None else programs,
+                seed=seed,
+                framework=framework,
+                jobs=jobs,
+                on_run=on_run,
+            )
+            rows = [row for row in rows if row.part in parts]
+    document = codec.document("diagnosis-benchmark", rows)
+    if out is not None:
+        codec.write_text(out, document + "\n")
+    if json:
+        typer.echo(document)
+        return
+    console = _wide_console()
+    for shown in [*bench.report(rows, judged), *(bench.misjudged(judged) if misses else [])]:
+        console.print(shown)
 
 
 def _bench(
@@ -141,7 +195,7 @@ def _bench(
 ) -> None:
     if out is not None:
         output.output_folder(out.parent)  # refused before the minutes of measuring, not after
-    run: Callable[..., list[Any]] = _benchmarks(f"bench_{verb}").run
+    run: Callable[..., list[Any]] = benchmark(f"bench_{verb}").run
     with _progress() as on_call:
         rows = run(
             framework=framework,
@@ -157,11 +211,16 @@ def _bench(
     if json:
         typer.echo(document)
         return
+    console = _wide_console()
+    for table in benchmark("table").tables(rows):
+        console.print(table)
+
+
+def _wide_console() -> Console:
     console = output.console()
     if not console.is_terminal:
         console.width = 132  # a file or a pipe has no width of its own, and the default cuts the columns
-    for table in _benchmarks("table").tables(rows):
-        console.print(table)
+    return console
 
 
 @contextlib.contextmanager
@@ -175,7 +234,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def _benchmarks(name: str) -> ModuleType:
+def benchmark(name: str) -> ModuleType:
     """A module of the benchmarks: installed as `gradlab_benchmarks`; in a checkout the folder beside `gradlab_core`,
     loaded by its place and not by its name, since many a project has a package called benchmarks."""
     if _PACKAGE not in sys.modules and importlib.util.find_spec(_PACKAGE) is None:

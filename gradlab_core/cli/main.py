@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from gradlab_core.cli import bench, compare, data, parity, report, train
+from gradlab_core.cli import bench, compare, data, diagnose, parity, report, train
 from gradlab_core.errors import GradlabError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(compare.compare)
 app.command()(train.train)
+app.command()(diagnose.diagnose)
 app.command()(parity.parity)
 app.command()(report.report)
 app.add_typer(bench.app, name="bench")

@@ -26,6 +26,9 @@ def train(
     seed: Annotated[int, typer.Option(help="Of the weights and the batches.")] = 0,
     data: output.DataOption = "digits",
     data_dir: output.DataDirOption = None,
+    probe_every: Annotated[
+        int, typer.Option(help="Look at activations, inputs and units at every so many steps, for diagnose; 0: never.")
+    ] = 20,
     out: Annotated[Path | None, typer.Option(help="Write the record of the run to this JSON file.")] = None,
     sink: Annotated[
         list[str] | None,
@@ -42,7 +45,9 @@ def train(
     from gradlab_core import backends, codec
     from gradlab_core.data import Batches, evaluation_batches, load_data
     from gradlab_core.specs import ModelSpec, TrainSpec
+    from gradlab_core.training import check_probing
 
+    check_probing(probe_every)
     spec = TrainSpec(epochs=epochs, learning_rate=learning_rate)
     images = load_data(data, data_dir)
     model_spec = ModelSpec(block=block, base=base, layers=parse_depth(depth), num_classes=len(images.class_names))
@@ -65,6 +70,7 @@ def train(
                 batches,
                 spec,
                 on_step=on_step,
+                probe_every=probe_every,
                 test=lambda: evaluation_batches(images),
             )
     finally:

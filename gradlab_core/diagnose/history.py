@@ -12,14 +12,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gradlab_core.records import GradientState, Probe, StepRecord
 
 EARLY, RECENT = 16, 32
 SELECTED, PROBED = 256, 32
-Array = NDArray[np.float64]
 T = TypeVar("T")
 
 
@@ -127,11 +123,10 @@ class History:
         """In the order of the model."""
         return sorted(found, key=lambda path: self.order.get(path, len(self.order)))
 
-    def losses(self) -> tuple[Array, Array]:
+    def losses(self) -> tuple[list[int], list[float]]:
         """Steps and losses of the selected records whose loss is a finite number."""
         pairs = [(r.step, r.loss) for r in self.selected if r.loss is not None and math.isfinite(r.loss)]
-        steps, losses = zip(*pairs, strict=True) if pairs else ((), ())
-        return np.array(steps, dtype=np.float64), np.array(losses, dtype=np.float64)
+        return [step for step, _ in pairs], [loss for _, loss in pairs]
 
 
 def is_finite(record: StepRecord) -> bool:

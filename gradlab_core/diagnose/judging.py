@@ -11,19 +11,19 @@ from gradlab_core.records import Finding, Severity, StepRecord
 Rule = Callable[[History], Iterator[Finding]]
 
 RULES: tuple[Rule, ...] = (
-    nonfinite.nonfinite,
     start.unnormalised_input,
     start.unscaled_target,
     start.summed_loss,
     updating.disconnected,
     updating.not_updating,
     activations.symmetric,
-    start.poor_initialisation,
     activations.saturated,
+    start.poor_initialisation,
     activations.dead,
     gradients.exploding,
     gradients.vanishing,
     rates.too_high,
+    nonfinite.nonfinite,
     rates.too_low,
     plateau.plateau,
 )

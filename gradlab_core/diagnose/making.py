@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from gradlab_core.diagnose.codes import CODES
@@ -43,7 +44,9 @@ def some(paths: Sequence[str], most: int = 3) -> str:
 def figure(value: float) -> str:
     """A number in a sentence.
 
-    >>> figure(0.00012345), figure(12.0), figure(float("inf"))
-    ('0.000123', '12', 'inf')
+    >>> figure(0.00012345), figure(12.0), figure(float("inf")), figure(float("nan"))
+    ('0.000123', '12', 'Inf', 'NaN')
     """
-    return f"{value:.3g}"
+    if math.isnan(value):
+        return "NaN"
+    return f"{value:.3g}".replace("inf", "Inf")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import statistics
+from collections.abc import Sequence
 
-import numpy as np
-
-from gradlab_core.diagnose.history import Array, History
+from gradlab_core.diagnose.history import History
 from gradlab_core.thresholds import LEARNED_OF_BASELINE, LEARNED_OF_START, LEARNED_OVER_NOISE
 
 
@@ -57,15 +58,17 @@ def progress(history: History) -> Progress | None:
     if len(losses) < 2:
         return None
     span = max(1, len(losses) // 5)
-    medians = [float(np.median(part)) for part in np.array_split(losses, max(2, min(20, len(losses) // 3)))]
+    parts = max(2, min(20, len(losses) // 3))
+    edges = [len(losses) * k // parts for k in range(parts + 1)]
+    medians = [statistics.median(losses[a:b]) for a, b in itertools.pairwise(edges)]
     return Progress(
-        start=float(np.median(losses[: min(span, 3)])),
-        recent=float(np.median(losses[-span:])),
+        start=statistics.median(losses[: min(span, 3)]),
+        recent=statistics.median(losses[-span:]),
         best=min(medians),
-        highest=float(losses.max()),
+        highest=max(losses),
         noise=_noise(losses),
         baseline=baseline(history),
-        steps=int(steps[-1] - steps[0]),
+        steps=steps[-1] - steps[0],
     )
 
 
@@ -99,7 +102,7 @@ def is_summed(history: History) -> bool:
     return False
 
 
-def _noise(losses: Array) -> float:
+def _noise(losses: Sequence[float]) -> float:
     # Second differences, so that a trend is not taken for noise; their variance is 6 times that of a single loss.
-    bends = losses[2:] - 2 * losses[1:-1] + losses[:-2]
-    return float(1.4826 * np.median(np.abs(bends)) / math.sqrt(6)) if len(bends) else 0.0
+    bends = [abs(c - 2 * b + a) for a, b, c in zip(losses, losses[1:], losses[2:], strict=False)]
+    return 1.4826 * statistics.median(bends) / math.sqrt(6) if bends else 0.0

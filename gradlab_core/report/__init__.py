@@ -9,18 +9,25 @@ from pathlib import Path
 from gradlab_core import codec
 from gradlab_core.comparison import Run
 from gradlab_core.errors import GradlabError, refuse
-from gradlab_core.records import StepRecord
+from gradlab_core.examination import RangeTest
+from gradlab_core.records import Finding, StepRecord
 
 __all__ = ["write_html"]
 
 
 def write_html(
-    runs: Sequence[Run] | Sequence[StepRecord] | Mapping[str, Sequence[StepRecord]], path: str | PathLike[str]
+    runs: Sequence[Run] | Sequence[StepRecord] | Mapping[str, Sequence[StepRecord]],
+    path: str | PathLike[str],
+    *,
+    findings: Mapping[str, Sequence[Finding]] | None = None,
+    range_tests: Mapping[str, RangeTest] | None = None,
 ) -> None:
     """Write the report of `runs` to `path`: a whole file or nothing.
 
     Args:
         runs: what `gradlab compare` found; or the records of one run; or those of several, by the name of the run.
+        findings: of runs by their name, where `diagnose` on their records would miss some; the others are diagnosed.
+        range_tests: of runs by their name, where `examine` made one.
 
     The file holds everything it needs, plotly.js included (about 5 MB), and makes no network request.
 
@@ -30,17 +37,21 @@ def write_html(
     """
     if not runs:
         raise GradlabError("write_html: no runs; expected at least one")
-    codec.write_text(Path(path), _page(runs))
+    codec.write_text(Path(path), _page(runs, findings, range_tests))
 
 
-def _page(runs: Sequence[Run] | Sequence[StepRecord] | Mapping[str, Sequence[StepRecord]]) -> str:
+def _page(
+    runs: Sequence[Run] | Sequence[StepRecord] | Mapping[str, Sequence[StepRecord]],
+    findings: Mapping[str, Sequence[Finding]] | None,
+    range_tests: Mapping[str, RangeTest] | None,
+) -> str:
     from gradlab_core.report import page
     from gradlab_core.report.recorded import page as recorded
 
     if isinstance(runs, Mapping):
         empty = [name for name, records in runs.items() if not records]
         refuse("write_html", [f"the run {name!r} holds no record; expected at least one" for name in empty])
-        return recorded.render(runs)
+        return recorded.render(runs, findings, range_tests)
     compared = [run for run in runs if isinstance(run, Run)]
     records = [run for run in runs if isinstance(run, StepRecord)]
     if len(compared) == len(runs):

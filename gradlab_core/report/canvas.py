@@ -47,11 +47,12 @@ class Panel:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One place on the x axis: the value there over seeds, and what the mouse shows."""
+    """One place on the x axis: the value there over seeds, and what the mouse shows; `why` it is missing if it is."""
 
     x: float | str
     value: Spread
     text: str
+    why: str | None = None
 
 
 class Canvas:
@@ -72,7 +73,11 @@ class Canvas:
         drawn: list[float | None] = []
         for point in points:
             mean = point.value.mean
-            why = self._missing if mean is None else odd(mean) or ("exactly 0" if log and mean == 0 else None)
+            why = (
+                (point.why or self._missing)
+                if mean is None
+                else odd(mean) or ("exactly 0" if log and mean == 0 else None)
+            )
             drawn.append(None if why else mean)
             if why:
                 self.mark(why, net, point.x, point.text)
@@ -206,9 +211,13 @@ def _unbroken(points: Sequence[Point], drawn: Sequence[float | None], *, positiv
 
 
 def _decades(values: Sequence[float]) -> Chart:
-    """A logarithmic axis: over few decades 1, 2, 5 are written out, over many only the powers of ten."""
+    """A logarithmic axis: over few decades 1, 2, 5 are written out, over many only the powers of ten, and within a part
+    of one whatever is round."""
     positive = [value for value in values if value > 0]
-    few = not positive or max(positive) / min(positive) < 300
+    reach = max(positive) / min(positive) if positive else 1.0
+    if 1 < reach < 5:
+        return {"type": "log", "nticks": 6, "tickformat": "~g"}
+    few = reach < 300
     return {"type": "log", "dtick": "D2", "tickformat": "~g"} if few else {"type": "log", "exponentformat": "power"}
 
 

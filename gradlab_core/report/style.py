@@ -16,13 +16,23 @@ _BLOCKS = {
     "preact_noskip": "#B5548A",
 }
 _OTHERS = ("#B07C00", "#333333", "#7A5195", "#8C564B")
+_SEQUENCE = ("#25457f", "#2f86b5", "#1f9d86", "#8a9a01", "#d98104", "#b3310e")
 INK, GRID, MUTED = "#1f2933", "#e4e7eb", "#52606d"
 ZONES = {"good": "rgba(0,158,115,0.16)", "watch": "rgba(240,190,40,0.18)", "bad": "rgba(213,94,0,0.16)"}
 
 
 def colour(block: str) -> str:
-    """The colour of a block, the same in every chart."""
-    return _BLOCKS.get(block) or _OTHERS[zlib.crc32(block.encode()) % len(_OTHERS)]
+    """The colour of a block, the same in every chart; a colour of `sequence` stands for itself."""
+    return block if block in _SEQUENCE else _BLOCKS.get(block) or _OTHERS[zlib.crc32(block.encode()) % len(_OTHERS)]
+
+
+def sequence(place: int, of: int) -> str:
+    """The colour of one of several things that have an order, from blue to red.
+
+    >>> sequence(0, 3), sequence(2, 3)
+    ('#25457f', '#b3310e')
+    """
+    return _SEQUENCE[round(place * (len(_SEQUENCE) - 1) / max(of - 1, 1))]
 
 
 def faint(block: str) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Sequence
-
-import numpy as np
 
 from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.making import figure, finding, some
@@ -34,7 +33,7 @@ def exploding(history: History) -> Iterator[Finding]:
     if broken is None and found is not None and found.useful:
         return
     records = [r for r in history.selected if math.isfinite(_size(r)) and math.isfinite(r.param_norm)]
-    usual = float(np.median([_size(r) for r in records[:8]])) if records else 0.0
+    usual = statistics.median([_size(r) for r in records[:8]]) if records else 0.0
     large = [r for r in records if _is_large(r, usual)]
     if large and any(r.update_ratio > FAST_RATIO for r in records if r.step < large[0].step):
         large = []
@@ -135,10 +134,15 @@ def _hidden(history: History, wrong: object) -> tuple[int, HiddenStateNorms] | N
 
 
 def _faded(history: History) -> dict[str, float]:
-    """Weights whose gradient, against their own size, is below `VANISHING_IN_DEPTH` of the largest behind them; the
-    worst first. Medians over the run."""
+    """Weights whose gradient, against their own size, is below `VANISHING_IN_DEPTH` of the largest behind them, from
+    the first steps on: what fades later, something else has made fade. The worst first; medians."""
+    late = _faded_among(history, history.selected)
+    return {path: ratio for path, ratio in late.items() if path in _faded_among(history, history.early)}
+
+
+def _faded_among(history: History, records: Sequence[StepRecord]) -> dict[str, float]:
     weights = weight_paths(history)
-    relative = {path: _relative(history.selected, path) for path in weights}
+    relative = {path: _relative(records, path) for path in weights}
     known = [path for path in weights if relative[path] is not None]
     found: dict[str, float] = {}
     for place, path in enumerate(known[:-1]):
@@ -152,4 +156,4 @@ def _faded(history: History) -> dict[str, float]:
 def _relative(records: Sequence[StepRecord], path: str) -> float | None:
     tensors = [r.tensors[path] for r in records if path in r.tensors]
     ratios = [n.grad / n.param for n in tensors if n.grad is not None and n.param > 0 and math.isfinite(n.grad)]
-    return float(np.median(ratios)) if ratios else None
+    return statistics.median(ratios) if ratios else None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from gradlab_core.diagnose.history import History
-from gradlab_core.diagnose.making import finding, some
+from gradlab_core.diagnose.making import figure, finding, some
 from gradlab_core.records import Finding, GradientState, NonfiniteOrigin, Severity, StepRecord
 
 
@@ -19,7 +19,9 @@ def nonfinite(history: History) -> Iterator[Finding]:
     origin = broken.probe.origin if broken.probe is not None else None
     tensors = _tensors(broken)
     paths = [origin.path] if origin is not None and origin.path is not None else tensors
-    what = f"The loss is {broken.loss}" if bad_loss else f"{some(tensors) or 'The gradient'} first held a NaN or an Inf"
+    what = f"{some(tensors) or 'The gradient'} first held a NaN or an Inf"
+    if bad_loss and broken.loss is not None:
+        what = f"The loss is {figure(broken.loss)}"
     yield finding(
         "nonfinite-loss" if bad_loss else "nonfinite-gradient",
         Severity.CRITICAL,
@@ -42,8 +44,11 @@ def _tensors(record: StepRecord) -> list[str]:
 def _born(origin: NonfiniteOrigin | None) -> str:
     if origin is None:
         return ""
-    if origin.operation == "input":
-        return ": the input batch itself holds it"
+    given = {"input": "the input batch", "target": "the target", "constant": "the loss, a constant,"}
+    if origin.operation in given:
+        return f": {given[origin.operation]} itself holds it"
+    if origin.operation in ("parameter", "buffer"):
+        return f": {origin.path} held it before this step"
     where = f" in {origin.path}" if origin.path else " of the model" if origin.phase == "forward" else ""
     phase = {"forward": "the forward pass", "loss": "the loss", "backward": "the backward pass"}[origin.phase]
     return f": the operation {origin.operation} in {phase}{where} made it out of finite numbers"

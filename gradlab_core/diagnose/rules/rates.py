@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator
-
-import numpy as np
 
 from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.making import figure, finding
@@ -19,6 +18,7 @@ from gradlab_core.thresholds import (
     RATE_PATIENCE,
     RATE_STEPS,
     SLOW_TRAVEL,
+    WORSE,
 )
 
 
@@ -28,10 +28,10 @@ def too_high(history: History) -> Iterator[Finding]:
     ratios = [r.update_ratio for r in history.selected if math.isfinite(r.update_ratio)]
     if (found is None and history.first_nonfinite is None) or not ratios:
         return
-    longest, usual = max(ratios), float(np.median(ratios))
+    longest, usual = max(ratios), statistics.median(ratios)
     if longest < FAST_RATIO:
         return
-    why = _rose(history, found)
+    why = _rose(history, found, usual)
     if why:
         sentence, step = why
         rate = next((r.learning_rate for r in history.recent if r.learning_rate is not None), None)
@@ -47,27 +47,31 @@ def too_high(history: History) -> Iterator[Finding]:
         )
 
 
-def _rose(history: History, found: Progress | None) -> tuple[str, int] | None:
+def _rose(history: History, found: Progress | None, usual: float) -> tuple[str, int] | None:
     """What the loss did, and the step at which it first showed; None for a loss that behaves."""
     broken = history.first_nonfinite
     if found is None:
         # Too short a run to have a trend: only steps longer than the parameters themselves speak for the rate.
-        burst = broken is not None and any(r.update_ratio > 1 for r in history.early)
-        return (f"The run broke off at step {broken.step:,}", broken.step) if broken is not None and burst else None
+        if broken is None or all(r.update_ratio <= 1 for r in history.early):
+            return None
+        return f"The run broke off at step {broken.step:,}", broken.step
     steps, losses = history.losses()
     limit = LOSS_JUMP * found.start + 3 * found.noise
-    jumped = np.flatnonzero(losses > limit)
-    onset = int(steps[jumped[0]]) if len(jumped) else int(steps[0])
-    if broken is not None and (len(jumped) or found.recent > LOSS_RISE * found.start):
+    jumped = [step for step, loss in zip(steps, losses, strict=True) if loss > limit]
+    onset = jumped[0] if jumped else steps[0]
+    if broken is not None and (jumped or found.recent > LOSS_RISE * found.start):
         return f"The loss rose from {figure(found.start)} to {figure(found.highest)} and then broke", onset
     if broken is not None:
         return None
     burst = next((r for r in history.selected if r.update_ratio > BURST_RATIO), None)
-    if burst is not None and not found.useful:
-        return f"The loss stays at {figure(found.recent)} after a start at {figure(found.start)}", burst.step
+    # Worse than a constant answer: thrown about, not standing still.
+    thrown = usual > FAST_RATIO and found.baseline is not None and found.recent > WORSE * found.baseline
+    if not found.useful and (burst is not None or thrown):
+        first = history.early[0] if burst is None else burst
+        return f"The loss is {figure(found.recent)} after a start at {figure(found.start)}", first.step
     if found.useful and found.recent < 2 * max(found.best, 0.0) + 3 * found.noise:
         return None
-    if len(jumped) and not found.learns:
+    if jumped and not found.learns:
         return f"The loss jumped from {figure(found.start)} to {figure(found.highest)}", onset
     if found.recent > LOSS_RISE * found.start + 2 * found.noise:
         return f"The loss rose from {figure(found.start)} to {figure(found.recent)}", onset

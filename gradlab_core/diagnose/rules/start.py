@@ -14,9 +14,11 @@ from gradlab_core.thresholds import (
     FAR_OFF,
     HEALTHY_GAIN,
     INPUT_RMS,
+    SATURATED_SHARE,
     SIGNAL_GROWTH,
     SIGNAL_LOSS,
     SIGNAL_SHRINKING,
+    SURE_LOGITS,
     TARGET_RMS,
 )
 
@@ -71,19 +73,19 @@ def summed_loss(history: History) -> Iterator[Finding]:
 
 
 def poor_initialisation(history: History) -> Iterator[Finding]:
-    """`poor-initialisation`: the signal explodes or dies out from the first layer to the last, or the first answers are
-    far too sure, while weights have a size that explains it."""
+    """`poor-initialisation`: the signal explodes or dies out from the first layer to the last, bounded activations are
+    saturated, or the first answers are far too sure, while weights have a size that explains it."""
     for step, probe in history.probes[:1]:
         if probe.input is None or not INPUT_RMS[0] <= probe.input.rms <= INPUT_RMS[1]:
             continue  # then the first layers are off for another reason
         gains = _gains(history, probe)
         wrong, way = _signal(probe)
-        paths = [p for p, gain in gains.items() if (gain > HEALTHY_GAIN[1] if way > 1 else gain < HEALTHY_GAIN[0])]
+        paths = [p for p, gain in gains.items() if (gain > HEALTHY_GAIN[1] if way >= 1 else gain < HEALTHY_GAIN[0])]
         if wrong and paths:
             paths.sort(key=lambda p: -round(abs(math.log(gains[p])), 1))  # of equals, the one nearest the input
             yield finding(
                 "poor-initialisation",
-                _severity(history),
+                Severity.WARNING,
                 step=step,
                 paths=paths,
                 evidence={
@@ -91,7 +93,7 @@ def poor_initialisation(history: History) -> Iterator[Finding]:
                     "gain": gains[paths[0]],
                     "std of the output": probe.output.std,
                 },
-                seen=f"The signal {'grows' if way > 1 else 'shrinks'} by a factor of {figure(way)} from the first "
+                seen=f"The signal {'grows' if way >= 1 else 'shrinks'} by a factor of {figure(way)} from the first "
                 f"layer to the last; weights of {some(paths)} have a gain of {figure(gains[paths[0]])}, where 1 would "
                 "keep its size.",
             )
@@ -110,9 +112,11 @@ def _signal(probe: Probe) -> tuple[bool, float]:
     # An output of exactly 0 is a last layer that starts at 0, as some do; what counts then is what comes before.
     last = stds[-1] if stds[-1] > 0 else stds[-2] if len(stds) > 1 else 0.0
     way = last / reference if reference > 0 else 1.0
-    expected = math.log(probe.classes) if probe.classes is not None and probe.classes > 1 else None
-    sure = expected is not None and probe.output.std > SIGNAL_GROWTH and probe.loss > SIGNAL_LOSS * expected
-    return sure or way > 10 * SIGNAL_GROWTH or way < SIGNAL_SHRINKING, way
+    expected = math.log(probe.classes) if probe.classes is not None and probe.classes > 1 else math.inf
+    sure = probe.output.std > SURE_LOGITS and probe.loss > SIGNAL_LOSS * expected
+    # Behind a bound the signal cannot grow: there it shows in the outputs that lie at the bound.
+    full = any(row.saturated_frac is not None and row.saturated_frac >= SATURATED_SHARE for row in probe.layers)
+    return sure or full or way > SIGNAL_GROWTH or way < SIGNAL_SHRINKING, max(way, 1.0) if sure or full else way
 
 
 def _gains(history: History, probe: Probe) -> dict[str, float]:

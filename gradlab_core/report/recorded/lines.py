@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from gradlab_core.records import StepRecord
 from gradlab_core.report import style
@@ -13,6 +13,7 @@ from gradlab_core.report.recorded.steps import RecordedRun, is_anomaly
 from gradlab_core.report.values import number, odd
 from gradlab_core.thresholds import ANOMALY_SCORE, HEALTHY_UPDATE_RATIO
 
+_ONSET = "#8a2d05"
 _RATIO, _SCORE = "Update ratio", "Anomaly score of the gradient norm"
 _PANELS: tuple[tuple[Panel, Callable[[StepRecord], float | None]], ...] = (
     (Panel("Loss", "loss"), lambda record: record.loss),
@@ -32,8 +33,9 @@ class _Anomalies:
     runs = ()
 
 
-def curves(run: RecordedRun) -> Chart:
-    """One panel a quantity that was measured at any step; anomalies are marked on every curve."""
+def curves(run: RecordedRun, onsets: Mapping[int, str] | None = None) -> Chart:
+    """One panel a quantity that was measured at any step; anomalies are marked on every curve, and the steps at which
+    findings begin with their numbers, `{step: "1, 3"}`."""
     shown = [(panel, value) for panel, value in _PANELS if any(value(r) is not None for r in run.records)]
     canvas = Canvas([panel for panel, _ in shown], "optimizer step")
     for place, (panel, value) in enumerate(shown):
@@ -48,6 +50,8 @@ def curves(run: RecordedRun) -> Chart:
             canvas.shapes.append(_zone(place, *HEALTHY_UPDATE_RATIO))
         if panel.title == _SCORE:
             canvas.shapes.append(_zone(place, -ANOMALY_SCORE, ANOMALY_SCORE))
+    for step, numbers in (onsets or {}).items():
+        _mark_onset(canvas, step, numbers)
     return canvas.figure()
 
 
@@ -66,6 +70,20 @@ def _point(panel: Panel, record: StepRecord, value: float | None) -> Point:
 def score(record: StepRecord) -> str:
     """The z-score in words."""
     return f"{odd(record.anomaly) or number(record.anomaly, 2)} σ"
+
+
+def _mark_onset(canvas: Canvas, step: int, numbers: str) -> None:
+    """A dashed line through all panels, with the numbers of the findings in its own place on top."""
+    at = {"xref": "x", "yref": "paper"}
+    line = {"color": _ONSET, "width": 1.2, "dash": "dash"}
+    canvas.shapes.append({"type": "line", **at, "x0": step, "x1": step, "y0": 0, "y1": 1, "line": line})
+    look = {"showarrow": False, "bgcolor": "#ffffff", "bordercolor": _ONSET, "borderpad": 2}
+    look |= {"font": {"size": 11, "color": _ONSET}}
+    # One below the other: findings often begin close together.
+    down = 20 * (len(canvas.annotations) % 4)
+    canvas.annotations.append(
+        {**at, **look, "x": step, "y": 1, "yanchor": "top", "yshift": -down - 4, "xanchor": "left", "text": numbers}
+    )
 
 
 def _zone(panel: int, low: float, high: float) -> Chart:

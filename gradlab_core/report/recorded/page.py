@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradlab_core.records import StepRecord
+from gradlab_core.diagnose import diagnose
+from gradlab_core.examination import RangeTest
+from gradlab_core.records import Finding, StepRecord
 from gradlab_core.report.charts import Illustration
+from gradlab_core.report.recorded.diagnosis import diagnosed, level, onsets
 from gradlab_core.report.recorded.heat import heatmap
+from gradlab_core.report.recorded.layers import layer_norms, shown_layers
 from gradlab_core.report.recorded.lines import curves
+from gradlab_core.report.recorded.norms import DEFINITIONS as NORM_DEFINITIONS
+from gradlab_core.report.recorded.norms import norms, trend_tables
+from gradlab_core.report.recorded.range_test import range_chart
 from gradlab_core.report.recorded.steps import RecordedRun, recorded_run
 from gradlab_core.report.recorded.summary import state_rows, summary
+from gradlab_core.report.recorded.together import losses
 from gradlab_core.report.rendering import fill, version
 from gradlab_core.report.values import number
 from gradlab_core.report.words import DEFINITIONS
@@ -24,32 +32,81 @@ _SCORE = (
 )
 
 
-def render(runs: Mapping[str, Sequence[StepRecord]]) -> str:
+def render(
+    runs: Mapping[str, Sequence[StepRecord]],
+    findings: Mapping[str, Sequence[Finding]] | None = None,
+    range_tests: Mapping[str, RangeTest] | None = None,
+) -> str:
     """The whole HTML page."""
-    return fill("recorded.html.j2", content(runs))
+    return fill("recorded.html.j2", content(runs, findings, range_tests))
 
 
-def content(runs: Mapping[str, Sequence[StepRecord]]) -> dict[str, Any]:
-    """Everything the template shows, under the names it uses."""
-    sections = [_section(i, recorded_run(name, records)) for i, (name, records) in enumerate(runs.items())]
+def content(
+    runs: Mapping[str, Sequence[StepRecord]],
+    findings: Mapping[str, Sequence[Finding]] | None = None,
+    range_tests: Mapping[str, RangeTest] | None = None,
+) -> dict[str, Any]:
+    """Everything the template shows, under the names it uses; what was not yet diagnosed is."""
+    every = [recorded_run(name, records) for name, records in runs.items()]
+    known = findings or {}
+    found = [known[run.name] if run.name in known else diagnose(run.records) for run in every]
+    tests = [(range_tests or {}).get(run.name) for run in every]
+    sections = [_section(i, *parts) for i, parts in enumerate(zip(every, found, tests, strict=True))]
+    together = _together(every)
+    charts = [*together, *(item for section in sections for item in (*section["charts"], *section["trend_charts"]))]
     return {
+        "together": together,
         "sections": sections,
-        "figures": {item.key: item.figure for section in sections for item in section["charts"]},
-        "definitions": [pair for pair in DEFINITIONS if pair[0] in _WORDS] + [_SCORE],
+        "figures": {item.key: item.figure for item in charts},
+        "definitions": [*(pair for pair in DEFINITIONS if pair[0] in _WORDS), _SCORE, *NORM_DEFINITIONS],
         "version": version(),
     }
 
 
-def _section(index: int, run: RecordedRun) -> dict[str, Any]:
+def _section(index: int, run: RecordedRun, findings: Sequence[Finding], range_test: RangeTest | None) -> dict[str, Any]:
     rows, always_ok = state_rows(run)
     said = summary(run)
+    charts = [*_range_charts(index, range_test), *_charts(index, run, findings)]
     return {
         "key": f"run-{index}", "name": run.name, "summary": said, "level": said.level, "states": rows,
-        "always_ok": always_ok, "charts": _charts(index, run),
+        "always_ok": always_ok, "charts": charts, "findings": diagnosed(findings),
+        "diagnosis_level": level(findings), "norms": norms(run), "trends": trend_tables(run),
+        "trend_charts": _trend_charts(index, run),
     }  # fmt: skip
 
 
-def _charts(index: int, run: RecordedRun) -> list[Illustration]:
+def _together(runs: Sequence[RecordedRun]) -> list[Illustration]:
+    figure = losses(runs)
+    words = (
+        "The loss of every run on this page at every step drawn. What is no number leaves a gap and is marked below."
+    )
+    return [] if figure is None else [Illustration("together", "Loss of all runs", words, figure)]
+
+
+def _range_charts(index: int, found: RangeTest | None) -> list[Illustration]:
+    if found is None:
+        return []
+    words = (
+        "One step with each rate, from the smallest up, on one batch: the loss before it. It stays while the rate is "
+        "too small, falls where it is right, and jumps where it is too large."
+    )
+    return [Illustration(f"run-{index}-range", "Range test of the learning rate", words, range_chart(found))]
+
+
+def _trend_charts(index: int, run: RecordedRun) -> list[Illustration]:
+    if not run.paths:
+        return []
+    layers = shown_layers(run.paths)
+    drawn = sum(map(len, layers))
+    which = "" if drawn == len(run.paths) else f" {drawn} of {len(run.paths)} parameters are drawn, evenly by depth."
+    words = (
+        "Blue is near the input, red near the output; weights are solid, biases dotted; norms are on logarithmic axes. "
+        "Healthy: parameter norms drift slowly, gradient norms of neighbouring layers stay together." + which
+    )
+    return [Illustration(f"run-{index}-layers", "Norms layer by layer", words, layer_norms(run))]
+
+
+def _charts(index: int, run: RecordedRun, findings: Sequence[Finding]) -> list[Illustration]:
     low, high = (number(edge) for edge in HEALTHY_UPDATE_RATIO)
     charts = [
         Illustration(
@@ -58,8 +115,9 @@ def _charts(index: int, run: RecordedRun) -> list[Illustration]:
             "Healthy: the loss falls, the gradient norm neither collapses nor explodes, the update ratio stays in the "
             f"shaded zone from {low} to {high} (a lead, not a law: fine-tuning and the end of a schedule lie below), "
             f"the anomaly score between ±{ANOMALY_SCORE:g}. The score begins after {ANOMALY_WARM_UP} steps; anomalies "
-            "are marked on every curve. What is no number leaves a gap and is marked below.",
-            curves(run),
+            "are marked on every curve. What is no number leaves a gap and is marked below."
+            + (" A dashed line says with its number where a finding begins." if findings else ""),
+            curves(run, onsets(findings)),
         )
     ]
     if run.paths:

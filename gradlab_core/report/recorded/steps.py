@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
+from gradlab_core.ordering import in_order
 from gradlab_core.records import StepRecord
 from gradlab_core.report.curves import MOST
 from gradlab_core.thresholds import ANOMALY_SCORE
@@ -39,8 +40,7 @@ class RecordedRun:
 def recorded_run(name: str, records: Iterable[StepRecord]) -> RecordedRun:
     """The run with its steps put in order and thinned."""
     every = list(records)
-    by_step = {record.step: record for record in every}
-    kept = [by_step[step] for step in sorted(by_step)]
+    kept = in_order(every)
     return RecordedRun(name, tuple(kept), tuple(_thinned(kept)), len(every) - len(kept))
 
 

@@ -1,0 +1,182 @@
+"""`mypackage.train:build` on the command line: a user's own model and batch, and clear words where that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gradlab_core import backends
+from gradlab_core.errors import GradlabError, refuse
+
+FORM = "MODULE:FUNCTION, as mypackage.train:build"
+_NEEDED, _OPTIONAL = ("model", "x", "y"), ("loss", "optimizer", "learning_rate")
+_MODULES = {("torch.nn.modules", "Module"): "torch", ("flax.nnx", "Module"): "jax"}
+_RETURNS = (
+    "expected a tuple (model, x, y), or a mapping with model, x, y and, if you like, loss, optimizer and learning_rate"
+)
+_OURS = tuple(str(Path(__file__).parents[2] / name) + os.sep for name in ("gradlab_core", *backends.BACKENDS.values()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What the user's function gave: the framework of its model, the arguments of `examine`, and its own file."""
+
+    framework: str
+    positional: tuple[Any, Any, Any]
+    keywords: Mapping[str, Any]
+    file: str | None
+
+
+def is_target(text: str) -> bool:
+    """Whether it names a function rather than a file.
+
+    >>> is_target("mypackage.train:build"), is_target("run.jsonl")
+    (True, False)
+    """
+    return ":" in text and not Path(text).exists()
+
+
+def build(text: str) -> Built:
+    """Import the module, the present folder included, call the function and check what it returns.
+
+    Raises:
+        GradlabError: there is no such module or function, it failed, or it returned something else.
+    """
+    function = _find(text)
+    name = text.rpartition(":")[2]
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise GradlabError(f"{text} cannot be called without arguments: {error}; expected def {name}()") from error
+    except ValueError:  # a callable without a signature: calling it will show
+        pass
+    file = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_filename", None)
+    with running(f"{text} failed", file):
+        returned = function()
+    return _checked(text, returned, file)
+
+
+@contextlib.contextmanager
+def running(what: str, file: str | None = None) -> Iterator[None]:
+    """Run the code of a user, that of `file` among it: what it prints goes to standard error, what it raises becomes
+    one line that says where.
+
+    An error that arises in gradlab itself is ours and keeps its traceback.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            yield
+        except GradlabError:
+            raise
+        except (Exception, SystemExit) as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            if frames and frames[-1].filename.startswith(_OURS) and frames[-1].filename != __file__:
+                raise
+            raise GradlabError(f"{what}: {_blamed(error, frames, file)}") from error
+
+
+def _find(text: str) -> Callable[[], Any]:
+    module_name, _, attribute = text.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), *attribute.split(".")]):
+        raise GradlabError(f"{text!r} names no function; expected {FORM}")
+    if sys.path[:1] != [os.getcwd()]:
+        sys.path.insert(0, os.getcwd())
+    try:
+        with running(f"importing {module_name} failed"):
+            found: Any = _imported(module_name)
+    except _NoModule as error:
+        raise GradlabError(
+            f"there is no module {error} in {os.getcwd()} or among the installed packages; expected {FORM}"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            functions = [n for n, value in vars(found).items() if inspect.isfunction(value) and not n.startswith("_")]
+            there = f"; its functions are {', '.join(functions)}" if functions else ""
+            raise GradlabError(f"{module_name} has no {attribute}{there}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise GradlabError(f"{text} is {_kind(found)}; expected a function that returns model, x and y")
+    result: Callable[[], Any] = found
+    return result
+
+
+class _NoModule(GradlabError):
+    """The module that was asked for is not there."""
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # One that the module itself asks for in vain is the module's failure.
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise _NoModule(error.name) from error
+        raise
+
+
+def _blamed(error: BaseException, frames: traceback.StackSummary, file: str | None) -> str:
+    """The error in words, and the last line of the user's own code that was on the way to it."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    here = os.getcwd() + os.sep
+    local = [f for f in frames if f.filename.startswith(here) and "site-packages" not in f.filename]
+    own = [f for f in frames if (f.filename == file or f in local) and not f.filename.startswith(_OURS)]
+    where = f" ({own[-1].filename}, line {own[-1].lineno}: {own[-1].line})" if own else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def _checked(text: str, returned: Any, file: str | None) -> Built:
+    if isinstance(returned, Mapping):
+        problems = [f"it has no {name!r}" for name in _NEEDED if name not in returned]
+        unknown = [str(key) for key in returned if key not in (*_NEEDED, *_OPTIONAL)]
+        problems += [f"it has {', '.join(unknown)}, which is unknown"] if unknown else []
+        if problems:
+            _wrong(text, "a mapping", problems)
+        model, x, y = (returned[name] for name in _NEEDED)
+        keywords = {name: returned[name] for name in _OPTIONAL if name in returned}
+    elif isinstance(returned, tuple):
+        if len(returned) != 3:
+            _wrong(text, f"a tuple of {len(returned)}", [])
+        (model, x, y), keywords = returned, {}
+    else:
+        _wrong(text, _kind(returned), [])
+    framework = framework_of(model)
+    problems = []
+    if framework is None:
+        problems.append(f"its model is {_kind(model)}; expected a torch.nn.Module or a flax.nnx.Module")
+    if not hasattr(x, "shape"):
+        problems.append(f"its x is {_kind(x)}; expected one tensor with the batch along its first axis")
+    elif framework == "torch" and not _kind(x).startswith("torch."):
+        problems.append(f"its x is {_kind(x)}; expected a torch.Tensor, as its model takes it")
+    if "loss" not in keywords and not hasattr(y, "shape"):
+        problems.append(f"its y is {_kind(y)}; expected integer labels, or a loss of your own that takes it")
+    refuse(text, problems)
+    assert framework is not None
+    return Built(framework, (model, x, y), keywords, file)
+
+
+def _kind(value: Any) -> str:
+    kind = type(value)
+    return "None" if value is None else f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def _wrong(text: str, what: str, problems: list[str]) -> NoReturn:
+    raise GradlabError(f"{text} returned {what}{': ' + '; '.join(problems) if problems else ''}; {_RETURNS}")
+
+
+def framework_of(model: Any) -> str | None:
+    """`torch` or `jax`, by the modules of the classes that a model is made of; nothing is imported. None for what is
+    neither a torch nor an NNX module."""
+    for kind in type(model).__mro__:
+        found = _MODULES.get((str(kind.__module__).rpartition(".")[0], kind.__name__))
+        if found:
+            return found
+    return None
