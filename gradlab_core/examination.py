@@ -90,7 +90,7 @@ def range_test(rates: Sequence[float], losses: Sequence[float]) -> RangeTest:
     suggested = None
     if len(held) > 1:
         best = int(np.argmin(held))
-        if held[best] < (1 - LEARNED_OF_START) * held[0]:
+        if held[0] - held[best] > LEARNED_OF_START * abs(held[0]):
             suggested = rates[best - 1] * RANGE_BELOW_BEST
     return RangeTest(
         rates=tuple(rates),

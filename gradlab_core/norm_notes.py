@@ -80,11 +80,8 @@ def _of_layers(run: Sequence[StepRecord]) -> list[str]:
 
 def _of_steps(run: Sequence[StepRecord]) -> list[str]:
     """The applied update beside η‖g‖."""
-    known = [r for r in run if r.learning_rate is not None]
-    if not known:
-        return []
-    factors = [r.update_norm / (r.learning_rate * r.grad_norm) for r in known if r.learning_rate and r.grad_norm > 0]
-    finite = [factor for factor in factors if math.isfinite(factor)]
+    plain = [(r.update_norm, r.learning_rate * r.grad_norm) for r in run if r.learning_rate is not None]
+    finite = [applied / length for applied, length in plain if length > 0 and math.isfinite(applied / length)]
     if not finite:
         return []
     middle = median(finite)

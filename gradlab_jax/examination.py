@@ -18,7 +18,7 @@ from gradlab_core.program_checks import has_ended
 from gradlab_core.records import GradientState, StepRecord
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._module import Functional, clone, functional, set_values
-from gradlab_jax.checks import as_labels, check_model_labels, check_trainable
+from gradlab_jax.checks import as_labels, check_logits, check_loss, check_model_labels, check_trainable
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.monitor import monitor, read
 from gradlab_jax.origins import nonfinite_origin
@@ -68,8 +68,10 @@ def examine(
     check_trainable(model)
     labels = as_labels(y)
     f, params, rest = functional(model, "train")
+    out = jax.eval_shape(f.apply, params, rest, x)[0]
     if loss is cross_entropy:
-        check_model_labels(labels, jax.eval_shape(f.apply, params, rest, x)[0])
+        check_model_labels(labels, out)
+    check_loss(jax.eval_shape(loss, check_logits(out), labels))
     run = _Run(f, loss, name, disconnected(f, params, rest, x, labels, loss))
     tried = _tried(run, params, rest, x, labels)
     rate = learning_rate if learning_rate is not None else tried.suggested or 1e-3

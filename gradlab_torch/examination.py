@@ -16,7 +16,7 @@ from gradlab_core.examination import Examination
 from gradlab_core.records import StepRecord
 from gradlab_torch._gradients import Loss
 from gradlab_torch._module import own_randomness, private_copy, trainable
-from gradlab_torch.checks import as_labels, check_model_labels
+from gradlab_torch.checks import as_labels, check_logits, check_loss, check_model_labels
 from gradlab_torch.losses import cross_entropy
 from gradlab_torch.monitor import Monitor
 from gradlab_torch.origins import nonfinite_origin
@@ -79,7 +79,7 @@ def _tried(model: torch.nn.Module, name: str, x: Any, y: Any, loss: Loss) -> exa
     losses: list[float] = []
     for rate in examination.RATES:
         optimizer.zero_grad()
-        value = loss(model(x), y)
+        value = check_loss(loss(check_logits(model(x)), y))
         losses.append(float(value.detach()))
         if examination.has_blown_up(losses):
             break
@@ -112,5 +112,5 @@ def _recorded(model: torch.nn.Module, name: str, rate: float, x: Any, y: Any, lo
 
 def _largest(model: torch.nn.Module) -> torch.Tensor:
     """The largest element of any gradient."""
-    found = [p.grad.abs().max().float() for p in model.parameters() if p.grad is not None]
+    found = [p.grad.abs().max().float() for p in model.parameters() if p.grad is not None and p.numel()]
     return torch.stack(found).max() if found else torch.zeros(())

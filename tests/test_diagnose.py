@@ -73,6 +73,28 @@ def test_a_gradient_that_is_no_number_names_the_first_tensor():
     assert (found.code, found.first_step, found.paths[0]) == ("nonfinite-gradient", 40, "fc1.weight")
 
 
+def test_steps_that_a_loss_scaler_left_out_are_no_fault():
+    def overflow(record):
+        skipped = dataclasses.replace(record, grad_norm=math.inf, update_norm=0.0, update_ratio=0.0, skipped=True)
+        return skipped if record.step < 3 else record
+
+    assert diagnose(run(change=overflow)) == []
+    assert alarms(run(change=lambda r: dataclasses.replace(r, grad_norm=math.inf) if r.step == 3 else r)) == [
+        "nonfinite-gradient"
+    ]
+
+
+def test_records_out_of_order_and_steps_recorded_twice():
+    records = run(loss=lambda step: LN * (1 + step / 10), ratio=0.3)
+    assert diagnose([*records[50:], *records[:60]]) == diagnose(records)
+
+
+@pytest.mark.parametrize("level", [-1.0, -100.0])
+def test_a_negative_loss_is_no_fault(level):
+    assert alarms(run(loss=lambda step: level - step, probes=None, ratio=0.05)) == []
+    assert alarms(run(loss=flat(level), probes=None, ratio=0.05)) == []
+
+
 @pytest.mark.parametrize("probes", [None, lambda step: probe()])
 def test_disconnected_parameters_the_nearest_to_the_loss_first(probes):
     cut = {"fc1.weight": None, "fc1.bias": None}

@@ -35,7 +35,7 @@ def run() -> None:
         # Without typer's own handling, which turns an interrupt into exit code 1.
         code = app(standalone_mode=False)
     except GradlabError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"gradlab: {error}", markup=False)
+        Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(f"gradlab: {error}", markup=False)
         code = BAD_INPUT
     except typer.Exit as stop:
         code = stop.exit_code

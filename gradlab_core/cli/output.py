@@ -31,12 +31,12 @@ DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where th
 
 def console() -> Console:
     """Tables for a person, on standard output."""
-    return Console(highlight=False)
+    return Console(highlight=False, emoji=False)
 
 
 def messages() -> Console:
     """Progress and remarks, on standard error, so that standard output stays clean."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def chosen_frameworks(names: list[str] | None) -> tuple[str, ...]:

@@ -158,6 +158,8 @@ def _checked(text: str, returned: Any, file: str | None) -> Built:
         problems.append(f"its x is {_kind(x)}; expected a torch.Tensor, as its model takes it")
     if "loss" not in keywords and not hasattr(y, "shape"):
         problems.append(f"its y is {_kind(y)}; expected integer labels, or a loss of your own that takes it")
+    if not callable(keywords.get("loss", len)):
+        problems.append(f"its loss is {_kind(keywords['loss'])}; expected a function of the output and y")
     refuse(text, problems)
     assert framework is not None
     return Built(framework, (model, x, y), keywords, file)

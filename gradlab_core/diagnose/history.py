@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Generic, TypeVar
 
 from gradlab_core.records import GradientState, Probe, StepRecord
@@ -60,7 +60,7 @@ class History:
         states: `{state: {path: Stay}}` for the states other than ok.
         order: paths of all tensors, in the order of the model.
         probes: an even selection of `(step, probe)`, and `last_probe`.
-        first_nonfinite: the first record that holds a NaN or an Inf in a loss or a norm.
+        first_nonfinite: the first record that holds a NaN or an Inf in a loss or a norm, of a step that was taken.
         travelled: the sum of all update ratios: how far the net can have moved, in its own length.
         skipped: records at which the optimizer moved nothing.
     """
@@ -74,7 +74,7 @@ class History:
         self.last_probe: tuple[int, Probe] | None = None
         self.states: dict[GradientState, dict[str, Stay]] = {}
         self.order: dict[str, int] = {}
-        self._known = -1
+        self._known: Collection[str] | None = None
         self.first_nonfinite: StepRecord | None = None
         self.travelled = 0.0
         self.skipped: Stay | None = None
@@ -89,13 +89,13 @@ class History:
         if record.probe is not None:
             self.last_probe = record.step, record.probe
             self._probes.add(self.last_probe)
-        if self.first_nonfinite is None and not is_finite(record):
+        if self.first_nonfinite is None and not is_finite(record) and not was_averted(record):
             self.first_nonfinite = record
         for path, state in record.states.items():
             if state is not GradientState.OK:
                 _count(self.states.setdefault(state, {}), path, record.step)
-        if len(record.states) != self._known:
-            self._known = len(record.states)
+        if record.states.keys() != self._known:
+            self._known = record.states.keys()
             for path in [*record.states, *record.tensors]:
                 self.order.setdefault(path, len(self.order))
         if math.isfinite(record.update_ratio):
@@ -133,6 +133,12 @@ def is_finite(record: StepRecord) -> bool:
     """Whether loss and norms are numbers. A norm over all tensors is finite just if those of all tensors are."""
     numbers = (record.grad_norm, record.param_norm, record.update_norm)
     return all(map(math.isfinite, numbers)) and (record.loss is None or math.isfinite(record.loss))
+
+
+def was_averted(record: StepRecord) -> bool:
+    """Whether a gradient that was no number did no harm: the step was left out, as a loss scaler does while it looks
+    for its scale."""
+    return record.skipped and math.isfinite(record.param_norm) and (record.loss is None or math.isfinite(record.loss))
 
 
 def _count(stays: dict[str, Stay], path: str, step: int) -> None:

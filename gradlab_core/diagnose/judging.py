@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.rules import activations, gradients, nonfinite, plateau, rates, start, updating
+from gradlab_core.ordering import in_order
 from gradlab_core.records import Finding, Severity, StepRecord
 
 Rule = Callable[[History], Iterator[Finding]]
@@ -56,8 +57,9 @@ def diagnose(records: Iterable[StepRecord]) -> list[Finding]:
     """What is wrong with a run, the most severe first and causes before consequences; empty for a healthy run.
 
     Args:
-        records: of one run, in the order of their steps: from a monitor, `train` or `load_records`. A `Probe` in some
-            of them lets the rules see inputs, activations and units; without one they judge norms and states alone.
+        records: of one run, from a monitor, `train` or `load_records`. Of a step that was recorded twice, as when a run
+            goes on from a checkpoint, the later record counts. A `Probe` in some of them lets the rules see inputs,
+            activations and units; without one they judge norms and states alone.
 
     >>> from gradlab_core.records import GradientState, TensorNorms
     >>> norms = TensorNorms(param=1.0, grad=None, update=0.0, ratio=0.0)
@@ -67,7 +69,7 @@ def diagnose(records: Iterable[StepRecord]) -> list[Finding]:
     [('disconnected-parameter', ('fc1.weight',))]
     """
     history = History()
-    for record in records:
+    for record in in_order(records):
         history.add(record)
     return judge(history)
 

@@ -80,24 +80,26 @@ def baseline(history: History) -> float | None:
     if probe.classes is not None and probe.classes > 1:
         return math.log(probe.classes) * (probe.batch if is_summed(history) else 1)
     if probe.target is not None and probe.target.std > 0:
-        return probe.target.std**2 * (probe.batch if is_summed(history) else 1)
+        return probe.target.std * probe.target.std * (probe.batch if is_summed(history) else 1)
     return None
 
 
 def is_summed(history: History) -> bool:
     """Whether the loss is a sum over the batch: at the first probe it is as many times too large for a mean as there
     are examples. A net that is far off can look so by chance, so its answers must be small."""
+    # Products, not powers: float ** raises where a product is Inf.
     if not history.probes:
         return False
     _, probe = history.probes[0]
     if probe.batch < 4 or not math.isfinite(probe.loss):
         return False
     if probe.classes is not None and probe.classes > 1:
-        expected = math.log(probe.classes) + probe.output.std**2 / 2
+        expected = math.log(probe.classes) + probe.output.std * probe.output.std / 2
         return probe.output.std < 2 and probe.loss > 0.5 * probe.batch * expected
     if probe.target is not None:
         # Of independent answers and targets, the mean of (a − b)² is E[a²] + E[b²] − 2·E[a]·E[b].
-        expected = probe.output.rms**2 + probe.target.rms**2 - 2 * probe.output.mean * probe.target.mean
+        given, wanted = probe.output, probe.target
+        expected = given.rms * given.rms + wanted.rms * wanted.rms - 2 * given.mean * wanted.mean
         return expected > 0 and probe.loss > 0.5 * probe.batch * expected
     return False
 

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from gradlab_core.records import GradientState, StepRecord, TensorNorms
 
 PREFIX = "gradlab/"
-QUANTITIES = tuple(
-    field.name for field in dataclasses.fields(StepRecord) if field.name not in ("step", "tensors", "states")
-)
+_NO_NUMBERS = ("step", "tensors", "states", "probe")
+QUANTITIES = tuple(field.name for field in dataclasses.fields(StepRecord) if field.name not in _NO_NUMBERS)
 TENSOR_QUANTITIES = tuple(field.name for field in dataclasses.fields(TensorNorms))
 
 
 def quantities(record: StepRecord) -> Iterator[tuple[str, str, float | None]]:
-    """`(path, quantity, value)` of all that was measured; the path of the whole net is empty, yes and no are 1 and 0.
+    """`(path, quantity, value)` of all that was measured at every step; the path of the whole net is empty, yes and no
+    are 1 and 0. A probe is no number: it stays in the JSON.
 
     >>> record = StepRecord(step=7, loss=None, learning_rate=0.1, grad_norm=float("inf"), param_norm=2.0,
     ...     update_norm=0.0, update_ratio=0.0, states={"w": GradientState.DISCONNECTED},

@@ -19,14 +19,14 @@ def dead(history: History) -> Iterator[Finding]:
     """`dead-relu`: most units of a layer are 0 on every batch looked at, to the newest."""
     found = _lasting(_layers(history, lambda row: row.dead_unit_frac), DEAD_SHARE)
     if found:
-        worst = max(share for _, share in found.values())
+        least, worst = (choose(share for _, share in found.values()) for choose in (min, max))
         yield finding(
             "dead-relu",
             Severity.CRITICAL if worst == 1.0 else Severity.WARNING,
             step=min(step for step, _ in found.values()),
             paths=list(found),
             evidence={"share of dead units": worst, "probes": float(len(history.probes))},
-            seen=f"In {some(list(found))} at least {worst:.0%} of the units gave 0 for every example of every batch "
+            seen=f"In {some(list(found))} at least {least:.0%} of the units gave 0 for every example of every batch "
             "looked at.",
         )
 
@@ -103,7 +103,8 @@ def _states(history: History) -> dict[str, Series]:
     for step, probe in history.probes:
         if probe.hidden is not None and "h" in probe.hidden.saturated:
             shares = probe.hidden.saturated["h"]
-            found.setdefault(probe.hidden.path, []).append((step, sum(shares) / len(shares)))
+            if shares:
+                found.setdefault(probe.hidden.path, []).append((step, sum(shares) / len(shares)))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.making import figure, finding, some
@@ -32,7 +32,9 @@ def exploding(history: History) -> Iterator[Finding]:
     broken = history.first_nonfinite
     if broken is None and found is not None and found.useful:
         return
-    records = [r for r in history.selected if math.isfinite(_size(r)) and math.isfinite(r.param_norm)]
+    # What comes after a NaN did not bring it about.
+    until = [r for r in history.selected if broken is None or r.step <= broken.step]
+    records = [r for r in until if math.isfinite(_size(r)) and math.isfinite(r.param_norm)]
     usual = statistics.median([_size(r) for r in records[:8]]) if records else 0.0
     large = [r for r in records if _is_large(r, usual)]
     if large and any(r.update_ratio > FAST_RATIO for r in records if r.step < large[0].step):
@@ -42,24 +44,26 @@ def exploding(history: History) -> Iterator[Finding]:
     hidden = _hidden(history, lambda way: way > EXPLODING_IN_TIME)
     if not large and hidden is None:
         return
-    first = large[0].step if large else hidden[0] if hidden else 0
-    worst = max(large, key=_size, default=records[0] if records else history.early[0])
-    paths = [hidden[1].path] if hidden else _largest(worst)
+    worst = max(large or records, key=_size, default=history.early[0])
     evidence = {"largest gradient norm": _size(worst), "against the parameters": _size(worst) / (worst.param_norm or 1)}
     if usual > 0:
         evidence["against the first steps"] = _size(worst) / usual
-    way = ""
-    if hidden:
-        evidence["first against last time step"] = _way(hidden[1])
-        way = f" It grows by a factor of {figure(_way(hidden[1]))} from the last time step back to the first."
+    seen = (
+        f"The gradient norm reached {figure(_size(worst))} at step {worst.step:,}, "
+        f"{figure(evidence['against the parameters'])} times the norm of the parameters."
+    )
+    if hidden is not None:
+        step, norms = hidden
+        evidence["first against last time step"] = _way(norms)
+        grows = f"From the last time step back to the first the gradient grows by a factor of {figure(_way(norms))}."
+        seen = f"{grows} {seen}" if large else grows
     yield finding(
         "exploding-gradient",
         Severity.CRITICAL,
-        step=first,
-        paths=paths,
+        step=large[0].step if large else step,
+        paths=_largest(worst) if hidden is None else [norms.path],
         evidence=evidence,
-        seen=f"The gradient norm reached {figure(_size(worst))} at step {worst.step:,}, "
-        f"{figure(evidence['against the parameters'])} times the norm of the parameters.{way}",
+        seen=seen,
     )
 
 
@@ -121,13 +125,15 @@ def _way(norms: HiddenStateNorms) -> float:
     return norms.gradients[0] / norms.gradients[-1]
 
 
-def _hidden(history: History, wrong: object) -> tuple[int, HiddenStateNorms] | None:
+def _hidden(history: History, wrong: Callable[[float], bool]) -> tuple[int, HiddenStateNorms] | None:
     """The first probe of a recurrent net whose way back through time is wrong, if most of them are."""
-    assert callable(wrong)
     seen = [
         (step, probe.hidden)
         for step, probe in history.probes
-        if probe.hidden is not None and probe.hidden.gradients[-1] > 0 and math.isfinite(probe.hidden.gradients[0])
+        if probe.hidden is not None
+        and probe.hidden.gradients
+        and probe.hidden.gradients[-1] > 0
+        and math.isfinite(probe.hidden.gradients[0])
     ]
     found = [(step, norms) for step, norms in seen if wrong(_way(norms))]
     return found[0] if found and 2 * len(found) >= len(seen) else None

@@ -56,10 +56,13 @@ def _rose(history: History, found: Progress | None, usual: float) -> tuple[str, 
             return None
         return f"The run broke off at step {broken.step:,}", broken.step
     steps, losses = history.losses()
-    limit = LOSS_JUMP * found.start + 3 * found.noise
+    # A loss may be negative, as a log-likelihood is.
+    size = abs(found.start)
+    limit = found.start + (LOSS_JUMP - 1) * size + 3 * found.noise
+    risen = found.start + (LOSS_RISE - 1) * size
     jumped = [step for step, loss in zip(steps, losses, strict=True) if loss > limit]
     onset = jumped[0] if jumped else steps[0]
-    if broken is not None and (jumped or found.recent > LOSS_RISE * found.start):
+    if broken is not None and (jumped or found.recent > risen):
         return f"The loss rose from {figure(found.start)} to {figure(found.highest)} and then broke", onset
     if broken is not None:
         return None
@@ -69,11 +72,11 @@ def _rose(history: History, found: Progress | None, usual: float) -> tuple[str, 
     if not found.useful and (burst is not None or thrown):
         first = history.early[0] if burst is None else burst
         return f"The loss is {figure(found.recent)} after a start at {figure(found.start)}", first.step
-    if found.useful and found.recent < 2 * max(found.best, 0.0) + 3 * found.noise:
+    if found.useful and found.recent < found.best + abs(found.best) + 3 * found.noise:
         return None
     if jumped and not found.learns:
         return f"The loss jumped from {figure(found.start)} to {figure(found.highest)}", onset
-    if found.recent > LOSS_RISE * found.start + 2 * found.noise:
+    if found.recent > risen + 2 * found.noise:
         return f"The loss rose from {figure(found.start)} to {figure(found.recent)}", onset
     return None
 

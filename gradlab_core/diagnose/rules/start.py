@@ -124,8 +124,8 @@ def _gains(history: History, probe: Probe) -> dict[str, float]:
     first = history.early[0].tensors
     gains = {}
     for path in weight_paths(history):
-        shape = probe.shapes[path]
-        gain = first[path].param / math.sqrt(shape[0])  # √(Σw²/(out·in))·√in
+        units = probe.shapes[path][0]
+        gain = first[path].param / math.sqrt(units) if units else 0.0  # √(Σw²/(out·in))·√in
         if gain > 0 and math.isfinite(gain):
             gains[path] = gain
     return gains
