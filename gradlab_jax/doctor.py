@@ -20,7 +20,7 @@ from gradlab_core.lab.repair import (
     Repair,
     check_init,
     check_rates,
-    layer_step,
+    layer_step_rows,
     repaired,
     scaled_weights,
 )
@@ -31,7 +31,6 @@ from gradlab_jax._tree import Tree
 from gradlab_jax.checks import check_model_inputs, check_nnx
 from gradlab_jax.initializers import initialize
 from gradlab_jax.norms import layer_norms
-from gradlab_jax.updates import trust_ratios
 from gradlab_jax.weights import as_numpy, from_canonical, to_canonical
 
 
@@ -59,10 +58,10 @@ def init_doctor(model: Any, x: jax.Array, *, target: float = 1.0, mode: str = "t
     f, params, rest = functional(model, mode)
     check_model_inputs(x)
     x = jnp.asarray(x)
-    found = _outputs(f, params, rest, x)
+    given, found = _outputs(f, params, rest, x)
     calls = [(tap.path, tap.kind, tap.call) for tap in found]
     weights = {name: np.transpose(as_numpy(p), axes) for name, p, axes in zip(f.names, params, f.axes, strict=True)}
-    return judge_start(calls, list(found.values()), as_signals([measured(x)])[0], weights, target=target)
+    return judge_start(calls, list(found.values()), given, weights, target=target)
 
 
 def lsuv(
@@ -109,13 +108,13 @@ def lsuv(
         initialize(private, init, seed=seed)
     weights = to_canonical(private)
     f, params, rest = functional(private, mode)
-    before = _outputs(f, params, rest, x)
+    _, before = _outputs(f, params, rest, x)
     found = jax.device_get(_factors(f, float(target), params, rest, x))
     factors = {path: float(factor) if there else None for path, (factor, there) in found.items()}
     layers = [tap.path for tap in before if tap.call == 0 and tap.path in factors]
     scaled = scaled_weights(weights, factors)
     from_canonical(private, scaled)
-    after = _outputs(f, functional(private, mode)[1], rest, x)
+    _, after = _outputs(f, functional(private, mode)[1], rest, x)
     return repaired(scaled, layers, factors, _variances(before), _variances(after))
 
 
@@ -143,28 +142,24 @@ def layer_steps(
     [('a', 5.0, 0.001), ('b', 0.005, 0.001)]
     """
     check_rates(learning_rate, trust_coefficient)
-    sizes, slopes, ratios = (
-        _numbers(t) for t in (layer_norms(params), layer_norms(grads), trust_ratios(params, grads))
-    )
-    return [
-        layer_step(path, size, slopes[path], ratios[path], learning_rate, trust_coefficient)
-        for path, size in sizes.items()
-        if size is not None
-    ]
+    sizes, slopes = _numbers(layer_norms(params)), _numbers(layer_norms(grads))
+    return layer_step_rows(sizes, slopes, learning_rate, trust_coefficient)
 
 
 def _numbers(norms: Mapping[str, jax.Array | None]) -> dict[str, float | None]:
     return {path: None if norm is None else float(norm) for path, norm in norms.items()}
 
 
-def _outputs(f: Functional, params: Any, rest: Any, x: jax.Array) -> dict[Tap, Signal]:
-    """The output of every layer call in execution order."""
-    return dict(zip(taps(f, params, rest, x), as_signals(_measure(f, params, rest, x)), strict=True))
+def _outputs(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[Signal, dict[Tap, Signal]]:
+    """The input, and the output of every layer call in execution order."""
+    given, *found = as_signals(_measure(f, params, rest, x))
+    return given, dict(zip(taps(f, params, rest, x), found, strict=True))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _measure(f: Functional, params: Any, rest: Any, x: jax.Array) -> Any:
-    return [row for _, row in run_tapped(f, params, rest, x, lambda tap, value: (value, measured(value)))[2]]
+    handed = run_tapped(f, params, rest, x, lambda tap, value: (value, measured(value)))[2]
+    return [measured(x), *(row for _, row in handed)]
 
 
 def _variances(outputs: Mapping[Tap, Signal]) -> dict[str, float]:

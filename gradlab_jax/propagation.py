@@ -69,9 +69,9 @@ def signal_propagation(
         check_loss(jax.eval_shape(loss, out, labels))
     taps, zeros = _taps(f, params, rest, x)
     cut = _cut(f, loss, params, rest, x, labels, zeros)
-    found, slopes, few, some = _measure(f, loss, params, rest, x, labels, zeros)
+    given, found, slopes, few, some = _measure(f, loss, params, rest, x, labels, zeros)
     chain, whole = find_chain(model, mode, x[:EXAMPLES], taps, few, some)
-    numbers = as_signals([measured(x), *found, *slopes])
+    numbers = as_signals([given, *found, *slopes])
     rows = [
         MeasuredLayer(
             path=tap.path,
@@ -146,7 +146,7 @@ def _objective(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _measure(f: Functional, loss: Loss, params: Any, rest: Any, x: Any, y: Any, zeros: Any) -> Any:
     slopes, (found, few, out) = jax.grad(_objective, argnums=2, has_aux=True)(f, loss, zeros, params, rest, x, y)
-    return found, [measured(slope) for slope in slopes], few, out
+    return measured(x), found, [measured(slope) for slope in slopes], few, out
 
 
 def _cut(f: Functional, loss: Loss, params: Any, rest: Any, x: Any, y: Any, zeros: Any) -> list[bool]:

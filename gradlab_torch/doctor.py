@@ -18,7 +18,7 @@ from gradlab_core.lab.repair import (
     Repair,
     check_init,
     check_rates,
-    layer_step,
+    layer_step_rows,
     repaired,
     scaled_weights,
 )
@@ -29,7 +29,6 @@ from gradlab_torch._tree import Tree
 from gradlab_torch.checks import check_model_inputs
 from gradlab_torch.initializers import initialize
 from gradlab_torch.norms import layer_norms
-from gradlab_torch.updates import trust_ratios
 from gradlab_torch.weights import as_numpy, from_canonical, to_canonical
 
 
@@ -135,14 +134,8 @@ def layer_steps(
     [('a', 5.0, 0.001), ('b', 0.005, 0.001)]
     """
     check_rates(learning_rate, trust_coefficient)
-    sizes, slopes, ratios = (
-        _numbers(t) for t in (layer_norms(params), layer_norms(grads), trust_ratios(params, grads))
-    )
-    return [
-        layer_step(path, size, slopes[path], ratios[path], learning_rate, trust_coefficient)
-        for path, size in sizes.items()
-        if size is not None
-    ]
+    sizes, slopes = _numbers(layer_norms(params)), _numbers(layer_norms(grads))
+    return layer_step_rows(sizes, slopes, learning_rate, trust_coefficient)
 
 
 def _numbers(norms: Mapping[str, torch.Tensor | None]) -> dict[str, float | None]:

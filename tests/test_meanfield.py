@@ -166,17 +166,19 @@ INITS = {"xavier_uniform": None, "kaiming_normal": None, "lecun_normal": None, "
 NETS = range(32)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize(
+    ("activation", "init"),
+    [("tanh", init) for init in INITS] + [("relu", "xavier_uniform"), ("relu", "kaiming_normal")],
+)
 def test_fifty_layers_against_theory(activation, init):
-    """The mean over 32 nets of ln of a second moment: within 4.5 standard errors of theory's centre at each of 50
+    """The mean over 32 nets of ln of a second moment: within 4 standard errors of theory's centre at each of 50
     layers, forward and back. The fault: weights 3 % larger than theory was told."""
     net = RandomMlp(widths=(100,) * 51, activation=activation, init=init, init_number=INITS[init])
     measured = propagate(net, seeds=NETS)
     rows = [r for r in compare_with_theory(net, seeds=NETS, measured=measured) if r.expected.spread]
     assert len(rows) == 50 + 49 + 49
     away = [abs(row.mean - row.expected.centre) / row.standard_error for row in rows]
-    assert max(away) < 4.5
+    assert max(away) < 4
     ratios = [row.deviation / row.expected.spread for row in rows]
     assert 0.65 < min(ratios) < max(ratios) < 1.5
     if init != "xavier_uniform":
@@ -184,8 +186,8 @@ def test_fifty_layers_against_theory(activation, init):
     other = RandomMlp(widths=net.widths, activation=activation, init=init, init_number=1.03)
     wrong = [r for r in compare_with_theory(other, seeds=NETS, measured=measured) if r.expected.spread]
     assert max(abs(row.mean - row.expected.centre) / row.standard_error for row in wrong) > 6
-    # And the limit of infinite width alone would not do.
-    assert max(abs(row.mean - row.expected.limit) / row.standard_error for row in rows) > 4.3
+    # And the limit of infinite width alone is farther off.
+    assert max(abs(row.mean - row.expected.limit) / row.standard_error for row in rows) > 1.5 * max(away)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "softplus"])
@@ -223,6 +225,21 @@ def test_dead_and_biased_nets_say_what_they_are():
     assert not np.isnan(logs).any()
     biased = propagate(RandomMlp(widths=(50,) * 101, activation="tanh", sigma_w=1e-3, sigma_b=2.0), seeds=range(20))
     assert abs(biased.preactivations[:, -1].mean() - math.log(4)) < 0.2
+
+
+def test_gradients_meet_the_weights_of_the_forward_pass():
+    """In a net as deep as wide: with weights taken to be independent on the way back, 5.8 standard errors off."""
+    net = RandomMlp(widths=(50,) * 51, activation="tanh", init="lecun_normal")
+    rows = [row for row in compare_with_theory(net, seeds=range(200)) if row.quantity == "gradient"][:-1]
+    assert max(abs(row.mean - row.expected.centre) / row.standard_error for row in rows) < 3.5
+
+
+def test_relu_knows_no_scale():
+    """LeCun's and N(0, 0.01²) are Kaiming's numbers times a factor, and under ReLU so are all their signals."""
+    nets = [RandomMlp(widths=(60,) * 51, activation="relu", init=init) for init in ("kaiming_normal", *list(INITS)[2:])]
+    found = [propagate(net, seeds=range(3)).preactivations - [e.limit for _, _, e in predict(net)[:50]] for net in nets]
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4)  # the weights are float32
+    np.testing.assert_allclose(found[2], found[0], atol=1e-4)
 
 
 def test_uneven_widths_and_initialisers():
@@ -303,9 +320,9 @@ def test_repair_factors():
         ([1.0, -1.0, 1.0, -1.0], [9.0, 9.0, -9.0, -9.0]),
     ):
         assert repair_factor(part, bias, 1.0) is None
-    still = layer_step("a", 0.0, 1.0, 0.0, 0.1, 0.001)
+    still = layer_step("a", 0.0, 1.0, 0.1, 0.001)
     assert (still.plain, still.lars) == (math.inf, 0.0)
-    assert layer_step("a", 1.0, None, None, 0.1, 0.001).lars is None
+    assert layer_step("a", 1.0, None, 0.1, 0.001).lars is None
 
 
 def test_what_the_doctor_says():

@@ -8,9 +8,10 @@ carrying mean and variance of ln q, of one input, from layer to layer (the delta
 larger than about 1.5, they are rough. For a batch of several inputs the spread is an upper bound, reached where all
 inputs are alike. Weights and biases are taken to be Gaussian and independent: orthogonal weights have less spread.
 
-Backward, weights are taken to be independent of those of the forward pass, as all mean-field theory of gradients does
-(Schoenholz et al. 2017). Source of the finite-width part: Hanin & Nica 2020, Products of many large random matrices and
-gradients in deep neural networks, for ReLU; here for any activation.
+Backward, the limit takes weights to be independent of those of the forward pass, as all mean-field theory of gradients
+does (Schoenholz et al. 2017). To first order that is wrong in one direction of n: Wᵀδ along a, the layer's input, is
+not drawn but is δ·Wa/|a|. How large δ·z is on its way down belongs to the centre too. Source of the idea: Hanin & Nica
+2020, Products of many large random matrices and gradients in deep neural networks, for ReLU; here for any activation.
 """
 
 from __future__ import annotations
@@ -91,13 +92,15 @@ class _Step:
 
 @dataclasses.dataclass
 class _Local:
-    """An activation at one variance: derivatives with respect to ln q of ln E[φ²] and ln E[φ′²], and the noise."""
+    """An activation at one variance: derivatives with respect to ln q of ln E[φ²] and ln E[φ′²], the noise, and
+    E[φ²]/(q·E[φ′²])."""
 
     value: tuple[float, float]
     slope: tuple[float, float]
     value_noise: float
     slope_noise: float
     together: float
+    bend: float
 
 
 def predict_chain(
@@ -173,15 +176,16 @@ def _through_activation(kind: str, units: int, before: _State) -> _Step:
 
 def _back(links: Sequence[Link], steps: Sequence[_Step], log_gradient: float) -> list[Expected]:
     """Down the chain. `tie` is how ln of the gradient hangs on ln of the second moment of this link's output, through
-    the slopes of all activations above it; `noise` is what its variance has from draws above."""
+    the slopes of all activations above it; `noise` is what its variance has from draws above; `overlap` is by how much
+    (δ·z)² of a layer is more than |δ|²|z|²/n, what it would be for a drawn δ, and `excess` the same of δ·Wa."""
     level, places = log_gradient, np.ones_like(steps[-1].state.places)
-    mean = tie = noise = 0.0
+    mean = tie = noise = overlap = excess = 0.0
     found = [Expected(limit=level, centre=level, spread=0.0)]
     for i in reversed(range(1, len(links))):
         link, below = links[i], links[i - 1]
         if link.pull is not None:
             scale, places = _scaled(link.pull(places))
-            level, tie = level + scale, tie * steps[i].share
+            level, tie, excess = level + scale, tie * steps[i].share, overlap * steps[i].share
             units = below.units or links[i - 2].units
             drawn = _IDENTITY if below.push is not None else None  # else the activation draws, below
         else:
@@ -193,16 +197,19 @@ def _back(links: Sequence[Link], steps: Sequence[_Step], log_gradient: float) ->
         if drawn is not None:
             first, second = drawn.slope
             mean += first * state.mean + (second * state.variance - drawn.slope_noise / units) / 2
+            mean += excess * (1 + drawn.together) / units
+            overlap = 2 * first + excess * drawn.value[0] ** 2 * drawn.bend
             noise += (drawn.slope_noise + 2 * tie * drawn.together + tie**2 * drawn.value_noise) / units
             tie = first + drawn.value[0] * tie
         # At an activation's output the gradient is a mean of squares that no slope has weighted yet.
         loose = 2 / units if drawn is None else 0.0
         variance = max(noise + tie**2 * state.variance + loose, 0.0)
-        found.append(Expected(limit=level, centre=level + mean - loose / 2, spread=math.sqrt(variance)))
+        seen = mean - loose / 2 + (excess / units if drawn is None else 0.0)
+        found.append(Expected(limit=level, centre=level + seen, spread=math.sqrt(variance)))
     return found[::-1]
 
 
-_IDENTITY = _Local((1.0, 0.0), (0.0, 0.0), 2.0, 2.0, 0.0)
+_IDENTITY = _Local((1.0, 0.0), (0.0, 0.0), 2.0, 2.0, 0.0, 1.0)
 
 
 def _local(kind: str, log_q: float) -> _Local:
@@ -224,6 +231,7 @@ def _local_at(kind: str, log_q: float) -> _Local:
         float(found.value_spread[1]),
         float(found.slope_spread[1]),
         float(found.together[1]),
+        math.exp(float(found.log_value[1] - found.log_slope[1]) - log_q),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradlab_core import fields, reference
+from gradlab_core.checks import check_same_paths
 from gradlab_core.errors import refuse
 from gradlab_core.initializers import INITIALIZERS, number_problems
 from gradlab_core.lab.doctor import weight_of
@@ -122,16 +123,16 @@ def scaled_weights(weights: Mapping[str, NDArray[Any]], factors: Mapping[str, fl
 
 
 def layer_step(
-    path: str, size: float, slope: float | None, trust: float | None, learning_rate: float, trust_coefficient: float
+    path: str, size: float, slope: float | None, learning_rate: float, trust_coefficient: float
 ) -> LayerStep:
-    """One layer of norm ‖θ‖ = size, gradient norm slope and trust ratio ‖θ‖/‖g‖. Source: You, Gitman & Ginsburg 2017
-    (LARS), without weight decay: Δθ = −η·c·(‖θ‖/‖g‖)·g, and nothing moves where either is 0.
+    """One layer of norm ‖θ‖ = size and gradient norm slope. Source: You, Gitman & Ginsburg 2017 (LARS), without weight
+    decay: Δθ = −η·c·(‖θ‖/‖g‖)·g, with the trust ratio of `trust_ratios`, and nothing moves where either norm is 0.
 
-    >>> found = layer_step("fc", 10.0, 4.0, 2.5, 0.1, 0.01)
-    >>> round(found.plain, 9), round(found.lars, 9)
-    (0.04, 0.001)
+    >>> found = layer_step("fc", 10.0, 4.0, 0.1, 0.01)
+    >>> found.trust_ratio, round(found.plain, 9), round(found.lars, 9)
+    (2.5, 0.04, 0.001)
     """
-    if slope is None or trust is None:
+    if slope is None:
         return LayerStep(path=path, param_norm=size, gradient_norm=None, trust_ratio=None, plain=None, lars=None)
     known = math.isfinite(size) and math.isfinite(slope)
     lars = learning_rate * trust_coefficient if size > 0 and slope > 0 else 0.0
@@ -139,10 +140,30 @@ def layer_step(
         path=path,
         param_norm=size,
         gradient_norm=slope,
-        trust_ratio=trust,
+        trust_ratio=reference.ratio(size, slope),
         plain=reference.ratio(learning_rate * slope, size),
         lars=lars if known else math.nan,
     )
+
+
+def layer_step_rows(
+    sizes: Mapping[str, float | None],
+    slopes: Mapping[str, float | None],
+    learning_rate: float,
+    trust_coefficient: float,
+) -> list[LayerStep]:
+    """Every layer, from norms of parameters and gradients by module path.
+
+    >>> [row.lars for row in layer_step_rows({"a": 1.0, "b": 2.0}, {"a": 3.0, "b": None}, 1.0, 0.5)]
+    [0.5, None]
+    """
+    check_same_paths(sizes, slopes)
+    refuse("layer_steps", [f"{path} has no parameters; expected some" for path, size in sizes.items() if size is None])
+    return [
+        layer_step(path, size, slopes[path], learning_rate, trust_coefficient)
+        for path, size in sizes.items()
+        if size is not None
+    ]
 
 
 def check_rates(learning_rate: Any, trust_coefficient: Any) -> None:
