@@ -22,6 +22,7 @@ from gradlab_core.specs import ModelSpec
 from parity_tests.conftest import batch_for
 
 LOGIC = 1e-9
+ZEROS = {"kernel_init": nnx.initializers.zeros, "rngs": nnx.Rngs(0)}  # what else Flax draws it compiles
 TWINS = {"torch": gradlab_torch, "jax": gradlab_jax}
 DEEP = ModelSpec(kind="mlp", features=24, widths=(24,) * 9, num_classes=20, activation="tanh", init="orthogonal")
 
@@ -63,12 +64,12 @@ def convolutions():
         torch.nn.Conv2d(3, 16, 3, stride=2, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(256, 5)
     )
     flax = nnx.Sequential(
-        nnx.Conv(3, 16, (3, 3), strides=2, padding=((1, 1), (1, 1)), rngs=nnx.Rngs(0)),
+        nnx.Conv(3, 16, (3, 3), strides=2, padding=((1, 1), (1, 1)), **ZEROS),
         nnx.relu,
         lambda x: jnp.moveaxis(x, -1, 1).reshape(len(x), -1),
-        nnx.Linear(256, 5, rngs=nnx.Rngs(1)),
+        nnx.Linear(256, 5, **ZEROS),
     )
-    gradlab_torch.initializers.initialize(net, "kaiming_normal", seed=0)
+    gradlab_torch.kaiming_normal(net, seed=0)
     gradlab_jax.from_canonical(flax, gradlab_torch.to_canonical(net))
     return [net, flax], np.random.default_rng(0).standard_normal((6, 3, 8, 8))
 
@@ -117,7 +118,7 @@ class TorchBranch(torch.nn.Module):
 
 class NnxBranch(nnx.Module):
     def __init__(self):
-        self.a, self.b, self.c = (nnx.Linear(8, 8, rngs=nnx.Rngs(i)) for i in range(3))
+        self.a, self.b, self.c = (nnx.Linear(8, 8, **ZEROS) for _ in range(3))
 
     def __call__(self, x):
         h = nnx.relu(self.a(x))
@@ -127,7 +128,8 @@ class NnxBranch(nnx.Module):
 
 def test_what_has_no_path_and_what_theory_does_not_know():
     models = [TorchBranch(), NnxBranch()]
-    gradlab_torch.from_canonical(models[0], gradlab_jax.to_canonical(models[1]))
+    gradlab_torch.kaiming_normal(models[0], seed=0)
+    gradlab_jax.from_canonical(models[1], gradlab_torch.to_canonical(models[0]))
     x = np.random.default_rng(0).standard_normal((6, 8))
     x[:, 0] = 0.0
     records = both("signal_propagation", models, x)
@@ -236,8 +238,9 @@ def test_jacobians_of_ten_layers():
 
 def test_jacobian_of_images_and_without_a_path():
     net = torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Conv2d(2, 2, 3, padding=1))
-    flax = nnx.Sequential(nnx.relu, nnx.Conv(2, 2, (3, 3), rngs=nnx.Rngs(0)))
-    gradlab_torch.from_canonical(net, {k.replace("layers.", ""): v for k, v in gradlab_jax.to_canonical(flax).items()})
+    flax = nnx.Sequential(nnx.relu, nnx.Conv(2, 2, (3, 3), **ZEROS))
+    gradlab_torch.kaiming_normal(net, seed=0)
+    gradlab_jax.from_canonical(flax, gradlab_torch.to_canonical(net))
     x = np.random.default_rng(0).standard_normal((1, 2, 4, 4))
     close(*both("jacobian_singular_values", [net, flax], x, method="lanczos", k=2))
 
@@ -252,7 +255,7 @@ def test_jacobian_of_images_and_without_a_path():
 
 def test_lsuv_and_the_doctor():
     models, x = convolutions()
-    gradlab_torch.initializers.initialize(models[0], "normal", seed=0, number=1e-3)
+    gradlab_torch.normal(models[0], seed=0, std=1e-3)
     with torch.no_grad():
         for name, p in models[0].named_parameters():
             if name.endswith("bias"):
