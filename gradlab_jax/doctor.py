@@ -147,7 +147,8 @@ def layer_steps(
 
 
 def _numbers(norms: Mapping[str, jax.Array | None]) -> dict[str, float | None]:
-    return {path: None if norm is None else float(norm) for path, norm in norms.items()}
+    values = jax.device_get(list(norms.values()))  # one transfer
+    return {path: None if value is None else float(value) for path, value in zip(norms, values, strict=True)}
 
 
 def _outputs(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[Signal, dict[Tap, Signal]]:

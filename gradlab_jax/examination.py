@@ -21,7 +21,7 @@ from gradlab_jax._module import Functional, clone, functional, set_values
 from gradlab_jax.checks import as_labels, check_logits, check_loss, check_model_labels, check_trainable
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.monitor import monitor, read
-from gradlab_jax.origins import nonfinite_origin
+from gradlab_jax.origins import with_origin
 from gradlab_jax.probing import probe
 
 _OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -120,10 +120,8 @@ def _recorded(run: _Run, model: nnx.Module, params: Any, rest: Any, rate: float,
         record = dataclasses.replace(read(state), learning_rate=rate)
         if examination.is_probed(step) or has_ended(record):
             set_values(model, params, rest)
-            probed = probe(model, x, y, loss=run.loss)
-            if has_ended(record):
-                probed = dataclasses.replace(probed, origin=nonfinite_origin(model, x, y, loss=run.loss))
-            record = dataclasses.replace(record, probe=probed)
+            look = functools.partial(with_origin, None) if has_ended(record) else probe
+            record = dataclasses.replace(record, probe=look(model, x, y, loss=run.loss))
         records.append(record)
         if has_ended(record):
             break

@@ -14,12 +14,13 @@ import numpy as np
 from flax import nnx
 from jax.extend import core
 
-from gradlab_core.records import NonfiniteOrigin
+from gradlab_core.records import NonfiniteOrigin, Probe
 from gradlab_jax._gradients import Loss, loss_and_gradients
 from gradlab_jax._module import canonical_name, functional, named_variables
 from gradlab_jax._taps import CALLS, CUSTOM_RULES, evaluate_alone, marked
 from gradlab_jax.checks import as_labels, check_logits, check_loss, check_model_inputs, check_model_labels
 from gradlab_jax.losses import cross_entropy
+from gradlab_jax.probing import probe
 
 
 def nonfinite_origin(
@@ -87,6 +88,12 @@ def nonfinite_origin(
     found = _Run("backward", after.born).program(closed.jaxpr, closed.consts, [*given, target], None, False)
     bad = next((pair for pair in found if _what(pair[0])), None)
     return None if bad is None else _answer(bad, "backward")
+
+
+def with_origin(found: Probe | None, model: Any, x: jax.Array, y: Any, *, loss: Loss) -> Probe:
+    """A probe in `train` mode that says where a NaN or an Inf was born: the one there is, or a new one."""
+    origin = nonfinite_origin(model, x, y, loss=loss)
+    return dataclasses.replace(found or probe(model, x, y, loss=loss), origin=origin)
 
 
 @dataclasses.dataclass

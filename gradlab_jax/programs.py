@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 
 from gradlab_core import program_checks as checks
 from gradlab_core.programs import ProgramSpec
-from gradlab_core.records import GradientState, Probe, StepRecord
+from gradlab_core.records import GradientState, StepRecord
 from gradlab_core.tasks import open_task
 from gradlab_jax import losses
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
@@ -24,7 +23,7 @@ from gradlab_jax.faults import plant
 from gradlab_jax.models import build
 from gradlab_jax.monitor import before_clipping, monitor, read
 from gradlab_jax.norms import global_norm
-from gradlab_jax.origins import nonfinite_origin
+from gradlab_jax.origins import with_origin
 from gradlab_jax.probing import probe
 from gradlab_jax.weights import astype, to_native
 
@@ -73,16 +72,18 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
     records = []
     for step in range(spec.steps):
         x, y = (_array(part, spec.dtype) for part in task.batch(step, spec.batch_size))
-        probed = _probed(model, params, rest, x, y, loss) if checks.is_probed(spec, step) else None
+        probed = None
+        if checks.is_probed(spec, step):
+            set_values(model, params, rest)
+            probed = probe(model, x, y, loss=loss)
         rate = spec.optimizer.rate(step)
         new, new_rest, state = _step(
             f, loss, spec.optimizer.name, roles, params, rest, state, {**numbers, "learning_rate": rate}, x, y
         )
         record = dataclasses.replace(read(state), learning_rate=rate)
         if checks.has_nonfinite_gradient(record):
-            probed = probed or _probed(model, params, rest, x, y, loss)
             set_values(model, params, rest)
-            probed = dataclasses.replace(probed, origin=nonfinite_origin(model, x, y, loss=loss, mode="train"))
+            probed = with_origin(probed, model, x, y, loss=loss)
         records.append(dataclasses.replace(record, probe=probed))
         if on_step is not None:
             on_step(records[-1])
@@ -188,8 +189,3 @@ def _array(part: np.ndarray, dtype: str) -> jax.Array:
     """Half of a batch in this twin's layout, numbers in the program's type; labels stay whole."""
     array = to_native(part)
     return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
-
-
-def _probed(model: nnx.Module, params: Any, rest: Any, x: Any, y: Any, loss: Loss) -> Probe:
-    set_values(model, params, rest)
-    return probe(model, x, y, loss=loss, mode="train")

@@ -21,7 +21,7 @@ from gradlab_jax._module import Functional, functional, set_values
 from gradlab_jax.checks import as_labels, check_logits, check_trainable
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.monitor import monitor, read
-from gradlab_jax.origins import nonfinite_origin
+from gradlab_jax.origins import with_origin
 from gradlab_jax.probing import probe
 from gradlab_jax.weights import to_native
 
@@ -128,8 +128,7 @@ class _Stepper:
         self.steps += 1
         record = dataclasses.replace(read(self.state), learning_rate=learning_rate)
         if self.probe_every and training.has_diverged(record):
-            origin = nonfinite_origin(self.model, images, labels, loss=self.loss)
-            probed = dataclasses.replace(probed or probe(self.model, images, labels, loss=self.loss), origin=origin)
+            probed = with_origin(probed, self.model, images, labels, loss=self.loss)
         return dataclasses.replace(record, probe=probed)
 
     def correct(self, x: np.ndarray, y: np.ndarray) -> int:

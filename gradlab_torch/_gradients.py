@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -24,3 +24,8 @@ def loss_and_gradients(
         leaves = tuple(named.values())
         grads = torch.autograd.grad(value, leaves, allow_unused=True) if value.requires_grad else (None,) * len(leaves)
     return value.detach(), dict(zip(named, grads, strict=True)), handed
+
+
+def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether none holds a NaN or an Inf; one transfer."""
+    return bool(torch.stack([t.detach().isfinite().all() for t in tensors]).all())

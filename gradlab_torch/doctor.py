@@ -22,6 +22,7 @@ from gradlab_core.lab.repair import (
     repaired,
     scaled_weights,
 )
+from gradlab_torch._measurements import transferred
 from gradlab_torch._module import own_randomness, private_copy
 from gradlab_torch._signals import as_signals, measured
 from gradlab_torch._taps import Tap, run_tapped
@@ -139,7 +140,9 @@ def layer_steps(
 
 
 def _numbers(norms: Mapping[str, torch.Tensor | None]) -> dict[str, float | None]:
-    return {path: None if norm is None else float(norm) for path, norm in norms.items()}
+    there = {path: ([path], norm.reshape(1)) for path, norm in norms.items() if norm is not None}
+    found = transferred(there) if there else {}
+    return {path: found[path][path] if path in found else None for path in norms}
 
 
 def _outputs(model: torch.nn.Module, x: torch.Tensor) -> dict[Tap, Signal]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +12,12 @@ import torch
 from gradlab_core import examination
 from gradlab_core.examination import Examination
 from gradlab_core.records import StepRecord
-from gradlab_torch._gradients import Loss
+from gradlab_torch._gradients import Loss, all_finite
 from gradlab_torch._module import own_randomness, private_copy, trainable
 from gradlab_torch.checks import as_labels, check_logits, check_loss, check_model_labels
 from gradlab_torch.losses import cross_entropy
 from gradlab_torch.monitor import Monitor
-from gradlab_torch.origins import nonfinite_origin
+from gradlab_torch.origins import with_origin
 from gradlab_torch.probing import probe
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -100,17 +98,10 @@ def _recorded(model: torch.nn.Module, name: str, rate: float, x: Any, y: Any, lo
             optimizer.zero_grad()
             value = loss(model(x), y)
             value.backward()
-            if not all(math.isfinite(float(t)) for t in [value.detach(), _largest(model)]):
-                origin = nonfinite_origin(model, x, y, loss=loss)
-                probed = dataclasses.replace(probed or probe(model, x, y, loss=loss), origin=origin)
+            if not all_finite([value, *(p.grad for p in model.parameters() if p.grad is not None)]):
+                probed = with_origin(probed, model, x, y, loss=loss)
             monitor.observe(value, probe=probed)
             optimizer.step()
             if probed is not None and probed.origin is not None:
                 break
     return records
-
-
-def _largest(model: torch.nn.Module) -> torch.Tensor:
-    """The largest element of any gradient."""
-    found = [p.grad.abs().max().float() for p in model.parameters() if p.grad is not None and p.numel()]
-    return torch.stack(found).max() if found else torch.zeros(())

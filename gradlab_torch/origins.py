@@ -12,11 +12,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gradlab_core.records import NonfiniteOrigin
+from gradlab_core.records import NonfiniteOrigin, Probe
 from gradlab_torch._gradients import Loss
 from gradlab_torch._module import own_randomness, private_copy
 from gradlab_torch.checks import as_labels, check_logits, check_loss, check_model_inputs, check_model_labels
 from gradlab_torch.losses import cross_entropy
+from gradlab_torch.probing import probe
 
 
 def nonfinite_origin(
@@ -84,6 +85,12 @@ _MOVES = frozenset(
     "view _unsafe_view reshape expand permute transpose t unsqueeze squeeze slice select alias detach clone copy_ "
     "_to_copy lift_fresh contiguous".split()
 )
+
+
+def with_origin(found: Probe | None, model: torch.nn.Module, x: torch.Tensor, y: Any, *, loss: Loss) -> Probe:
+    """A probe in `train` mode that says where a NaN or an Inf was born: the one there is, or a new one."""
+    origin = nonfinite_origin(model, x, y, loss=loss)
+    return dataclasses.replace(found or probe(model, x, y, loss=loss), origin=origin)
 
 
 @dataclasses.dataclass

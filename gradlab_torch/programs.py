@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,14 @@ import torch
 
 from gradlab_core import program_checks as checks
 from gradlab_core.programs import OptimizerSpec, ProgramSpec
-from gradlab_core.records import GradientState, Probe, StepRecord
+from gradlab_core.records import GradientState, StepRecord
 from gradlab_core.tasks import open_task
 from gradlab_torch import losses
+from gradlab_torch._gradients import all_finite
 from gradlab_torch.faults import plant
 from gradlab_torch.models import build
 from gradlab_torch.monitor import Monitor
-from gradlab_torch.origins import nonfinite_origin
+from gradlab_torch.origins import with_origin
 from gradlab_torch.probing import probe
 from gradlab_torch.weights import to_native
 
@@ -70,8 +70,8 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
             if spec.optimizer.clip is not None:
                 monitor.before_clipping()
                 torch.nn.utils.clip_grad_norm_(params, spec.optimizer.clip)
-            if not _is_finite([value, *(p.grad for p in params if p.grad is not None)]):
-                probed = _with_origin(probed or probe(model, x, y, loss=loss, mode="train"), model, x, y, loss)
+            if not all_finite([value, *(p.grad for p in params if p.grad is not None)]):
+                probed = with_origin(probed, model, x, y, loss=loss)
             monitor.observe(value, probe=probed)
             if spec.fault == "no_step":
                 continue
@@ -99,11 +99,3 @@ def _tensor(part: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
     """Half of a batch in this twin's layout, numbers in the program's type; labels stay whole."""
     tensor = to_native(part)
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-
-def _is_finite(tensors: Iterable[torch.Tensor]) -> bool:
-    return bool(torch.stack([t.detach().isfinite().all() for t in tensors]).all())
-
-
-def _with_origin(found: Probe, model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, loss: Any) -> Probe:
-    return dataclasses.replace(found, origin=nonfinite_origin(model, x, y, loss=loss, mode="train"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -17,7 +16,7 @@ from gradlab_torch.checks import as_labels, check_logits
 from gradlab_torch.losses import cross_entropy
 from gradlab_torch.monitor import Monitor
 from gradlab_torch.norms import global_norm
-from gradlab_torch.origins import nonfinite_origin
+from gradlab_torch.origins import with_origin
 from gradlab_torch.probing import probe
 from gradlab_torch.weights import to_native
 
@@ -91,8 +90,7 @@ class _Stepper:
         value = self.loss(self.model(images), labels)
         value.backward()
         if self.probe_every and not self._is_finite(value):  # after the step nothing would be left to look at
-            origin = nonfinite_origin(self.model, images, labels, loss=self.loss)
-            probed = dataclasses.replace(probed or probe(self.model, images, labels, loss=self.loss), origin=origin)
+            probed = with_origin(probed, self.model, images, labels, loss=self.loss)
         self.monitor.observe(value, probe=probed)
         self.optimizer.step()
         assert self.monitor.last is not None  # it records every step

@@ -104,13 +104,12 @@ def _target(target: str, shown: _Shown) -> bool:
 
 def _recorded(target: str, shown: _Shown) -> bool:
     from gradlab_core.diagnose import diagnose
-    from gradlab_core.ordering import in_order
     from gradlab_core.sinks import load_records
 
     records = load_records(target)
     if not records:
         raise GradlabError(f"{target} holds no record; expected at least one")
-    return _show(target, records, diagnose(in_order(records)), shown)
+    return _show(target, records, diagnose(records), shown)
 
 
 def _examined(target: str, shown: _Shown) -> bool:

@@ -43,10 +43,9 @@ class Selection(Generic[T]):
 
 @dataclasses.dataclass
 class Stay:
-    """How long something lasted: first and last step, and how many records in all."""
+    """How often something was so: the first step, and how many records in all."""
 
     first: int
-    last: int
     count: int = 1
 
 
@@ -62,7 +61,6 @@ class History:
         probes: an even selection of `(step, probe)`, and `last_probe`.
         first_nonfinite: the first record that holds a NaN or an Inf in a loss or a norm, of a step that was taken.
         travelled: the sum of all update ratios: how far the net can have moved, in its own length.
-        skipped: records at which the optimizer moved nothing.
     """
 
     def __init__(self) -> None:
@@ -77,7 +75,6 @@ class History:
         self._known: Collection[str] | None = None
         self.first_nonfinite: StepRecord | None = None
         self.travelled = 0.0
-        self.skipped: Stay | None = None
 
     def add(self, record: StepRecord) -> None:
         """Take one record in."""
@@ -100,8 +97,6 @@ class History:
                 self.order.setdefault(path, len(self.order))
         if math.isfinite(record.update_ratio):
             self.travelled += record.update_ratio
-        if record.skipped:
-            self.skipped = _extended(self.skipped, record.step)
 
     @property
     def selected(self) -> list[StepRecord]:
@@ -144,11 +139,6 @@ def was_averted(record: StepRecord) -> bool:
 def _count(stays: dict[str, Stay], path: str, step: int) -> None:
     stay = stays.get(path)
     if stay is None:
-        stays[path] = Stay(step, step)
+        stays[path] = Stay(step)
     else:
-        stay.last = step
         stay.count += 1
-
-
-def _extended(stay: Stay | None, step: int) -> Stay:
-    return Stay(step, step) if stay is None else Stay(stay.first, step, stay.count + 1)

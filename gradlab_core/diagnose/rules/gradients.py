@@ -142,8 +142,8 @@ def _hidden(history: History, wrong: Callable[[float], bool]) -> tuple[int, Hidd
 def _faded(history: History) -> dict[str, float]:
     """Weights whose gradient, against their own size, is below `VANISHING_IN_DEPTH` of the largest behind them, from
     the first steps on: what fades later, something else has made fade. The worst first; medians."""
-    late = _faded_among(history, history.selected)
-    return {path: ratio for path, ratio in late.items() if path in _faded_among(history, history.early)}
+    early, whole = (_faded_among(history, records) for records in (history.early, history.selected))
+    return {path: ratio for path, ratio in whole.items() if path in early}
 
 
 def _faded_among(history: History, records: Sequence[StepRecord]) -> dict[str, float]:
