@@ -1,15 +1,35 @@
-"""What all tests share: one thread a process, and the devices on which parity is proven."""
+"""What all tests share: one thread a process, what was compiled, and the devices on which parity is proven."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 
 import pytest
 
 # The suite runs a process a core; more threads than cores wait for each other. Set before a framework is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+STORE = "JAX_COMPILATION_CACHE_DIR"
+KEEP_ALL = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--jax-platform", default="cpu", help="JAX platform for the parity suite: cpu, gpu or tpu.")
     parser.addoption("--torch-device", default="cpu", help="PyTorch device for the parity suite: cpu, cuda, mps.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What one test compiles, no other test, worker or command of this run compiles again.
+
+    The folder is new each time, so no run sees what another compiled. A program is found by what it computes, its
+    options and the versions at work: what is tested stays the same, only the compiler has less to do.
+    """
+    if not hasattr(config, "workerinput"):  # the workers and the commands they start inherit it
+        os.environ |= {STORE: tempfile.mkdtemp(prefix="gradlab-tests-"), **KEEP_ALL}
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(STORE), ignore_errors=True)

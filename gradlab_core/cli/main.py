@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from gradlab_core.cli import bench, compare, data, diagnose, parity, report, train
+from gradlab_core.cli import bench, compare, data, diagnose, lab, parity, report, train
 from gradlab_core.errors import GradlabError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command()(train.train)
 app.command()(diagnose.diagnose)
 app.command()(parity.parity)
 app.command()(report.report)
+app.add_typer(lab.app, name="lab")
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 

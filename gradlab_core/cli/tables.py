@@ -13,6 +13,7 @@ from rich.text import Text
 
 from gradlab_core import bands
 from gradlab_core.comparison import Figure
+from gradlab_core.report.lab.section import Sheet
 
 _STYLES = {"good": "green", "watch": "yellow", "bad": "red", "unknown": "dim", "none": ""}
 FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX"}
@@ -76,6 +77,17 @@ def comparison_tables(figures: Sequence[Figure], findings: Sequence[str]) -> Ite
         yield Text("\n".join(f"  • {finding}" for finding in findings))
     else:
         yield Text("Found nothing that is wrong whatever the set-up: every parameter gets a gradient.", style="green")
+
+
+def sheet_table(sheet: Sheet) -> Table:
+    """A table of the lab."""
+    table = Table(title=escape(sheet.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for i, heading in enumerate(sheet.headings):
+        left = i == 0 or heading in sheet.words
+        table.add_column(escape(heading), justify="left" if left else "right", overflow="fold")
+    for i, row in enumerate(sheet.rows):
+        table.add_row(*map(Text, row), style=_STYLES[sheet.level(i) or "none"])
+    return table
 
 
 def _table(title: str, rows: Sequence[Figure]) -> Table:

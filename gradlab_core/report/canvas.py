@@ -36,6 +36,17 @@ class Drawn(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Line:
+    """A line by itself: `block` is a colour, the framework says solid or dotted; `runs` how many are behind each value,
+    which have a range if they are several."""
+
+    name: str
+    block: str
+    framework: str = "torch"
+    runs: Sized = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Panel:
     """One plot of the stack."""
 

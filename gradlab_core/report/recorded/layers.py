@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 from gradlab_core.records import GradientState, StepRecord
 from gradlab_core.report import style
-from gradlab_core.report.canvas import Canvas, Chart, Panel, Point
+from gradlab_core.report.canvas import Canvas, Chart, Line, Panel, Point
 from gradlab_core.report.nets import Spread
 from gradlab_core.report.recorded.heat import NO_PATH, NOT_RECORDED
 from gradlab_core.report.recorded.steps import RecordedRun
@@ -22,16 +21,6 @@ _PANELS: tuple[tuple[Panel, str, Callable[[str], bool]], ...] = (
     (Panel("Gradient norm", "norm", log=True), "grad", lambda path: True),
 )
 _LABEL = 22  # characters
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """What a canvas draws: `block` is a colour, the framework says solid or dotted."""
-
-    name: str
-    block: str
-    framework: str = "torch"
-    runs = ()
 
 
 def layer_norms(run: RecordedRun) -> Chart:

@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 
 from gradlab_core.report import style
-from gradlab_core.report.canvas import Canvas, Chart, Panel, Point
+from gradlab_core.report.canvas import Canvas, Chart, Line, Panel, Point
 from gradlab_core.report.nets import Spread
-from gradlab_core.report.recorded.layers import Line
 from gradlab_core.report.recorded.steps import RecordedRun
 from gradlab_core.report.values import number, odd
 

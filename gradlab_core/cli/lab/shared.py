@@ -1,0 +1,56 @@
+"""What all commands of `gradlab lab` share: options, and how a study is given to the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gradlab_core.cli import output
+
+if TYPE_CHECKING:
+    from gradlab_core.report.lab.section import Section
+
+FrameworkOption = Annotated[
+    list[str] | None, typer.Option("--framework", "-f", help="Measure in torch or jax too; repeat for both.")
+]
+OutOption = Annotated[Path | None, typer.Option(help="Write an HTML page with the charts to this file.")]
+
+
+def check_out(out: Path | None) -> None:
+    """Whether the page can be written, before anything is measured."""
+    if out is not None:
+        output.output_folder(out.parent)
+
+
+def give(kind: str, rows: Sequence[Any], sections: Callable[[], Sequence[Section]], out: Path | None, json: bool) -> None:
+    """What was measured, as was asked for: rows as JSON, sections on the terminal, on the page; exit code 1 where the
+    verdict of a section is not good."""
+    from gradlab_core import codec
+    from gradlab_core.report.lab.page import write_lab
+
+    shown = sections()
+    if out is not None:
+        write_lab(shown, out)
+    if json:
+        typer.echo(codec.document(kind, rows))
+    else:
+        for section in shown:
+            _print(section)
+        if out is not None:
+            output.console().print(f"report: {out}", soft_wrap=True, markup=False)
+    if any(section.level != "good" for section in shown):
+        raise typer.Exit(output.FOUND_SOMETHING)
+
+
+def _print(section: Section) -> None:
+    """The verdict and the tables."""
+    from gradlab_core.cli.tables import sheet_table
+
+    console = output.console()
+    for sentence in section.said:
+        console.print(sentence, markup=False)
+    for sheet in section.sheets:
+        console.print(sheet_table(sheet))

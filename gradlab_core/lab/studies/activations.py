@@ -1,0 +1,105 @@
+"""Where activations let a gradient through, and whether a framework's derivatives are those of the definition."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gradlab_core import backends, fields
+from gradlab_core.errors import refuse
+from gradlab_core.lab.activations import ACTIVATIONS, activation_gradient
+from gradlab_core.lab.regions import ActivationCurve, Interval, activation_curve, goldilocks_share, vanishing_region
+
+ROUNDING = {"float64": 1e-8, "float32": 1e-5}
+"""A derivative that is off by more is another one. The largest seen is 5e-9 in float64, a constant that PyTorch rounds
+to float32; in float32 a few times 1e-7, from the exponentials."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kink:
+    """A point at which f' jumps: its value in the definition, and in each framework asked."""
+
+    x: float
+    definition: float
+    frameworks: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActivationRow:
+    """One activation.
+
+    Attributes:
+        name: one of `ACTIVATIONS`.
+        gradient_min, gradient_max: of f' on −8 … 8.
+        vanishing: the intervals on which |f'| < 0.01.
+        share: the probability of ½ ≤ |f'| ≤ 2 for the inputs of the study.
+        kinks: the points at which f' jumps.
+        differences: of each framework asked, the largest distance of its f' from the definition on −8 … 8, kinks
+            aside; in float64, or in what the framework makes of it.
+        wrong: the frameworks whose distance is more than rounding.
+    """
+
+    name: str
+    gradient_min: float
+    gradient_max: float
+    vanishing: tuple[Interval, ...]
+    share: float
+    kinks: tuple[Kink, ...]
+    differences: Mapping[str, float]
+    wrong: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActivationStudy:
+    """All rows, the curves of the published plot, and the inputs N(mean, std²) of `share`."""
+
+    mean: float
+    std: float
+    rows: tuple[ActivationRow, ...]
+    curves: tuple[ActivationCurve, ...]
+
+
+def study_activations(
+    names: Sequence[str] = (), *, mean: float = 0.0, std: float = 1.0, frameworks: Sequence[str] = ()
+) -> ActivationStudy:
+    """Study activations by name, all if none is named, with the derivatives of as many frameworks as asked.
+
+    Raises:
+        GradlabError: names that nobody knows, inputs that make no distribution, a framework that is not there.
+
+    >>> (row,) = study_activations(["tanh"]).rows
+    >>> row.gradient_max, round(row.share, 3)
+    (1.0, 0.622)
+    """
+    problems: list[str] = []
+    for name in names:
+        fields.one_of(problems, "activation", name, ACTIVATIONS)
+    refuse("activations", problems)
+    twins = {framework: backends.load(framework) for framework in dict.fromkeys(frameworks)}
+    curves = tuple(activation_curve(name) for name in dict.fromkeys(names or ACTIVATIONS))
+    rows = []
+    for curve in curves:
+        kinks = ACTIVATIONS[curve.name].kinks
+        x = np.concatenate([np.setdiff1d(curve.x, kinks), kinks])
+        defined = activation_gradient(curve.name, x)
+        got = {f: np.asarray(twin.activation_gradient(curve.name, twin.to_native(x))) for f, twin in twins.items()}
+        smooth = len(x) - len(kinks)
+        differences = {f: float(np.max(np.abs(found - defined)[:smooth])) for f, found in got.items()}
+        rows.append(
+            ActivationRow(
+                name=curve.name,
+                gradient_min=min(curve.gradient),
+                gradient_max=max(curve.gradient),
+                vanishing=vanishing_region(curve.name),
+                share=goldilocks_share(curve.name, mean=mean, std=std),
+                kinks=tuple(
+                    Kink(x=kink, definition=float(at), frameworks={f: float(v[smooth + i]) for f, v in got.items()})
+                    for i, (kink, at) in enumerate(zip(kinks, defined[smooth:], strict=True))
+                ),
+                differences=differences,
+                wrong=tuple(f for f, found in got.items() if not differences[f] <= ROUNDING[str(found.dtype)]),
+            )
+        )
+    return ActivationStudy(mean=mean, std=std, rows=tuple(rows), curves=curves)

@@ -1,0 +1,40 @@
+"""The page of the lab: one section a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gradlab_core import codec
+from gradlab_core.report.lab.section import Section
+from gradlab_core.report.rendering import fill, version
+
+DEFINITIONS = (
+    ("Second moment", "The mean square of a tensor's elements; where the mean is 0, the variance."),
+    ("Order of magnitude", "A factor of ten; charts count them from a start of 1, so that nothing is out of range."),
+    ("σ_w, σ_b", "Standard deviation of the weights times the root of fan-in, and that of the biases."),
+    ("χ", "The factor by which a layer multiplies the second moment of a gradient on its way down."),
+    ("Edge of chaos", "The σ_w with χ = 1: there a gradient neither vanishes nor explodes with depth."),
+    ("Fan-in", "How many inputs one output of a layer sums up."),
+)
+
+
+def write_lab(sections: Sequence[Section], path: Path) -> None:
+    """Write one HTML file with these sections, whole or not at all; it makes no network request.
+
+    Raises:
+        GradlabError: the file cannot be written.
+        MissingDependency: plotly or jinja2 is not installed.
+    """
+    codec.write_text(path, render(sections))
+
+
+def render(sections: Sequence[Section]) -> str:
+    """The whole HTML page."""
+    content = {
+        "sections": sections,
+        "figures": {item.key: item.figure for section in sections for item in section.charts},
+        "definitions": DEFINITIONS,
+        "version": version(),
+    }
+    return fill("lab.html.j2", content)
