@@ -12,9 +12,10 @@ from gradlab_core import fields
 from gradlab_core.diagnose import diagnose
 from gradlab_core.diagnose.making import figure, finding
 from gradlab_core.errors import refuse
+from gradlab_core.lab.symmetry import SymmetryDefect
 from gradlab_core.programs import OPTIMIZERS
 from gradlab_core.records import Finding, Severity, StepRecord
-from gradlab_core.thresholds import LEARNED_OF_START, RANGE_BELOW_BEST, RANGE_DIVERGED, RATE_FAR_BELOW
+from gradlab_core.thresholds import COPIED_SHARE, LEARNED_OF_START, RANGE_BELOW_BEST, RANGE_DIVERGED, RATE_FAR_BELOW
 
 RATES = tuple(float(rate) for rate in np.geomspace(1e-6, 10.0, 43))
 """The learning rates of a range test, six to a decade: one step with each, from the smallest up."""
@@ -101,13 +102,37 @@ def range_test(rates: Sequence[float], losses: Sequence[float]) -> RangeTest:
     )
 
 
-def examination(records: Sequence[StepRecord], found: RangeTest, *, rate: float, given: bool) -> Examination:
-    """Put together what the twins measured; `given`: the rate was the user's."""
-    said = diagnose(records)
+def examination(
+    records: Sequence[StepRecord], found: RangeTest, ties: SymmetryDefect | None, *, rate: float, given: bool
+) -> Examination:
+    """Put together what the twins measured: `ties` of the units after the recorded steps, None where the weights have
+    no canonical layout; `given`: the rate was the user's."""
+    said = _with_ties(diagnose(records), ties)
     codes = {f.code for f in said}
     if given and not codes & {"learning-rate-too-high", "learning-rate-too-low"}:
         said += _of_rate(found, rate)
     return Examination(records=tuple(records), findings=tuple(said), range_test=found, learning_rate=rate)
+
+
+def _with_ties(said: list[Finding], ties: SymmetryDefect | None) -> list[Finding]:
+    """Add what the weights say of copies: records see rows that are alike, weights also units that are tied through
+    others, and how many are left."""
+    tied = [] if ties is None else [row for row in ties.layers if 1 - row.distinct / row.units >= COPIED_SHARE]
+    if ties is None or not tied:
+        return said
+    evidence = {"hidden units": float(ties.units), "distinct": float(ties.distinct)}
+    if any(found.code == "symmetric-units" for found in said):
+        return [
+            dataclasses.replace(found, evidence={**found.evidence, **evidence})
+            if found.code == "symmetric-units"
+            else found
+            for found in said
+        ]
+    seen = (
+        f"Of {ties.units:,} hidden units {ties.distinct:,} are distinct, and no step of training will part the others."
+    )
+    paths = [row.path for row in tied]
+    return [finding("symmetric-units", Severity.CRITICAL, step=0, paths=paths, seen=seen, evidence=evidence), *said]
 
 
 def _of_rate(found: RangeTest, rate: float) -> list[Finding]:

@@ -120,3 +120,19 @@ RANGE_BELOW_BEST = 0.1
 RATE_FAR_BELOW = 1e-2
 """A range test is over when the loss is so many times the first; it suggests so much of the rate with the lowest loss,
 and finds a rate far too low below so much of that. Source: Smith 2017 ends at 4 times the lowest loss."""
+
+SURVIVES = 1e3
+"""By what factor the size of a signal or a gradient may change on its way through a net, up or down, and still be said
+to survive: three orders of magnitude, as `EXPLODING_IN_TIME`; AutoTrainer calls first/last < 1e-3 vanishing."""
+
+DERIVATIVE_VANISHED = 0.01
+DERIVATIVE_FINE = (0.5, 2.0)
+"""A derivative of an activation that takes two orders of magnitude from a gradient in one layer; and those neither too
+small nor too large: at either edge ten layers change a gradient by 2¹⁰, about `SURVIVES`. Weights and biases come on
+top; this is what the activation alone does."""
+
+START_FINE = (0.5, 2.0)
+START_BAD = (0.1, 10.0)
+"""Variance of a layer's output over what is wanted, before training: within the first nobody needs to change it, since
+ten layers as far off make up `SURVIVES`; outside of the second one layer alone takes the signal out of the range in
+which an activation bends and passes gradients. A choice."""

@@ -38,6 +38,15 @@ def as_native(owner: nnx.Module, array: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.flip(array, tuple(range(2, array.ndim))), (0, 1), (-2, -1))
 
 
+def from_native(owner: nnx.Module, array: np.ndarray) -> np.ndarray:
+    """The inverse of `as_native`."""
+    if not isinstance(owner, nnx.ConvTranspose) or array.ndim == 1:
+        return np.asarray(canonical(owner, array))
+    if owner.transpose_kernel:
+        return np.moveaxis(array, (-1, -2), (0, 1))
+    return np.flip(np.moveaxis(array, (-2, -1), (0, 1)), tuple(range(2, array.ndim)))
+
+
 def _tensor(kind: str, owner: nnx.Module, value: Any) -> Tensor:
     if isinstance(owner, nnx.Conv):
         return Tensor(kind, tuple(canonical(owner, value).shape), groups=owner.feature_group_count)

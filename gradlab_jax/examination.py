@@ -13,12 +13,15 @@ import optax
 from flax import nnx
 
 from gradlab_core import examination
+from gradlab_core.errors import GradlabError
 from gradlab_core.examination import Examination
+from gradlab_core.lab.symmetry import SymmetryDefect
 from gradlab_core.program_checks import has_ended
 from gradlab_core.records import GradientState, StepRecord
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._module import Functional, clone, functional, set_values
 from gradlab_jax.checks import as_labels, check_logits, check_loss, check_model_labels, check_trainable
+from gradlab_jax.lab import symmetry_defect
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.monitor import monitor, read
 from gradlab_jax.origins import with_origin
@@ -75,8 +78,16 @@ def examine(
     run = _Run(f, loss, name, disconnected(f, params, rest, x, labels, loss))
     tried = _tried(run, params, rest, x, labels)
     rate = learning_rate if learning_rate is not None else tried.suggested or 1e-3
-    records = _recorded(run, clone(model), params, rest, rate, x, labels)
-    return examination.examination(records, tried, rate=rate, given=learning_rate is not None)
+    trained = clone(model)
+    records = _recorded(run, trained, params, rest, rate, x, labels)
+    return examination.examination(records, tried, _ties(trained), rate=rate, given=learning_rate is not None)
+
+
+def _ties(model: nnx.Module) -> SymmetryDefect | None:
+    try:
+        return symmetry_defect(model)
+    except GradlabError:  # a layer without a canonical layout
+        return None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,13 @@ from __future__ import annotations
 import math
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from gradlab_core.initializers import initial_arrays
-from gradlab_jax._layers import as_native, layer_tensors
+from gradlab_core import kinds
+from gradlab_core.errors import GradlabError
+from gradlab_core.initializers import Tensor, initial_arrays
+from gradlab_jax._layers import as_native, from_native, layer_tensors
 from gradlab_jax._module import named_variables
 from gradlab_jax.checks import check_nnx
 
@@ -138,3 +141,29 @@ def initialize(model: nnx.Module, name: str, *, seed: int, number: float | None 
         if path in arrays:
             value = as_native(owner, arrays[path])
             variable.set_value(jnp.asarray(value, dtype=variable.get_value().dtype))
+
+
+def drawn_layer(name: str, weight: Tensor, *, seed: int, number: float | None = None) -> dict[str, np.ndarray]:
+    """`{"weight": …, "bias": …}` in canonical layout, as a Flax layer holds them that has such a weight, dense or a
+    convolution over any number of axes, and was drawn by the initialiser of that name.
+
+    Raises:
+        GradlabError: a transposed convolution with groups, which Flax has not got.
+
+    >>> drawn_layer("orthogonal", Tensor("linear", (1, 1)), seed=0, number=2.0)["weight"].shape
+    (1, 1)
+    """
+    first, second, *window = weight.shape
+    zeros, rngs, size = nnx.initializers.zeros, nnx.Rngs(0), tuple(window)
+    layer: nnx.Module
+    if weight.kind == kinds.LINEAR:
+        layer = nnx.Linear(second, first, kernel_init=zeros, rngs=rngs)
+    elif not weight.transposed:
+        inputs = second * weight.groups
+        layer = nnx.Conv(inputs, first, size, feature_group_count=weight.groups, kernel_init=zeros, rngs=rngs)
+    elif weight.groups == 1:
+        layer = nnx.ConvTranspose(first, second, size, kernel_init=zeros, rngs=rngs)
+    else:
+        raise GradlabError(f"a transposed convolution of {weight.groups} groups; Flax has only those of 1")
+    initialize(layer, name, seed=seed, number=number)
+    return {path: from_native(owner, np.asarray(v.get_value())) for path, owner, v in named_variables(layer)}

@@ -15,6 +15,7 @@ from gradlab_core.records import StepRecord
 from gradlab_torch._gradients import Loss, all_finite
 from gradlab_torch._module import own_randomness, private_copy, trainable
 from gradlab_torch.checks import as_labels, check_logits, check_loss, check_model_labels
+from gradlab_torch.lab import symmetry_defect
 from gradlab_torch.losses import cross_entropy
 from gradlab_torch.monitor import Monitor
 from gradlab_torch.origins import with_origin
@@ -67,8 +68,10 @@ def examine(
     with torch.inference_mode(False), torch.enable_grad(), own_randomness(model):
         tried = _tried(copy.deepcopy(model).train(), name, x, labels, loss)
         rate = learning_rate if learning_rate is not None else tried.suggested or 1e-3
-        records = _recorded(copy.deepcopy(model).train(), name, rate, x, labels, loss)
-    return examination.examination(records, tried, rate=rate, given=learning_rate is not None)
+        trained = copy.deepcopy(model).train()
+        records = _recorded(trained, name, rate, x, labels, loss)
+    ties = symmetry_defect(trained)
+    return examination.examination(records, tried, ties, rate=rate, given=learning_rate is not None)
 
 
 def _tried(model: torch.nn.Module, name: str, x: Any, y: Any, loss: Loss) -> examination.RangeTest:

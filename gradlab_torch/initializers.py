@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
-from gradlab_core.initializers import initial_arrays
+from gradlab_core import kinds
+from gradlab_core.initializers import Tensor, initial_arrays
 from gradlab_torch._layers import layer_tensors
+from gradlab_torch.weights import to_canonical
 
 SQRT2 = math.sqrt(2)
 
@@ -134,3 +137,21 @@ def initialize(model: torch.nn.Module, name: str, *, seed: int, number: float | 
     with torch.no_grad():
         for path, array in arrays.items():
             named[path].copy_(torch.from_numpy(array))
+
+
+def drawn_layer(name: str, weight: Tensor, *, seed: int, number: float | None = None) -> dict[str, np.ndarray]:
+    """`{"weight": …, "bias": …}` in canonical layout, as a PyTorch layer holds them that has such a weight, dense or a
+    convolution over one to three axes, and was drawn by the initialiser of that name.
+
+    >>> drawn_layer("orthogonal", Tensor("linear", (1, 1)), seed=0, number=2.0)["weight"].shape
+    (1, 1)
+    """
+    first, second, *window = weight.shape
+    if weight.kind == kinds.LINEAR:
+        layer = torch.nn.utils.skip_init(torch.nn.Linear, second, first)
+    else:
+        sizes = (first, second * weight.groups) if weight.transposed else (second * weight.groups, first)
+        kind = getattr(torch.nn, f"Conv{'Transpose' if weight.transposed else ''}{len(window)}d")
+        layer = torch.nn.utils.skip_init(kind, *sizes, tuple(window), groups=weight.groups)
+    initialize(layer, name, seed=seed, number=number)
+    return to_canonical(layer)

@@ -42,8 +42,12 @@ def test_a_model_is_examined_before_its_training(framework):
     assert found.records[-1].loss < found.records[0].loss
     assert all(np.array_equal(a, before[path]) for path, a in twin.to_canonical(model).items())
 
-    loud = twin.examine(model, twin.to_native(200 * x), y, learning_rate=0.1)
-    assert "unnormalised-input" in [f.code for f in loud.findings]
+    twin.constant(model, value=0.01)
+    loud = {f.code: f for f in twin.examine(model, twin.to_native(200 * x), y, learning_rate=0.1).findings}
+    assert "unnormalised-input" in loud
+    ties = loud["symmetric-units"].evidence  # what the probes saw, and how many units the weights leave
+    assert (ties["share of units that are copies"], ties["hidden units"], ties["distinct"]) == (1.0, 32.0, 2.0)
+    twin.from_canonical(model, before)
     fast = twin.examine(model, twin.to_native(x), y, optimizer="adam", learning_rate=5.0)
     assert [f.code for f in fast.findings if f.severity is not Severity.NOTE] == ["learning-rate-too-high"]
     with pytest.raises(GradlabError, match="2 problems"):

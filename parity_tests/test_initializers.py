@@ -90,6 +90,39 @@ def test_transposed_convolutions_are_drawn_alike(name, transpose_kernel):
         assert 0.9 * bound < abs(native).max() <= bound
 
 
+@pytest.mark.parametrize("name", INITIALIZERS)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Tensor("linear", (3, 5)),
+        Tensor("conv", (6, 4, 3)),
+        Tensor("conv", (6, 2, 3, 2), groups=2),
+        Tensor("conv", (4, 6, 2, 3), transposed=True),
+    ],
+    ids=str,
+)
+def test_a_layer_by_itself_holds_what_was_drawn(name, layer):
+    units = layer.shape[1] if layer.transposed else layer.shape[0]
+    tensors = {"weight": layer, "bias": layer._replace(shape=(units,))}
+    number = NUMBERS.get(name)
+    drawn = initial_arrays(name, tensors, seed=5, number=number)
+    other = initial_arrays(name, tensors, seed=6, number=number)
+    for twin in (gradlab_torch, gradlab_jax):
+        found = twin.initializers.drawn_layer(name, layer, seed=5, number=number)
+        assert found.keys() == drawn.keys()
+        for leaf, array in found.items():
+            assert array.dtype == np.float32
+            np.testing.assert_array_equal(array, drawn[leaf], strict=True)
+        assert name == "constant" or (found["weight"] != other["weight"]).any()
+
+
+def test_flax_has_no_transposed_convolution_of_groups():
+    layer = Tensor("conv", (4, 3, 2, 2), transposed=True, groups=2)
+    assert gradlab_torch.initializers.drawn_layer("normal", layer, seed=0)["weight"].shape == layer.shape
+    with pytest.raises(GradlabError, match="2 groups; Flax has only those of 1"):
+        gradlab_jax.initializers.drawn_layer("normal", layer, seed=0)
+
+
 # σ² as the formulas say, and the bound of what is uniform in units of σ.
 VARIANCE = {
     "normal": lambda n_in, n_out: 1e-4,

@@ -464,6 +464,8 @@ def test_what_cannot_be_read_is_said():
     found = symmetry_defect(params)
     assert found.unread == ("fc1.weight",)
     assert [layer.path for layer in found.layers] == ["fc0.weight", "side.weight"]
+    twice = {"a.weight": np.ones((4, 3)), "b.weight": np.ones((5, 8))}  # eight inputs are not four units, seen twice
+    assert symmetry_defect(twice).unread == ("a.weight",)
     nothing = symmetry_defect({"fc.weight": np.ones((2, 3))})
     assert (nothing.defect, nothing.units, nothing.layers) == (None, 0, ())
     single = symmetry_defect({"a.weight": np.ones((1, 3)), "b.weight": np.ones((2, 1))})

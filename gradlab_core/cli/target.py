@@ -22,6 +22,7 @@ _MODULES = {("torch.nn.modules", "Module"): "torch", ("flax.nnx", "Module"): "ja
 _RETURNS = (
     "expected a tuple (model, x, y), or a mapping with model, x, y and, if you like, loss, optimizer and learning_rate"
 )
+_HANDS_ON = ("__torch_function__",)
 _OURS = tuple(str(Path(__file__).parents[2] / name) + os.sep for name in ("gradlab_core", *backends.BACKENDS.values()))
 
 
@@ -78,7 +79,9 @@ def running(what: str, file: str | None = None) -> Iterator[None]:
             raise
         except (Exception, SystemExit) as error:
             frames = traceback.extract_tb(error.__traceback__)
-            if frames and frames[-1].filename.startswith(_OURS) and frames[-1].filename != __file__:
+            last = frames[-1] if frames else None
+            # What watches a model hands its calls on, and so its errors too.
+            if last and last.filename.startswith(_OURS) and last.filename != __file__ and last.name not in _HANDS_ON:
                 raise
             raise GradlabError(f"{what}: {_blamed(error, frames, file)}") from error
 

@@ -37,6 +37,7 @@ class Link:
         own: (units, …): what belongs to a unit alone, biases and scales.
         within: (units, units, …): what units take from one another, in a recurrent layer.
         read: whether the next link takes from this one.
+        window: whether it is a convolution, whose units have positions.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Link:
     own: Array
     within: Array | None = None
     read: bool = False
+    window: bool = False
 
 
 def chain(params: Mapping[str, Any]) -> list[Link]:
@@ -110,7 +112,7 @@ def _link(path: str, weight: Array, before: Link | None, units: int) -> Link:
     incoming, chained = _by_gate(weight, units), before is not None
     if before is None or width == before.units:
         pass
-    elif weight.ndim == 2 and before.incoming.ndim > 2 and width % before.units == 0:
+    elif weight.ndim == 2 and before.window and width % before.units == 0:
         incoming = incoming.reshape(units, before.units, -1)
     elif width == 1 and weight.ndim > 2 and units % before.units == 0:
         each = units // before.units
@@ -118,7 +120,7 @@ def _link(path: str, weight: Array, before: Link | None, units: int) -> Link:
         incoming = reads[:, :, np.newaxis] * incoming.reshape(units, 1, -1)
     else:
         chained = False
-    return Link(path, units, incoming, chained, np.zeros((units, 0)))
+    return Link(path, units, incoming, chained, np.zeros((units, 0)), window=weight.ndim > 2)
 
 
 def _by_gate(weight: Array, units: int) -> Array:

@@ -23,11 +23,7 @@ from gradlab_core.lab.activations import ACTIVATIONS
 from gradlab_core.lab.prediction import LAYERS
 from gradlab_core.lab.propagation import Signal
 from gradlab_core.lab.words import advise
-
-FINE = (0.5, 2.0)
-"""Variance over target that nobody needs to change: over ten layers as far off, three orders of magnitude."""
-BAD = (0.1, 10.0)
-"""Beyond, one layer alone takes the signal out of the range in which an activation bends and passes gradients."""
+from gradlab_core.thresholds import START_BAD, START_FINE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,7 +148,7 @@ def _judge(
         level="good",
         advice="",
     )
-    level, advice = advise(row, nonfinite=signal.nonfinite, alike=bool(alike), fine=FINE, bad=BAD)
+    level, advice = advise(row, nonfinite=signal.nonfinite, alike=bool(alike), fine=START_FINE, bad=START_BAD)
     return dataclasses.replace(row, level=level, advice=advice)
 
 

@@ -16,16 +16,9 @@ import numpy as np
 
 from gradlab_core.errors import refuse
 from gradlab_core.lab.activations import ACTIVATIONS, activation_gradient, activation_value, check_activation
+from gradlab_core.thresholds import DERIVATIVE_FINE, DERIVATIVE_VANISHED
 
 Interval = tuple[float, float]
-
-VANISHED = 0.01
-"""A derivative below this takes two orders of magnitude from a gradient in one layer."""
-
-GOLDILOCKS = (0.5, 2.0)
-"""Derivatives neither too small nor too large. At either edge ten layers change a gradient by 2¹⁰, three orders of
-magnitude: as much as `thresholds.VANISHING_IN_DEPTH` calls vanishing. Weights and biases come on top; this is what the
-activation alone does."""
 
 _END = 1e150  # stands for infinity: its square still is a number
 
@@ -58,7 +51,7 @@ def activation_curve(name: str, *, start: float = -8.0, stop: float = 8.0, point
     )
 
 
-def vanishing_region(name: str, below: float = VANISHED) -> tuple[Interval, ...]:
+def vanishing_region(name: str, below: float = DERIVATIVE_VANISHED) -> tuple[Interval, ...]:
     """The intervals of x, in order, on which |f'(x)| < `below`; ends may be ±Inf. Single points are left out.
 
     Raises:
@@ -74,7 +67,9 @@ def vanishing_region(name: str, below: float = VANISHED) -> tuple[Interval, ...]
     return _where(name, lambda slope: -below < slope < below, (-below, below))
 
 
-def goldilocks_region(name: str, low: float = GOLDILOCKS[0], high: float = GOLDILOCKS[1]) -> tuple[Interval, ...]:
+def goldilocks_region(
+    name: str, low: float = DERIVATIVE_FINE[0], high: float = DERIVATIVE_FINE[1]
+) -> tuple[Interval, ...]:
     """The intervals of x on which low ≤ |f'(x)| ≤ high, as `vanishing_region`.
 
     >>> [(round(a, 3), round(b, 3)) for a, b in goldilocks_region("tanh")]
@@ -87,14 +82,14 @@ def goldilocks_region(name: str, low: float = GOLDILOCKS[0], high: float = GOLDI
 
 
 def goldilocks_share(
-    name: str, *, mean: float = 0.0, std: float = 1.0, low: float = GOLDILOCKS[0], high: float = GOLDILOCKS[1]
+    name: str, *, mean: float = 0.0, std: float = 1.0, low: float = DERIVATIVE_FINE[0], high: float = DERIVATIVE_FINE[1]
 ) -> float:
     """The probability that low ≤ |f'(x)| ≤ high for an input from N(mean, std²), from the exact intervals.
 
     Args:
         name: one of `ACTIVATIONS`.
         mean, std: of the input, in its units; a `std` of 0 puts all of it at the mean.
-        low, high: the bounds, `GOLDILOCKS` unless said otherwise.
+        low, high: the bounds, `DERIVATIVE_FINE` unless said otherwise.
 
     Raises:
         GradlabError: no such activation, or numbers that make no distribution or no interval.

@@ -87,17 +87,9 @@ def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,)) -> Propagated:
 
 
 def run_block(net: RandomMlp, layers: list[tuple[Array, Array]], x: Array, cotangent: Array) -> Propagated:
-    size, u = _normalised(np.zeros(len(x)), x)
-    preactivations, activations, slopes, gradients = [], [], [], []
-    for index, (weight, bias) in enumerate(layers):
-        size, u = _layer(weight, bias, size, u)
-        preactivations.append(size)
-        if index < net.depth - 1:
-            slopes.append(activation_gradient(net.activation, _near(size)[:, None] * u))
-            size, u = _activation(net.activation, size, u)
-            activations.append(size)
+    preactivations, activations, slopes = run_forward(net, layers, x)
     size, u = _normalised(np.zeros(len(x)), cotangent)
-    gradients.append(size)
+    gradients = [size]
     for (weight, _), slope in zip(reversed(layers[1:]), reversed(slopes), strict=True):
         size, u = _normalised(size, np.einsum("sij,si->sj", weight, u) * slope)
         gradients.append(size)
@@ -107,6 +99,22 @@ def run_block(net: RandomMlp, layers: list[tuple[Array, Array]], x: Array, cotan
         activations=2 * np.stack(activations, axis=1) if activations else np.zeros(shape),
         gradients=2 * np.stack(gradients[::-1], axis=1),
     )
+
+
+def run_forward(
+    net: RandomMlp, layers: list[tuple[Array, Array]], x: Array
+) -> tuple[list[Array], list[Array], list[Array]]:
+    """ln of the root mean square of every layer's pre-activations, and of its activations, and the slopes of these."""
+    size, u = _normalised(np.zeros(len(x)), x)
+    preactivations, activations, slopes = [], [], []
+    for index, (weight, bias) in enumerate(layers):
+        size, u = _layer(weight, bias, size, u)
+        preactivations.append(size)
+        if index < net.depth - 1:
+            slopes.append(activation_gradient(net.activation, _near(size)[:, None] * u))
+            size, u = _activation(net.activation, size, u)
+            activations.append(size)
+    return preactivations, activations, slopes
 
 
 def _layer(weight: Array, bias: Array, size: Array, u: Array) -> tuple[Array, Array]:

@@ -1,7 +1,9 @@
 """Why a net must not start from constants: the same small net trained with and without something to tell units apart.
 
 One hidden layer of tanh units and one output, a regression on fixed random data, plain SGD in float64 NumPy, written
-out by hand: what is shown needs no framework.
+out by hand: what is shown needs no framework. All sums are taken over an axis that is not that of the units, so that
+units that are equal are so to the last bit: a matrix product rounds the columns at its edge otherwise, and over
+thousands of steps that alone tells units apart.
 """
 
 from __future__ import annotations
@@ -25,13 +27,13 @@ _START = 0.5  # the constant, and the standard deviation
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TieStep:
     """The net after so many steps: its loss on all data without dropout, how many of its units are distinct, the share
-    that is one too many, and the distance of the nearest two (`symmetry_defect`)."""
+    that is one too many, and the distance of the nearest two (`symmetry_defect`): None once the net diverged to NaN."""
 
     step: int
     loss: float
     distinct: int
     defect: float
-    closest: float
+    closest: float | None
 
 
 def tie_over_steps(
@@ -69,33 +71,41 @@ def tie_over_steps(
     drawn = {p: _START * (rng.standard_normal(s) if start == "normal" else np.ones(s)) for p, s in shapes.items()}
     params = {"fc1.weight": drawn["fc1.weight"], "fc1.bias": np.zeros(units), "fc2.weight": drawn["fc2.weight"]}
     seen = []
-    for step in range(steps + 1):
-        if step % every == 0 or step == steps:
-            seen.append(_look(step, params, x, y))
-        batch = rng.integers(0, _EXAMPLES, _BATCH)
-        mask = (rng.random((_BATCH, units)) >= dropout) / (1 - dropout)
-        grads = _gradients(params, x[batch], y[batch], mask)
-        params = {path: params[path] - 0.1 * grads[path] for path in params}
+    with np.errstate(over="ignore", invalid="ignore"):  # many units, or nearly all of them left out, may diverge
+        for step in range(steps + 1):
+            if step % every == 0 or step == steps:
+                seen.append(_look(step, params, x, y))
+            batch = rng.integers(0, _EXAMPLES, _BATCH)
+            mask = (rng.random((_BATCH, units)) >= dropout) / (1 - dropout)
+            grads = _gradients(params, x[batch], y[batch], mask)
+            params = {path: params[path] - 0.1 * grads[path] for path in params}
     return tuple(seen)
+
+
+def _hidden(params: dict[str, Array], x: Array) -> Array:
+    """(examples, units)."""
+    return np.tanh(sum(np.outer(x[:, j], w) for j, w in enumerate(params["fc1.weight"].T)) + params["fc1.bias"])
 
 
 def _gradients(params: dict[str, Array], x: Array, y: Array, mask: Array) -> dict[str, Array]:
     """Of the mean of (ŷ − y)²/2."""
-    h = np.tanh(x @ params["fc1.weight"].T + params["fc1.bias"])
+    h = _hidden(params, x)
     error = ((h * mask) @ params["fc2.weight"].T - y) / len(x)
-    inner = error @ params["fc2.weight"] * mask * (1 - h**2)
-    return {"fc1.weight": inner.T @ x, "fc1.bias": inner.sum(axis=0), "fc2.weight": error.T @ (h * mask)}
+    inner = error * params["fc2.weight"] * mask * (1 - h**2)
+    return {
+        "fc1.weight": np.stack([(inner * column).sum(axis=0) for column in x.T[:, :, np.newaxis]], axis=1),
+        "fc1.bias": inner.sum(axis=0),
+        "fc2.weight": (error * h * mask).sum(axis=0, keepdims=True),
+    }
 
 
 def _look(step: int, params: dict[str, Array], x: Array, y: Array) -> TieStep:
-    h = np.tanh(x @ params["fc1.weight"].T + params["fc1.bias"])
     found = symmetry_defect(params)
     layer = found.layers[0]
-    assert layer.closest is not None
     assert found.defect is not None
     return TieStep(
         step=step,
-        loss=float(np.square(h @ params["fc2.weight"].T - y).mean() / 2),
+        loss=float(np.square(_hidden(params, x) @ params["fc2.weight"].T - y).mean() / 2),
         distinct=layer.distinct,
         defect=found.defect,
         closest=layer.closest,

@@ -5,6 +5,12 @@ from __future__ import annotations
 import typer
 
 from gradlab_core.cli.lab.activations import activations
+from gradlab_core.cli.lab.doctor import doctor
+from gradlab_core.cli.lab.everything import everything
+from gradlab_core.cli.lab.init import init
+from gradlab_core.cli.lab.products import products
+from gradlab_core.cli.lab.propagate import propagate
+from gradlab_core.cli.lab.symmetry import symmetry
 
 app = typer.Typer(
     help="The stability lab: what initialisation, activation, depth and width do to a signal and its gradient before "
@@ -13,3 +19,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command()(activations)
+app.command()(products)
+app.command()(symmetry)
+app.command()(init)
+app.command()(propagate)
+app.command()(doctor)
+app.command("all")(everything)

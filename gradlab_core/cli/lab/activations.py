@@ -29,4 +29,4 @@ def activations(
 
     check_out(out)
     study = study_activations(names or (), mean=mean, std=std, frameworks=framework or ())
-    give("activation", study.rows, lambda: [activation_section(study)], out, json)
+    give("activation", study.rows, [activation_section(study)], out, json)

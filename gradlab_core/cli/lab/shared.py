@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,23 +25,30 @@ def check_out(out: Path | None) -> None:
         output.output_folder(out.parent)
 
 
-def give(kind: str, rows: Sequence[Any], sections: Callable[[], Sequence[Section]], out: Path | None, json: bool) -> None:
+def give(
+    kind: str,
+    rows: Sequence[Any],
+    sections: Sequence[Section],
+    out: Path | None,
+    json: bool,
+    *,
+    judged: Sequence[Section] | None = None,
+) -> None:
     """What was measured, as was asked for: rows as JSON, sections on the terminal, on the page; exit code 1 where the
-    verdict of a section is not good."""
+    verdict of a section, one of `judged` if these are given, is not good."""
     from gradlab_core import codec
     from gradlab_core.report.lab.page import write_lab
 
-    shown = sections()
     if out is not None:
-        write_lab(shown, out)
+        write_lab(sections, out)
     if json:
         typer.echo(codec.document(kind, rows))
     else:
-        for section in shown:
+        for section in sections:
             _print(section)
         if out is not None:
             output.console().print(f"report: {out}", soft_wrap=True, markup=False)
-    if any(section.level != "good" for section in shown):
+    if any(section.level != "good" for section in (sections if judged is None else judged)):
         raise typer.Exit(output.FOUND_SOMETHING)
 
 
@@ -50,6 +57,7 @@ def _print(section: Section) -> None:
     from gradlab_core.cli.tables import sheet_table
 
     console = output.console()
+    console.rule(section.title, align="left", style="dim")
     for sentence in section.said:
         console.print(sentence, markup=False)
     for sheet in section.sheets:

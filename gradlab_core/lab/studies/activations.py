@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -32,7 +33,7 @@ class ActivationRow:
 
     Attributes:
         name: one of `ACTIVATIONS`.
-        gradient_min, gradient_max: of f' on −8 … 8.
+        gradient_min, gradient_max: the bounds of f' on −8 … 8.
         vanishing: the intervals on which |f'| < 0.01.
         share: the probability of ½ ≤ |f'| ≤ 2 for the inputs of the study.
         kinks: the points at which f' jumps.
@@ -86,16 +87,19 @@ def study_activations(
         defined = activation_gradient(curve.name, x)
         got = {f: np.asarray(twin.activation_gradient(curve.name, twin.to_native(x))) for f, twin in twins.items()}
         smooth = len(x) - len(kinks)
+        slopes = _extremes(curve)
         differences = {f: float(np.max(np.abs(found - defined)[:smooth])) for f, found in got.items()}
         rows.append(
             ActivationRow(
                 name=curve.name,
-                gradient_min=min(curve.gradient),
-                gradient_max=max(curve.gradient),
+                gradient_min=min(slopes),
+                gradient_max=max(slopes),
                 vanishing=vanishing_region(curve.name),
                 share=goldilocks_share(curve.name, mean=mean, std=std),
                 kinks=tuple(
-                    Kink(x=kink, definition=float(at), frameworks={f: float(v[smooth + i]) for f, v in got.items()})
+                    Kink(
+                        x=kink, definition=float(at) + 0.0, frameworks={f: float(v[smooth + i]) for f, v in got.items()}
+                    )
                     for i, (kink, at) in enumerate(zip(kinks, defined[smooth:], strict=True))
                 ),
                 differences=differences,
@@ -103,3 +107,11 @@ def study_activations(
             )
         )
     return ActivationStudy(mean=mean, std=std, rows=tuple(rows), curves=curves)
+
+
+def _extremes(curve: ActivationCurve) -> list[float]:
+    """f' at the ends of the curve and on both sides of every break between: it is monotone elsewhere."""
+    breaks = [x for x in ACTIVATIONS[curve.name].breaks if curve.x[0] < x < curve.x[-1]]
+    x = [curve.x[0], curve.x[-1], *(math.nextafter(b, end) for b in breaks for end in (-math.inf, math.inf))]
+    slopes: list[float] = activation_gradient(curve.name, x).tolist()
+    return slopes

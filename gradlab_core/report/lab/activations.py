@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gradlab_core.lab.regions import GOLDILOCKS, VANISHED, ActivationCurve, Interval
+from gradlab_core.lab.regions import ActivationCurve, Interval
 from gradlab_core.lab.studies.activations import ActivationRow, ActivationStudy
 from gradlab_core.report import style
 from gradlab_core.report.canvas import Canvas, Chart, Line, Panel, Point
@@ -12,6 +12,7 @@ from gradlab_core.report.charts import Illustration
 from gradlab_core.report.lab.section import Section, Sheet
 from gradlab_core.report.nets import Spread, framework_name
 from gradlab_core.report.values import listed, number, percent
+from gradlab_core.thresholds import DERIVATIVE_FINE, DERIVATIVE_VANISHED
 
 _FIRST = ("sigmoid", "tanh", "relu", "elu", "gelu", "silu")
 """Drawn at once where all activations are studied; the others wait in the legend."""
@@ -39,8 +40,8 @@ def activation_section(study: ActivationStudy) -> Section:
             Illustration(
                 "activation-gradients",
                 "Activations and their derivatives",
-                "f above, f′ below. Sigmoid passes on at most a quarter, and beyond |x| = 4.6 less than a hundredth. "
-                "Names in the legend can be switched on and off.",
+                "f above, f′ below. Where the lower curve runs along 0 no gradient gets through; only near 1 it keeps "
+                "its size. Names in the legend can be switched on and off.",
                 _chart(study),
             )
         ],
@@ -48,8 +49,8 @@ def activation_section(study: ActivationStudy) -> Section:
 
 
 def _said(study: ActivationStudy) -> list[str]:
-    low, high = (number(bound) for bound in GOLDILOCKS)
-    weak = [row for row in study.rows if max(abs(row.gradient_min), row.gradient_max) < GOLDILOCKS[0]]
+    low, high = (number(bound) for bound in DERIVATIVE_FINE)
+    weak = [row for row in study.rows if max(abs(row.gradient_min), row.gradient_max) < DERIVATIVE_FINE[0]]
     said = [f"{row.name} shrinks every gradient: |f′| is nowhere above {number(row.gradient_max)}." for row in weak]
     others = [row for row in study.rows if row.name != "identity"]
     if len(others) > 1:
@@ -70,12 +71,24 @@ def _table(study: ActivationStudy) -> Sheet:
     return Sheet(
         f"Derivatives on −8 … 8; the share of inputs from {_inputs(study)} with ½ ≤ |f′| ≤ 2"
         + ("; the largest difference of each framework, kinks aside" if asked else ""),
-        ["activation", "f′", f"|f′| < {number(VANISHED)}", "share", *(f"{framework_name(f)} off by" for f in asked)],
         [
-            [row.name, _range(row), _intervals(row.vanishing), percent(row.share), *map(number, row.differences.values())]
+            "activation",
+            "f′",
+            f"|f′| < {number(DERIVATIVE_VANISHED)}",
+            "share",
+            *(f"{framework_name(f)} off by" for f in asked),
+        ],
+        [
+            [
+                row.name,
+                _range(row),
+                _intervals(row.vanishing),
+                percent(row.share),
+                *map(number, row.differences.values()),
+            ]
             for row in study.rows
         ],
-        words=[f"|f′| < {number(VANISHED)}"],
+        words=[f"|f′| < {number(DERIVATIVE_VANISHED)}"],
         levels=["bad" if row.wrong else "" for row in study.rows],
     )
 

@@ -1,0 +1,103 @@
+"""`gradlab lab all`: every study on one page, with one net under test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gradlab_core.cli import output
+from gradlab_core.cli.lab import net
+from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, check_out, give
+
+if TYPE_CHECKING:
+    from gradlab_core.lab.random_mlp import RandomMlp
+    from gradlab_core.lab.studies.doctor import DoctorStudy
+    from gradlab_core.report.lab.section import Section
+
+_NETS = 100
+_DEMONSTRATIONS = ("products", "symmetry")
+
+
+def everything(
+    depth: net.DepthOption = 50,
+    width: net.WidthOption = 100,
+    activation: net.ActivationOption = "tanh",
+    init: net.InitOption = None,
+    init_number: net.NumberOption = None,
+    sigma_w: net.SigmaWOption = None,
+    sigma_b: net.SigmaBOption = 0.0,
+    framework: FrameworkOption = None,
+    out: OutOption = None,
+    json: output.JsonOption = False,
+) -> None:
+    """All studies, on one page: the activations, products of matrices and ties as in the textbooks; the initialisers,
+    signal propagation and the init doctor for the net under test.
+
+    Example: `gradlab lab all --activation relu --init kaiming_normal --depth 50 --out lab.html`
+
+    Exit code 1 when the signal or the gradient of the net under test vanishes or explodes, when no repair helps it,
+    when an initialiser is wrong, or when a framework computes something else. The other studies are demonstrations.
+    """
+    from gradlab_core.lab.studies.activations import study_activations
+    from gradlab_core.lab.studies.initializers import study_initializers
+    from gradlab_core.lab.studies.products import study_products
+    from gradlab_core.lab.studies.propagation import square_net, study_propagation
+    from gradlab_core.lab.studies.symmetry import study_tie
+    from gradlab_core.report.lab.activations import activation_section
+    from gradlab_core.report.lab.doctor import doctor_section
+    from gradlab_core.report.lab.initializers import initializer_section
+    from gradlab_core.report.lab.products import product_section
+    from gradlab_core.report.lab.propagation import net_name, propagation_section
+    from gradlab_core.report.lab.tie import tie_section
+
+    check_out(out)
+    asked = framework or ()
+    under_test = square_net(
+        depth, width, activation, init=init, init_number=init_number, sigma_w=sigma_w, sigma_b=sigma_b
+    )
+    studies: dict[str, tuple[Callable[[], Any], Callable[[Any], Section]]] = {
+        "activations": (lambda: study_activations(frameworks=asked), activation_section),
+        "products": (lambda: study_products(frameworks=asked), product_section),
+        "symmetry": (study_tie, tie_section),
+        "init": (
+            lambda: study_initializers(depth=depth, activation=activation, frameworks=asked),
+            initializer_section,
+        ),
+        "propagate": (lambda: study_propagation(under_test, nets=_NETS, frameworks=asked), propagation_section),
+        "doctor": (
+            lambda: _doctor(under_test, asked[0] if asked else None),
+            lambda study: doctor_section(net_name(under_test), study),
+        ),
+    }
+    problem = _no_doctor(activation)
+    if problem:
+        studies.pop("doctor")
+        output.messages().print(f"no init doctor: {problem}", markup=False)
+    found: dict[str, tuple[Any, Section]] = {}
+    with output.progress(json) as bar:
+        for name, (measure, show) in bar.track(studies.items(), description="measuring"):
+            study = measure()
+            found[name] = study, show(study)
+    rows = [{"study": name, "level": section.level, "found": study} for name, (study, section) in found.items()]
+    judged = [name for name in found if name not in _DEMONSTRATIONS]
+    give("lab", rows, [s for _, s in found.values()], out, json, judged=[found[name][1] for name in judged])
+
+
+def _no_doctor(activation: str) -> str:
+    """Why the init doctor cannot look at a net with that activation; empty if it can."""
+    from gradlab_core import backends
+    from gradlab_core.specs import MLP_ACTIVATIONS
+
+    if activation not in MLP_ACTIVATIONS:
+        return f"the twins build no MLP with {activation}; expected one of {', '.join(MLP_ACTIVATIONS)}"
+    return "" if backends.available() else "neither PyTorch nor JAX is installed"
+
+
+def _doctor(under_test: RandomMlp, framework: str | None) -> DoctorStudy:
+    """In the framework asked first, or the first installed."""
+    from gradlab_core import backends
+    from gradlab_core.lab.studies.doctor import own_model, study_start
+
+    chosen = output.chosen_frameworks([framework] if framework else None)[0]
+    twin = backends.load(chosen)
+    return study_start(twin, chosen, *own_model(twin, under_test, seed=0), repair=True)

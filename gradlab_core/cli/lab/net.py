@@ -1,0 +1,19 @@
+"""The net under test: options that several commands of `gradlab lab` share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+DepthOption = Annotated[int, typer.Option(help="Layers of the net.")]
+WidthOption = Annotated[int, typer.Option(help="Units of each.")]
+ActivationOption = Annotated[str, typer.Option("--activation", "-a", help="Between the layers.")]
+InitOption = Annotated[
+    str | None, typer.Option(help="Initialiser; default: xavier_uniform, unless --sigma-w or --sigma-b is given.")
+]
+NumberOption = Annotated[float | None, typer.Option(help="The value, std or gain of the initialiser.")]
+SigmaWOption = Annotated[
+    float | None, typer.Option(help="Instead of an initialiser: weights N(0, σ_w²/fan_in).", show_default=False)
+]
+SigmaBOption = Annotated[float, typer.Option(help="With --sigma-w: biases N(0, σ_b²).")]

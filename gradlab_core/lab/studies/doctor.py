@@ -1,0 +1,140 @@
+"""How the layers of a model start, what a data-dependent repair makes of them, and what LARS would afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from gradlab_core import fields, reference
+from gradlab_core.errors import refuse
+from gradlab_core.lab.doctor import LayerStart
+from gradlab_core.lab.random_mlp import RandomMlp, draw_layer
+from gradlab_core.lab.repair import LayerStep, Repair, check_rates, layer_step_rows
+from gradlab_core.lab.symmetry import SymmetryDefect
+from gradlab_core.specs import ModelSpec
+
+_EXAMPLES = 256
+TRUST = 0.001
+"""The trust coefficient of LARS, that of its paper."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DoctorStudy:
+    """A model and a batch.
+
+    Attributes:
+        framework: `torch` or `jax`.
+        target: the variance that outputs should have.
+        layers: the doctor's rows, as the model came.
+        ties: copies among its hidden units.
+        steps: the first step of plain SGD and of LARS, layer by layer.
+        repair: what LSUV changed; None if it was not asked for. Its `weights` are the new ones.
+        repaired, repaired_steps: the doctor's rows and the first steps with the new weights; None as above.
+    """
+
+    framework: str
+    target: float
+    layers: tuple[LayerStart, ...]
+    ties: SymmetryDefect
+    steps: tuple[LayerStep, ...]
+    learning_rate: float
+    repair: Repair | None
+    repaired: tuple[LayerStart, ...] | None
+    repaired_steps: tuple[LayerStep, ...] | None
+
+
+def own_model(twin: ModuleType, net: RandomMlp, *, seed: int) -> tuple[Any, Any, Any]:
+    """The random net of one seed as a model of the twin, a batch from N(0, 1), and labels, one class an output.
+
+    Raises:
+        GradlabError: an activation of which the twins build no MLP, a negative seed.
+    """
+    problems: list[str] = []
+    fields.whole(problems, "seed", seed, 0)
+    refuse("doctor", problems)
+    features, *widths, classes = net.widths
+    spec = ModelSpec(
+        kind="mlp", features=features, widths=tuple(widths), num_classes=classes, activation=net.activation
+    )
+    model, drawn = twin.build(spec, seed=0), [draw_layer(net, layer, [seed]) for layer in range(net.depth)]
+    weights = {
+        f"fc{i}.{name}": part[0]
+        for i, layer in enumerate(drawn, 1)
+        for name, part in zip(("weight", "bias"), layer, strict=True)
+    }
+    twin.from_canonical(model, weights)
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((_EXAMPLES, features)).astype(np.float32)
+    return model, twin.to_native(x), rng.integers(0, classes, _EXAMPLES)
+
+
+def study_start(
+    twin: ModuleType,
+    framework: str,
+    model: Any,
+    x: Any,
+    y: Any,
+    *,
+    target: float = 1.0,
+    repair: bool = False,
+    draw: str | None = None,
+    seed: int = 0,
+    learning_rate: float = 0.1,
+    loss: Any = None,
+) -> DoctorStudy:
+    """Judge a model of the twin's framework, and repair it if asked.
+
+    Args:
+        twin: as `gradlab_core.backends.load` gives it.
+        framework: its name.
+        model, x, y: as `init_doctor` and `gradient_flow` take them; a repair leaves its weights in the model.
+        target, seed: as in `lsuv`.
+        repair: whether to.
+        draw: the initialiser that a repair draws with first; None to scale the weights there are.
+        learning_rate: of the steps.
+        loss: of the output and y; None for cross-entropy.
+
+    Raises:
+        GradlabError: what these functions raise.
+    """
+    check_rates(learning_rate, TRUST)
+
+    def looked() -> tuple[tuple[LayerStart, ...], tuple[LayerStep, ...]]:
+        slopes = twin.gradient_flow(model, x, y, **({} if loss is None else {"loss": loss})).layers
+        rows = twin.init_doctor(model, x, target=target)
+        return tuple(rows), tuple(_steps(twin.to_canonical(model), slopes, learning_rate))
+
+    (layers, steps), ties = looked(), twin.symmetry_defect(model)
+    done = repaired = after = None
+    if repair:
+        done = twin.lsuv(model, x, target=target, init=draw, seed=seed)
+        twin.from_canonical(model, done.weights)
+        repaired, after = looked()
+    return DoctorStudy(
+        framework=framework,
+        target=target,
+        layers=layers,
+        ties=ties,
+        steps=steps,
+        learning_rate=learning_rate,
+        repair=done,
+        repaired=repaired,
+        repaired_steps=after,
+    )
+
+
+def _steps(
+    weights: Mapping[str, np.ndarray], slopes: Mapping[str, float | None], learning_rate: float
+) -> list[LayerStep]:
+    """By module, from the parameters and the gradient norms of single tensors."""
+    owned: dict[str, list[str]] = {}
+    for path in slopes:
+        owned.setdefault(path.rpartition(".")[0], []).append(path)
+    sizes = {name: reference.norm(np.array([reference.norm(weights[p]) for p in own])) for name, own in owned.items()}
+    known = {name: [slope for p in own if (slope := slopes[p]) is not None] for name, own in owned.items()}
+    norms = {name: reference.norm(np.array(own)) if own else None for name, own in known.items()}
+    return layer_step_rows(sizes, norms, learning_rate, TRUST)

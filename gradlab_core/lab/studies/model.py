@@ -1,0 +1,88 @@
+"""A user's model before training: signal and gradient layer by layer, and the singular values of its Jacobian."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from types import ModuleType
+from typing import Any
+
+from gradlab_core.errors import GradlabError
+from gradlab_core.lab.jacobian import JacobianSpectrum
+from gradlab_core.lab.prediction import LAYERS
+from gradlab_core.lab.propagation import LayerSignal, SignalPropagation
+
+WRITTEN_OUT = 1024
+"""Elements of an example up to which its Jacobian is written out; of larger ones the largest singular values do."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelStudy:
+    """A model and a batch.
+
+    Attributes:
+        framework: `torch` or `jax`.
+        propagation: every layer call.
+        spectrum: of the batch's first example; None where `no_spectrum` says why.
+        log_signal: ln of the root mean square of the last dense or convolutional layer's output over that of the
+            first's; None with fewer than two.
+        log_gradient: the same of the gradient in the first over that in the last.
+        nonfinite: paths of layer calls whose output or gradient holds NaN or Inf.
+        unreached: paths of dense and convolutional layers to which no gradient leads.
+    """
+
+    framework: str
+    propagation: SignalPropagation
+    spectrum: JacobianSpectrum | None
+    no_spectrum: str
+    log_signal: float | None
+    log_gradient: float | None
+    nonfinite: tuple[str, ...]
+    unreached: tuple[str, ...]
+
+
+def study_model(twin: ModuleType, framework: str, model: Any, x: Any, y: Any, **keywords: Any) -> ModelStudy:
+    """Measure a model of the twin's framework on one batch.
+
+    Args:
+        twin: as `gradlab_core.backends.load` gives it.
+        framework: its name.
+        model, x, y: as `signal_propagation` takes them.
+        keywords: `loss`, if there is one.
+
+    Raises:
+        GradlabError: what `signal_propagation` raises.
+    """
+    found = twin.signal_propagation(model, x, y, **keywords)
+    layers = [layer for layer in found.layers if layer.kind in LAYERS]
+    spectrum, why = _spectrum(twin, model, x)
+    reached = [layer for layer in layers if layer.gradient is not None]
+    return ModelStudy(
+        framework=framework,
+        propagation=found,
+        spectrum=spectrum,
+        no_spectrum=why,
+        log_signal=_change([layer.output.log_second_moment for layer in layers]),
+        log_gradient=_change([layer.gradient.log_second_moment for layer in reversed(reached) if layer.gradient]),
+        nonfinite=tuple(dict.fromkeys(layer.path for layer in found.layers if _odd(layer))),
+        unreached=tuple(dict.fromkeys(layer.path for layer in layers if layer.gradient is None)),
+    )
+
+
+def _odd(layer: LayerSignal) -> bool:
+    return layer.output.nonfinite > 0 or (layer.gradient is not None and layer.gradient.nonfinite > 0)
+
+
+def _change(logs: list[float]) -> float | None:
+    """ln of the last root mean square over the first; NaN where both are 0 or infinite."""
+    if len(logs) < 2:
+        return None
+    return math.nan if logs[0] == logs[-1] and math.isinf(logs[0]) else (logs[-1] - logs[0]) / 2
+
+
+def _spectrum(twin: ModuleType, model: Any, x: Any) -> tuple[JacobianSpectrum | None, str]:
+    method = "exact" if math.prod(x.shape[1:]) <= WRITTEN_OUT else "lanczos"
+    try:
+        return twin.jacobian_singular_values(model, x[:1], method=method)[0], ""
+    except GradlabError as error:  # whole numbers as input, an output that is no tensor
+        return None, str(error)

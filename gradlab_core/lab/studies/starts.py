@@ -1,0 +1,90 @@
+"""What each initialiser does to a signal and its gradient in a deep net of one width, as theory predicts it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradlab_core.lab.against_theory import predict, predict_constant
+from gradlab_core.lab.random_mlp import RandomMlp, layer_variances
+
+MOST_LAYERS = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start:
+    """Initialisers that theory cannot tell apart in such a net, and what it predicts: means over nets, layer by layer
+    from 1, of the natural logarithm of a second moment, for an input and a gradient of the output of second moment 1.
+
+    Attributes:
+        names: of the initialisers.
+        signal: of pre-activations; −inf where it is 0, in all nets.
+        gradient: of the loss's gradient in pre-activations.
+        nets: how many were run: constant weights are followed exactly, through as many inputs; else none.
+        dead: of these, in how many the signal, and the gradient, of each layer is 0: those are not in the means.
+    """
+
+    names: tuple[str, ...]
+    signal: tuple[float, ...]
+    gradient: tuple[float, ...]
+    nets: int = 0
+    dead_signal: tuple[int, ...] = ()
+    dead_gradient: tuple[int, ...] = ()
+
+
+def study_starts(
+    names: Sequence[str], *, depth: int, width: int, activation: str, value: float, seeds: Sequence[int]
+) -> tuple[Start, ...]:
+    """The starts of these initialisers, `value` being that of `constant`; orthogonal weights are taken for Gaussian
+    ones of the same variance.
+
+    >>> starts = study_starts(
+    ...     ["xavier_normal", "lecun_normal"], depth=9, width=50, activation="relu", value=0.1, seeds=[0]
+    ... )
+    >>> [start.names for start in starts]
+    [('xavier_normal', 'lecun_normal')]
+    """
+    groups: dict[object, list[str]] = {}
+    nets = {}
+    for name in names:
+        number = value if name == "constant" else None
+        nets[name] = RandomMlp(widths=(width,) * (depth + 1), activation=activation, init=name, init_number=number)
+        variances = tuple(round(variance, 12) for variance in layer_variances(nets[name], width, width))
+        groups.setdefault(name if name == "constant" else variances, []).append(name)
+    return tuple(
+        _constant(nets[some[0]], seeds) if some[0] == "constant" else _random(nets[some[0]], some)
+        for some in groups.values()
+    )
+
+
+def _random(net: RandomMlp, names: Sequence[str]) -> Start:
+    found = predict(net)
+    signal = tuple(expected.centre for quantity, _, expected in found if quantity == "preactivation")
+    gradient = tuple(expected.centre for quantity, _, expected in found if quantity == "gradient")
+    return Start(names=tuple(names), signal=signal, gradient=gradient)
+
+
+def _constant(net: RandomMlp, seeds: Sequence[int]) -> Start:
+    found = predict_constant(net, seeds)
+    signal, dead_signal = _alive(found.preactivations)
+    gradient, dead_gradient = _alive(found.gradients)
+    return Start(
+        names=("constant",),
+        signal=signal,
+        gradient=gradient,
+        nets=len(seeds),
+        dead_signal=dead_signal,
+        dead_gradient=dead_gradient,
+    )
+
+
+def _alive(logs: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """The mean of each layer over the nets in which it is not 0, and in how many it is."""
+    dead = np.isneginf(logs)
+    alive = len(logs) - dead.sum(axis=0)
+    total = np.where(dead, 0.0, logs).sum(axis=0)
+    means = np.where(alive > 0, total / np.maximum(alive, 1), -np.inf)
+    return tuple(means.tolist()), tuple(dead.sum(axis=0).tolist())

@@ -1,0 +1,174 @@
+"""The init doctor: layers that start wrong, what to change, the effect of a repair, and the first steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from gradlab_core.lab.doctor import LayerStart
+from gradlab_core.lab.repair import LayerStep
+from gradlab_core.lab.studies.doctor import DoctorStudy
+from gradlab_core.report import style
+from gradlab_core.report.canvas import Canvas, Chart, Line, Panel, Point
+from gradlab_core.report.charts import Illustration
+from gradlab_core.report.lab.section import Section, Sheet
+from gradlab_core.report.nets import Spread, framework_name
+from gradlab_core.report.values import listed, number, percent
+from gradlab_core.thresholds import START_FINE
+
+_ORDER = ("good", "watch", "bad")
+_UNLIKE = 10.0  # from here on the shares by which layers move are worth a word
+WHOLE = "(the model)"
+"""A layer that is the model itself, whose path is empty."""
+
+
+def doctor_section(name: str, study: DoctorStudy) -> Section:
+    """The section of a model by the name that the user gave; after a repair it is judged as repaired."""
+    judged = study.repaired or study.layers
+    tied = bool(study.ties.defect) and study.repaired is None
+    level = max([row.level for row in judged] + ["bad"] * tied, key=_ORDER.index, default="good")
+    charts = [
+        Illustration(
+            "doctor",
+            "Variance of every layer's output",
+            "In execution order, on the batch, before training; the shaded zone is fine. A line that leaves it layer "
+            "by layer is a signal that fades or blows up with depth.",
+            _variances(study),
+        ),
+        Illustration(
+            "doctor-steps",
+            "How far the first step moves every layer",
+            "‖Δθ‖/‖θ‖ of one step. Plain SGD moves layers by as much as their gradients differ; LARS, which scales "
+            "each layer's step to its weights, moves all alike. It cannot make up for a signal that was lost on its "
+            "way: it then steps along noise.",
+            _steps_chart(study),
+        ),
+    ]
+    return Section(
+        key="doctor",
+        title=f"Init doctor: {name}",
+        about="A layer's output should vary as much as the next can use. Which layers start wrong, by how much, and "
+        "what to change.",
+        level=level,
+        said=list(_said(study)),
+        sheets=[_table(judged, repaired=study.repaired is not None), *_repair(study), _steps(study)],
+        charts=charts,
+    )
+
+
+def _said(study: DoctorStudy) -> Iterable[str]:
+    rows, ties = study.layers, study.ties
+    wrong = [row.path for row in rows if row.level != "good"]
+    goal = f"a variance of {number(study.target)}"
+    if not rows:
+        yield f"{framework_name(study.framework)}: no dense or convolutional layer found, so there is nothing to judge."
+    elif not wrong:
+        yield f"{framework_name(study.framework)}: all {len(rows)} layers start well, near {goal} or normalised."
+    else:
+        many = f"{len(wrong)} of {len(rows)} layers start wrong"
+        yield f"{framework_name(study.framework)}: {many}, the first is {wrong[0]}."
+    if ties.defect:
+        paths = [layer.path for layer in ties.layers if layer.distinct < layer.units]
+        yield (
+            f"{percent(ties.defect)} of the hidden units are copies that training cannot tell apart ({listed(paths)}): "
+            "draw the weights from a distribution."
+        )
+    if study.repair is not None and study.repaired is not None:
+        still = [row.path for row in study.repaired if row.level != "good"]
+        end = f"{len(still)} still start wrong: {listed(still)}." if still else "all layers start well."
+        changed = sum(row.factor is not None for row in study.repair.layers)
+        yield f"After the repair (LSUV), which scaled {changed} layers, {end}"
+    yield from _apart("In its first step", study.steps)
+    yield from _apart("After the repair", study.repaired_steps or ())
+
+
+def _apart(when: str, steps: Sequence[LayerStep]) -> Iterable[str]:
+    """How unlike the steps of layers are, where some layer would move and another would not."""
+    known = [(row.plain, row.path) for row in steps if row.plain is not None and 0 < row.plain < math.inf]
+    if len(known) > 1:
+        (least, slow), (most, fast) = min(known), max(known)
+        if most / least > _UNLIKE:
+            times = _factor(most / least)
+            yield f"{when} plain SGD moves {fast} by {times} times as large a share as {slow}; LARS moves all alike."
+
+
+def _table(rows: Sequence[LayerStart], *, repaired: bool) -> Sheet:
+    return Sheet(
+        "Layers after the repair" if repaired else "Layers",
+        ["layer", "variance", "gain", "wanted", "advice"],
+        [
+            [row.path or WHOLE, number(row.variance), number(row.gain), number(row.wanted_gain), row.advice]
+            for row in rows
+        ],
+        words=["advice"],
+        levels=[row.level for row in rows],
+    )
+
+
+def _repair(study: DoctorStudy) -> list[Sheet]:
+    if study.repair is None:
+        return []
+    rows = [
+        [row.path, number(row.before), number(row.after), number(row.factor) if row.factor else "none", row.note]
+        for row in study.repair.layers
+    ]
+    headings = ["layer", "variance before", "after", "factor", "note"]
+    return [Sheet("What LSUV did to the weights", headings, rows, words=["note"])]
+
+
+def _steps(study: DoctorStudy) -> Sheet:
+    rows = []
+    for row in study.repaired_steps or study.steps:
+        cells = [row.gradient_norm, row.trust_ratio, row.plain, row.lars]
+        shown = ["no gradient path"] * 4 if row.gradient_norm is None else [_factor(cell) for cell in cells]
+        rows.append([row.path or WHOLE, _factor(row.param_norm), *shown])
+    headings = ["layer", "‖θ‖", "‖g‖", "trust ratio", "step of SGD", "of LARS"]
+    when = " after the repair" if study.repaired_steps else ""
+    return Sheet(f"The first step{when} as ‖Δθ‖/‖θ‖, learning rate {number(study.learning_rate)}", headings, rows)
+
+
+def _factor(value: float | None) -> str:
+    """A number that may have any order of magnitude.
+
+    >>> _factor(51.4), _factor(5.14e17), _factor(math.inf), _factor(None)
+    ('51.4', '5.1e+17', 'Inf', 'not measured')
+    """
+    return f"{value:.1e}" if value is not None and math.isfinite(value) and abs(value) >= 1e5 else number(value)
+
+
+def _variances(study: DoctorStudy) -> Chart:
+    canvas = Canvas([Panel("Variance of the output", "variance", log=True)], "layer")
+    sides = [("as it starts", study.layers), ("after the repair", study.repaired or ())]
+    for i, (name, rows) in enumerate(sides):
+        if rows:
+            points = [_point(row.path or WHOLE, row.variance, f"{name}<br>variance") for row in rows]
+            canvas.line(0, Line(name, style.sequence(2 - 2 * i, 3)), points)
+    low, high = (bound * study.target for bound in START_FINE)
+    zone = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": low, "y1": high, "layer": "below"}
+    canvas.shapes.append(zone | {"fillcolor": style.ZONES["good"], "line": {"width": 0}})
+    return _by_path(canvas.figure(), [row.path or WHOLE for row in study.layers])
+
+
+def _steps_chart(study: DoctorStudy) -> Chart:
+    canvas = Canvas([Panel("Step", "‖Δθ‖/‖θ‖", log=True)], "layer", missing="no gradient path")
+    lines = [("plain SGD", study.steps, "plain", "torch"), ("LARS", study.steps, "lars", "torch")]
+    if study.repaired_steps is not None:
+        lines.append(("plain SGD after the repair", study.repaired_steps, "plain", "jax"))
+    for i, (name, rows, figure, dash) in enumerate(lines):
+        points = [_point(row.path or WHOLE, getattr(row, figure), f"{name}<br>step") for row in rows]
+        canvas.line(0, Line(name, style.sequence((2, 0, 1)[i], 3), dash), points)
+    return _by_path(canvas.figure(), [row.path or WHOLE for row in study.steps])
+
+
+def _point(path: str, value: float | None, what: str) -> Point:
+    text = f"{style.text(path, 80)}<br>{what} <b>{_factor(value)}</b>"
+    return Point(style.text(path, 60), Spread(value, value, value), text)
+
+
+def _by_path(figure: Chart, paths: Sequence[str]) -> Chart:
+    """Names along the axis, in their order, as many as there is room for."""
+    names = [style.text(path, 60) for path in paths]
+    step = max(1, math.ceil(len(names) / 16))
+    figure["layout"]["xaxis"] |= {"type": "category", "categoryorder": "array", "categoryarray": names}
+    figure["layout"]["xaxis"] |= {"tickvals": names[::step], "ticktext": [style.text(p, 18) for p in paths[::step]]}
+    return figure

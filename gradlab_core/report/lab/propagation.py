@@ -1,0 +1,163 @@
+"""Signal propagation: layer by layer against theory, the map of depth and σ_w, singular values of the Jacobian."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from gradlab_core.lab.against_theory import LayerComparison
+from gradlab_core.lab.random_mlp import RandomMlp
+from gradlab_core.lab.studies.propagation import PropagationStudy
+from gradlab_core.report import style
+from gradlab_core.report.canvas import Canvas, Chart, Line, Panel
+from gradlab_core.report.charts import Illustration
+from gradlab_core.report.lab.phases import phase_chart
+from gradlab_core.report.lab.scale import log_point, magnitude, shown, verdict
+from gradlab_core.report.lab.section import Section, Sheet
+from gradlab_core.report.lab.spectrum import spectrum_chart, spectrum_sheet
+from gradlab_core.report.nets import framework_name
+from gradlab_core.report.values import listed, number
+
+_Z95 = 1.96
+_FEW = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+"""Layers in the table."""
+_MANY_Z = 5.0
+_ROWS = (("Signal", "preactivation"), ("Gradient", "gradient"))
+
+
+def propagation_section(study: PropagationStudy) -> Section:
+    """The section of a study."""
+    states = [verdict(study.log_signal), verdict(study.log_gradient)]
+    bad = bool(study.wrong) or any(state != "survives" for state in states)
+    charts = [
+        Illustration(
+            "propagation",
+            "Signal and gradient, layer by layer",
+            f"Root mean square of pre-activations (above) and of the gradient in them (below), over {study.nets} nets: "
+            "the mean with its 95 % interval, which is narrow; theory for nets of this width, with the band in which "
+            "95 % of single nets lie; and the limit of infinite width. Healthy: both stay near 0. A straight slope is "
+            "exponential growth or decay with depth.",
+            _layers(study),
+        )
+    ]
+    if study.phases is not None:
+        charts.append(phase_chart(study))
+    charts.append(spectrum_chart(study.spectra))
+    return Section(
+        key="propagation",
+        title="Signal propagation",
+        about="Every layer multiplies the size of what passes through it, forward and back, by about the same factor: "
+        "with depth a factor a little off 1 becomes an exponential. Theory says which.",
+        level="bad" if bad else "good",
+        said=list(_said(study, states)),
+        sheets=[_table(study), *_field(study), spectrum_sheet(study.spectra)],
+        charts=charts,
+    )
+
+
+def net_name(net: RandomMlp) -> str:
+    """A square net in words.
+
+    >>> net_name(RandomMlp(widths=(8, 8, 8), sigma_w=1.5))
+    '2 layers of 8 tanh units, σ_w = 1.5, σ_b = 0'
+    """
+    start = net.init or f"σ_w = {number(net.sigma_w)}, σ_b = {number(net.sigma_b)}"
+    start += "" if net.init_number is None else f" ({number(net.init_number)})"
+    return f"{net.depth} layers of {net.widths[0]} {net.activation} units, {start}"
+
+
+def _said(study: PropagationStudy, states: Sequence[str]) -> Iterable[str]:
+    yield f"{net_name(study.net)}; {study.nets} nets."
+    logs = (study.log_signal, study.log_gradient)
+    ways = ("signal", "from the input to the last layer"), ("gradient", "from the last layer to the first")
+    for (name, way), log, state in zip(ways, logs, states, strict=True):
+        if log == -math.inf:
+            yield f"The {name} {state}: on its way {way} it becomes exactly 0 in at least one of the nets."
+        else:
+            yield f"The {name} {state}: its root mean square changes by a factor of {magnitude(log)} {way}."
+    if study.edge is not None:
+        stays = "" if study.edge.stable else "; a net that starts there does not stay there"
+        yield f"The critical σ_w is {number(study.edge.sigma_w)}, that of this net {number(study.sigma_w)}{stays}."
+    elif study.sigma_w is not None:
+        yield f"No σ_w is critical for {study.net.activation}; that of this net is {number(study.sigma_w)}."
+    if study.largest_z is not None:
+        rough = "" if study.largest_z <= _MANY_Z else ": more than chance, so theory is rough here"
+        yield f"At no layer is the mean further from theory than {number(study.largest_z)} standard errors{rough}."
+    if study.wrong:
+        yield f"Not the definition's numbers: {listed([framework_name(f) for f in study.wrong])}."
+    for framework, apart in study.differences.items():
+        yield f"{framework_name(framework)}, in float64 on the same nets, is at most {number(apart)} off."
+
+
+def _table(study: PropagationStudy) -> Sheet:
+    rows = {name: _of(study, quantity) for name, quantity in _ROWS}
+    layers = sorted({*(n for n in _FEW if n < study.net.depth), study.net.depth})
+    headings = ["layer"]
+    for name in rows:
+        headings += [name.lower(), "theory", "∞ wide"]
+    return Sheet(
+        "Orders of magnitude of the root mean square: mean ± standard error, and theory",
+        headings,
+        [[str(n), *(text for own in rows.values() for text in _cells(own[n - 1]))] for n in layers],
+    )
+
+
+def _cells(row: LayerComparison) -> list[str]:
+    error = f" ± {row.standard_error / 2 / math.log(10):.2f}" if math.isfinite(row.standard_error) else ""
+    return [shown(row.mean / 2) + error, shown(row.expected.centre / 2), shown(row.expected.limit / 2)]
+
+
+def _of(study: PropagationStudy, quantity: str) -> list[LayerComparison]:
+    return [row for row in study.measured["numpy"] if row.quantity == quantity]
+
+
+def _field(study: PropagationStudy) -> list[Sheet]:
+    """Where mean-field theory says that many layers lead; nothing for constant weights."""
+    found = study.field
+    if found is None:
+        return []
+    rows = [
+        ("variance that many layers lead to, q", number(found.q)),
+        ("χ there, the factor of a gradient's second moment a layer", number(found.chi)),
+        ("phase", found.phase),
+        ("layers in which the variance settles by a factor e", _length(found.variance_length)),
+        ("correlation of two inputs after many layers", _or_none(found.correlation)),
+        ("layers in which that settles by a factor e, ξ", _length(found.correlation_length)),
+        ("layers in which a gradient's second moment falls by e", _length(found.gradient_length)),
+    ]
+    return [Sheet("Mean field: nets of infinite width and depth", ["figure", "value"], rows)]
+
+
+def _length(value: float | None) -> str:
+    if value is None or math.isfinite(value):
+        return _or_none(value) if value is None or value >= 0 else f"grows by e in {number(-value)}"
+    return "never"
+
+
+def _or_none(value: float | None) -> str:
+    return "none: q is 0 or infinite" if value is None else number(value)
+
+
+def _layers(study: PropagationStudy) -> Chart:
+    canvas = Canvas([Panel(f"{name}: root mean square", "orders of magnitude") for name, _ in _ROWS], "layer")
+    several = range(2)  # the lines that have a range
+    measured = Line("measured, mean with 95 % interval", style.sequence(0, 3), runs=several)
+    theory = Line("theory for this width, 95 % of nets", style.sequence(2, 3), runs=several)
+    limit = Line("theory, infinite width", style.sequence(1, 3), "jax")
+    for panel, (name, quantity) in enumerate(_ROWS):
+        rows = _of(study, quantity)
+        for line, log, error in (
+            (limit, lambda row: row.expected.limit, lambda row: 0.0),
+            (theory, lambda row: row.expected.centre, lambda row: 2 * row.expected.spread),
+            (measured, lambda row: row.mean, lambda row: _Z95 * row.standard_error),
+        ):
+            points = [
+                log_point(row.layer, log(row) / 2, _hover(line.name, name, row.layer, log(row)), error=error(row) / 2)
+                for row in rows
+            ]
+            canvas.line(panel, line, points, mode="lines+markers" if line is measured and len(rows) <= 60 else "lines")
+    return canvas.figure()
+
+
+def _hover(line: str, name: str, layer: int, log: float) -> str:
+    return f"{line}<br>layer {layer}<br>{name.lower()} <b>{magnitude(log / 2)}</b>"

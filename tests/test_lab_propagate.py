@@ -1,0 +1,233 @@
+"""`gradlab lab propagate`: the map, Jacobians, what is said and drawn of a random net, the command."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import subprocess
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradlab_core import backends
+from gradlab_core.lab.against_theory import predict
+from gradlab_core.lab.isometry import jacobian_spectrum
+from gradlab_core.lab.phases import phase_map
+from gradlab_core.lab.random_mlp import RandomMlp, draw_inputs, draw_layer
+from gradlab_core.lab.simulation import propagate
+from gradlab_core.lab.studies.propagation import PropagationStudy, square_net, study_propagation
+from gradlab_core.report.lab.propagation import propagation_section
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+LN10 = math.log(10)
+
+
+@pytest.mark.parametrize(("activation", "sigma_b"), [("tanh", 0.0), ("tanh", 0.3), ("relu", 0.5), ("gelu", 0.0)])
+def test_the_map_is_theory_net_by_net(activation: str, sigma_b: float) -> None:
+    sigmas, depth = [0.3, 1.0, 1.4, 3.0], 30
+    found = phase_map(activation, sigmas, depth=depth, sigma_b=sigma_b)
+    for column, sigma_w in enumerate(sigmas):
+        for layers in (1, 2, 30):
+            net = RandomMlp(widths=(50,) * (layers + 1), activation=activation, sigma_w=sigma_w, sigma_b=sigma_b)
+            expected = {(quantity, layer): e.limit for quantity, layer, e in predict(net)}
+            assert abs(found.log_gradient[layers - 1][column] - expected["gradient", 1]) < 1e-7 * layers
+            assert abs(found.log_signal[layers - 1][column] - expected["preactivation", layers]) < 1e-7 * layers
+
+
+def test_a_map_of_anything_is_finite() -> None:
+    found = phase_map("relu", [1e-3, 1.0, 1e3], depth=1000)
+    assert np.isfinite(found.log_gradient).all()
+    assert np.isfinite(found.log_signal).all()
+    assert found.log_gradient[-1][2] > 12_000
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "identity"])
+def test_jacobians_against_a_plain_product(activation: str) -> None:
+    net = RandomMlp(widths=(12, 20, 16, 9), activation=activation, sigma_w=1.3, sigma_b=0.2)
+    slope = {"tanh": lambda z: 1 - np.tanh(z) ** 2, "relu": lambda z: 1.0 * (z > 0), "identity": np.ones_like}
+    value = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0), "identity": lambda z: z}
+    x, jacobian = draw_inputs(net, [3])[0], np.eye(12)
+    for layer in range(3):
+        weight, bias = (part[0] for part in draw_layer(net, layer, [3]))
+        z = weight @ x + bias
+        jacobian = weight @ jacobian
+        if layer < 2:
+            jacobian, x = slope[activation](z)[:, None] * jacobian, value[activation](z)
+    values = np.linalg.svd(jacobian, compute_uv=False)
+    found = jacobian_spectrum(net, seed=3)
+    kept = values > 1e-12 * values[0]
+    assert np.allclose(np.exp(found.log_values)[kept], values[kept], rtol=1e-9)
+    assert abs(found.log_mean_squared - math.log(np.mean(values**2))) < 1e-9
+
+
+@pytest.mark.parametrize("sigma_w", [1e-3, 1e3])
+def test_jacobians_of_a_thousand_layers_overflow_nothing(sigma_w: float) -> None:
+    found = jacobian_spectrum(RandomMlp(widths=(8,) * 1001, activation="relu", sigma_w=sigma_w))
+    assert math.isfinite(found.log_values[0]) == math.isfinite(found.log_mean_squared)
+    dead = jacobian_spectrum(RandomMlp(widths=(4,) * 60, activation="relu", init="constant", init_number=-1.0))
+    assert set(dead.log_values) == {-math.inf}
+    assert dead.log_mean_squared == -math.inf
+
+
+def study(**net: Any) -> PropagationStudy:
+    return study_propagation(square_net(net.pop("depth", 20), 30, net.pop("activation", "relu"), **net), nets=12)
+
+
+def words(found: PropagationStudy) -> str:
+    return " ".join(propagation_section(found).said)
+
+
+def test_verdicts() -> None:
+    healthy = study(init="kaiming_normal")
+    assert propagation_section(healthy).level == "good"
+    assert "The signal survives" in words(healthy)
+    assert "The critical σ_w is 1.41, that of this net 1.41." in words(healthy)
+    low, high = study(sigma_w=0.3), study(sigma_w=4.0, activation="tanh", depth=60)
+    assert propagation_section(low).level == propagation_section(high).level == "bad"
+    assert "The signal vanishes" in words(low)
+    assert "The gradient vanishes" in words(low)
+    assert "The signal survives" in words(high)  # tanh holds it
+    assert "The gradient explodes" in words(high)
+
+
+def test_a_constant_start_has_no_map_and_a_dead_net_no_number() -> None:
+    found = study(init="constant", init_number=0.05)
+    assert found.phases is found.field is found.edge is found.largest_z is None
+    section = propagation_section(found)
+    assert section.level == "bad"
+    assert "becomes exactly 0 in at least one of the nets" in words(found)
+    assert "exactly 0" in section.sheets[0].rows[-1][1]
+    strip = [trace for trace in section.charts[0].figure["data"] if trace["name"] == "exactly 0"]
+    assert len(strip[0]["x"]) > 0
+    assert [chart.key for chart in section.charts] == ["propagation", "spectra"]
+
+
+def test_an_activation_without_a_critical_scale() -> None:
+    found = study(activation="softplus", init="lecun_normal", depth=5)
+    assert "No σ_w is critical for softplus" in words(found)
+    assert list(found.spectra) == ["this net"]
+
+
+def test_the_net_is_marked_on_the_map() -> None:
+    found = study(sigma_w=0.7, activation="tanh")
+    chart = propagation_section(found).charts[1].figure
+    heat, contour, edge, star = chart["data"]
+    assert (star["x"], star["y"], star["marker"]["symbol"]) == ([0.7], [20], "star")
+    assert edge["x"] == [1.0, 1.0]
+    low, high = (10**bound for bound in chart["layout"]["xaxis"]["range"])
+    assert low < 0.7 < high
+    assert chart["layout"]["yaxis"]["range"][1] > 20
+    z, sigmas = np.array(heat["z"]), np.array(heat["x"])
+    assert np.isfinite(z).all()
+    assert (np.abs(z) <= 9).all()
+    assert (z[-1, sigmas < 0.3] < -6).all()  # blue
+    assert (z[-1, sigmas > 3.5] > 3).all()  # red
+    assert abs(z[-1, np.argmin(np.abs(sigmas - 1.0))]) < 1.5  # white
+    assert contour["contours"]["end"] == 3.0
+    assert [note["text"] for note in chart["layout"]["annotations"]] == ["<b>vanishing</b>"]
+
+
+def test_a_net_deeper_than_the_map_is_marked_at_its_edge() -> None:
+    found = study_propagation(square_net(500, 2, "tanh"), nets=2)
+    chart = propagation_section(found).charts[1].figure
+    assert chart["data"][-1]["y"][0] <= 400
+    assert "500 layers" in chart["data"][-1]["name"]
+    json.dumps([one.figure for one in propagation_section(found).charts], allow_nan=False)
+
+
+def test_a_twin_that_computes_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(change: float, net: RandomMlp, *, seeds: Any, dtype: str) -> Any:
+        assert dtype == "float64"
+        found = propagate(net, seeds=seeds)
+        return dataclasses.replace(found, gradients=found.gradients + change)
+
+    for change, level in ((0.0, "good"), (1e-6, "bad"), (math.nan, "bad")):
+        twin = types.SimpleNamespace(propagate=functools.partial(other, change))
+        monkeypatch.setattr(backends, "load", lambda name, twin=twin: twin)
+        net = square_net(4, 10, "relu", init="kaiming_normal")
+        assert propagation_section(study_propagation(net, nets=3, frameworks=["torch"])).level == level
+
+
+def test_the_command(console: Run) -> None:
+    done = console("lab", "propagate", "--depth", "6", "--width", "20", "--nets", "5", "-f", "torch", "--out", "p.html")
+    assert done.returncode == 0, done.stderr
+    assert "6 layers of 20 tanh units, xavier_uniform; 5 nets." in done.stdout
+    assert "PyTorch, in float64 on the same nets, is at most" in done.stdout
+    vanishing = ("lab", "propagate", "--depth", "30", "--width", "10", "--nets", "2", "--sigma-w", "0.2", "--json")
+    done = console(*vanishing)
+    assert done.returncode == 1
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["log_gradient"] < -3 * LN10
+    assert row["edge"]["sigma_w"] == 1.0
+
+
+BUILDS = """
+import torch
+
+def deep():
+    torch.manual_seed(0)
+    layers = [part for _ in range(12) for part in (torch.nn.Linear(16, 16), torch.nn.Sigmoid())]
+    return torch.nn.Sequential(*layers, torch.nn.Linear(16, 3)), torch.randn(8, 16), torch.arange(8) % 3
+
+def shallow():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    return {"model": net, "x": torch.randn(8, 16), "y": torch.arange(8) % 3}
+
+def wide():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 4))
+    return net, torch.randn(2, 3, 32, 32), torch.arange(2)
+
+def broken():
+    net = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    torch.nn.init.constant_(net[0].weight, float("inf"))
+    return net, torch.randn(8, 16), torch.arange(8) % 3
+
+def wrong():
+    return torch.nn.Linear(5, 3), torch.randn(8, 16), torch.arange(8) % 3
+"""
+
+
+def test_a_users_model(console: Run, tmp_path: Any) -> None:
+    (tmp_path / "prop_builds.py").write_text(BUILDS)
+    done = console("lab", "propagate", "prop_builds:deep", "--out", "deep.html")
+    assert done.returncode == 1
+    assert "The gradient vanishes" in done.stdout
+    assert "3 × 16" in done.stdout
+    assert console("lab", "propagate", "prop_builds:shallow").returncode == 0
+    done = console("lab", "propagate", "prop_builds:wide")
+    assert "(estimated)" in done.stdout  # a Jacobian that is not written out
+    done = console("lab", "propagate", "prop_builds:broken", "--json")
+    assert done.returncode == 1
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["nonfinite"] == ["0", "1", "2"]
+    assert row["propagation"]["layers"][0]["output"]["log_second_moment"] in ("NaN", "Infinity")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--depth", "0", "--width", "-1"), ("2 problems", "depth is 0", "width is -1")),
+        (("--depth", "1000000", "--width", "1000"), ("1,000,000,000,000 weights", "at most")),
+        (("--init", "constant"), ("value is missing",)),
+        (("--init", "normal", "--sigma-w", "1"), ("sigma_w is 1.0", "one of the two")),
+        (("--sigma-b", "0.3"), ("sigma_w",)),
+        (("--activation", "swish"), ("'swish'",)),
+        (("--nets", "1"), ("at least 2",)),
+        (("--seed", "-1"), ("-1",)),
+        (("run.jsonl",), ("MODULE:FUNCTION",)),
+        (("prop_builds:wrong",), ("its model failed on its batch", "mat1 and mat2")),
+        (("prop_builds:deep", "--depth", "3", "-f", "torch"), ("2 problems", "--depth", "--framework", "prop_builds")),
+    ],
+)
+def test_bad_input_is_refused(console: Run, tmp_path: Any, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    (tmp_path / "prop_builds.py").write_text(BUILDS)
+    done = console("lab", "propagate", *arguments)
+    assert done.returncode == 2, done.stdout
+    assert all(word in done.stderr for word in words), done.stderr
+    assert "Traceback" not in done.stderr
