@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
+from scipy import stats
 
 import gradlab_jax
 import gradlab_torch
@@ -213,6 +215,20 @@ def test_propagate_is_the_definition():
         )
     with pytest.raises(GradlabError, match="dtype is 'float16'"):
         gradlab_jax.propagate(RandomMlp(widths=(2, 2), sigma_w=1.0), dtype="float16")
+
+
+def test_given_only_seeds_the_twins_agree_in_distribution():
+    net = RandomMlp(widths=(20,) * 6, activation="tanh", sigma_w=1.5, sigma_b=0.3)
+    first, second = range(64), range(1000, 1064)  # no net in common
+
+    def probabilities(one, other):
+        for name, layer in (("preactivations", -1), ("activations", 2), ("gradients", 0)):
+            yield stats.ks_2samp(getattr(one, name)[:, layer], getattr(other, name)[:, layer]).pvalue
+
+    ours = gradlab_torch.propagate(net, seeds=first)
+    assert min(probabilities(ours, gradlab_jax.propagate(net, seeds=second))) > 1e-3
+    louder = dataclasses.replace(net, sigma_w=1.3 * net.sigma_w)
+    assert max(probabilities(gradlab_torch.propagate(louder, seeds=second), ours)) < 1e-3
 
 
 def test_jacobians_of_ten_layers():
