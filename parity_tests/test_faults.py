@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -19,6 +21,9 @@ from gradlab_jax.train import sgd
 from parity_tests.conftest import SPECS, batch_for, pair
 
 TRAINING = TrainSpec(learning_rate=0.05, momentum=0.9, weight_decay=5e-2)
+# No deeper than the faults in them: what a net costs here is that JAX compiles it, anew with each fault.
+PLAIN, PREACT = (ModelSpec(block=block, base=3, layers=(1,)) for block in ("plain", "preact"))
+TWO_STAGES = dataclasses.replace(PREACT, layers=(1, 1))
 
 
 def first_divergence(spec, *, plant=lambda model: None, optimizer=TRAINING, load=None, steps=3):
@@ -86,7 +91,7 @@ def test_transposed_square_convolution():
     def transpose(arrays):
         return {**arrays, "stage1.0.conv1.weight": arrays["stage1.0.conv1.weight"].swapaxes(0, 1)}
 
-    found = first_divergence(SPECS["preact"], load=transpose)
+    found = first_divergence(PREACT, load=transpose)
     assert (found.step, found.quantity, found.path) == (0, "activation", "stage1.0.conv1")
 
 
@@ -95,7 +100,7 @@ def test_biased_running_variance():
         for module in modules(model, BatchNorm):
             module.__class__ = BiasedVariance
 
-    found = first_divergence(SPECS["plain"], plant=plant)
+    found = first_divergence(PLAIN, plant=plant)
     assert (found.step, found.quantity, found.path) == (0, "statistic", "bn1.running_var")
 
 
@@ -104,7 +109,7 @@ def test_wrong_batchnorm_momentum():
         for module in modules(model, BatchNorm):
             module.momentum = 0.01
 
-    found = first_divergence(SPECS["plain"], plant=plant)
+    found = first_divergence(PLAIN, plant=plant)
     assert (found.step, found.quantity, found.path) == (0, "statistic", "bn1.running_mean")
 
 
@@ -125,10 +130,10 @@ def test_swapped_flatten():
 
 def test_missing_skip():
     def plant(model):
-        for module in (model.stage1, model.stage2, model.stage3):
+        for module in (model.stage1, model.stage2):
             module.layers[0].__class__ = PreActNoSkip
 
-    found = first_divergence(SPECS["preact"], plant=plant)
+    found = first_divergence(TWO_STAGES, plant=plant)
     assert (found.step, found.quantity, found.path) == (0, "activation", "stage2.0.bn1")
 
 
@@ -149,7 +154,7 @@ def test_other_epsilon(epsilon):
         for module in modules(model, BatchNorm):
             module.epsilon = epsilon
 
-    found = first_divergence(SPECS["plain"], plant=plant)
+    found = first_divergence(PLAIN, plant=plant)
     assert (found.step, found.quantity, found.path) == (0, "activation", "bn1")
     assert "another definition" in found.problem
 

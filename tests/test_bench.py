@@ -21,6 +21,12 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {"torch device": "abacus"}
 
 
+@pytest.fixture(autouse=True)
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands here measure what it takes to compile: they do without what the other tests compiled."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+
+
 class Clock:
     """Time passes only when a case says so."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import subprocess
-import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from gradlab_core import codec
-from gradlab_core.cli import main
 from gradlab_core.cli.diagnose import AS_IS, REPAIRED
 from gradlab_core.cli.findings import ScenarioRun, is_bad
 from gradlab_core.cli.target import framework_of
@@ -31,20 +30,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def diagnose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The console script in this process, in an empty folder: no second import of the frameworks for every case."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["gradlab", "diagnose", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            main.run()
-        said = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, int(str(stop.value.code)), said.out, said.err)
-
-    return call
+def diagnose(console: Run) -> Run:
+    return functools.partial(console, "diagnose")
 
 
 def words(done: subprocess.CompletedProcess[str]) -> str:

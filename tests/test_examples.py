@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import runpy
+import tempfile
 from pathlib import Path
 
 import flax.linen as nn
@@ -22,18 +21,17 @@ CLIPPED = rf"step +(\d+)  loss {NUMBER}  gradient {NUMBER} -> {NUMBER}  update/w
 STEP = rf"step +(\d+)  loss {NUMBER}  gradient {NUMBER}  update/weights {NUMBER}"
 
 
-def run(name: str, folder: Path) -> str:
-    """What an example prints; its file goes to `folder`."""
-    done = subprocess.run(
-        [sys.executable, f"examples/{name}.py"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(folder)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(list(folder.rglob("run.jsonl"))) == 1
-    return done.stdout
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """What an example prints, run as a script in this process; its file goes to a folder of the test's own."""
+
+    def call(name):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+        assert len(list(tmp_path.rglob("run.jsonl"))) == 1
+        return capsys.readouterr().out
+
+    return call
 
 
 def data(rng):
@@ -100,8 +98,8 @@ LAYERS |= {f"skip.{leaf}": "disconnected" for leaf in ("weight", "bias")}
         ("linen", plain_linen, LAYERS),
     ],
 )
-def test_a_jax_example_trains_as_without_a_monitor(tmp_path, name, plain, states):
-    printed = run(f"monitor_{name}", tmp_path)
+def test_a_jax_example_trains_as_without_a_monitor(run, name, plain, states):
+    printed = run(f"monitor_{name}")
     losses, norms = plain()
     steps = re.findall(CLIPPED if name == "optax" else STEP, printed)
     assert [int(step[0]) for step in steps] == [0, 10, 20, 30, 40]
@@ -112,8 +110,8 @@ def test_a_jax_example_trains_as_without_a_monitor(tmp_path, name, plain, states
     assert dict(re.findall(r"^([\w.]+) +(\w+)$", printed, re.MULTILINE)) == states
 
 
-def test_the_torch_example(tmp_path):
-    printed = run("monitor_torch", tmp_path)
+def test_the_torch_example(run):
+    printed = run("monitor_torch")
     steps = [list(map(float, step)) for step in re.findall(CLIPPED, printed)]
     assert [step[0] for step in steps] == [0, 10, 20, 30, 40]
     assert all(after == pytest.approx(min(before, 1.0), abs=1e-3) for _, _, before, after, _ in steps)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
 import inspect
 import subprocess
 import sys
@@ -162,15 +164,9 @@ def doctests() -> list[str]:
     ]
 
 
-def test_docstring_examples_run():
-    code = """
-import doctest, importlib, sys
-failed = 0
-for path in sys.argv[1:]:
-    module = importlib.import_module(path.removesuffix('.py').removesuffix('/__init__').replace('/', '.'))
-    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
-    failed += result.failed
-sys.exit(failed > 0)
-"""
-    done = subprocess.run([sys.executable, "-c", code, *doctests()], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("path", doctests())
+def test_docstring_examples_run(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    module = importlib.import_module(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+    ran = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert ran.failed == 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -24,24 +22,27 @@ def test_the_first_two_snippets_differ_in_the_import_and_in_comments_only():
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_a_snippet_prints_what_it_says(index, tmp_path):
+def test_a_snippet_prints_what_it_says(index, tmp_path, monkeypatch, capsys):
+    """Run as a script, in this process: each has a namespace and a folder of its own."""
     snippet = SNIPPETS[index]
     assert len(SNIPPETS) == 4
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, cwd=tmp_path, env=environ)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    Path("snippet.py").write_text(snippet)
+    runpy.run_path("snippet.py", run_name="__main__")
     # What stands behind a print, or on a line of its own after it.
     promised = re.findall(r"^(?:print\(.*\)  )?# +(.*)$", snippet, flags=re.MULTILINE)
-    assert done.stdout.splitlines() == promised
-    for file in tmp_path.glob("*.jsonl"):
+    assert capsys.readouterr().out.splitlines() == promised
+    files = list(tmp_path.glob("*.jsonl"))
+    assert len(files) == ("JsonlSink" in snippet)
+    for file in files:
         assert [record.step for record in load_records(file)] == list(range(50))
 
 
-def test_the_example_runs():
-    done = subprocess.run([sys.executable, "examples/parity_of_a_port.py"], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert "parity holds" in done.stdout
-    assert "parity broken at step 0, statistic stage2.0.bn1.running_mean" in done.stdout
+def test_the_example_runs(capsys):
+    runpy.run_path(str(ROOT / "examples" / "parity_of_a_port.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "parity holds" in printed
+    assert "parity broken at step 0, statistic stage2.0.bn1.running_mean" in printed
 
 
 def test_links_lead_somewhere():
