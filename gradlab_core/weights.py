@@ -52,5 +52,5 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError, EOFError, MemoryError) as error:
         raise GradlabError(f"{path} is not a readable .npz of plain arrays: {error}") from error

@@ -19,6 +19,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
@@ -49,7 +50,9 @@ class Tap:
 
     def canonical(self, x: Any) -> Any:
         """The tensor, or its shape-only stand-in's array, in canonical layout."""
-        return x if not self.spatial or x.ndim < 3 else jax.numpy.moveaxis(x, -1, 1)
+        if not self.spatial or x.ndim < 3:
+            return x
+        return np.moveaxis(x, -1, 1) if isinstance(x, np.ndarray) else jax.numpy.moveaxis(x, -1, 1)
 
     def canonical_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape if not self.spatial or len(shape) < 3 else (shape[0], shape[-1], *shape[1:-1])

@@ -57,7 +57,7 @@ class Subject:
             self.optimizer: optax.GradientTransformation = (
                 sgd(optimizer.momentum, optimizer.weight_decay) if isinstance(optimizer, TrainSpec) else optimizer
             )
-            self.opt_state = self.optimizer.init(functional(self.model, "train")[1])
+            self.opt_state = jax.jit(self.optimizer.init)(functional(self.model, "train")[1])
 
     def cast(self, dtype: str) -> Subject:
         """A fresh copy in that precision; float64 runs on the CPU."""
@@ -83,6 +83,10 @@ class Subject:
                 images = images.astype(params[0].dtype)
             ran, zeros, cut_slopes, cut_grads = self._plan(f, params, rest, images, labels)
             values, slopes, grads, state, logits, loss = _gradients(f, self.loss, params, zeros, rest, images, labels)
+            owners = [(path, owner) for path, owner, v in named_variables(self.model) if isinstance(v, nnx.Param)]
+            applied = self._apply(params, grads, cut_grads, state, owners, epoch)
+            # Layouts are changed on the host: on the device each would be a program of its own.
+            values, slopes, grads = jax.device_get((values, slopes, grads))
             found: dict[Key, Any] = {
                 Key("activation", t.path, t.call): t.canonical(v) for t, v in zip(ran, values, strict=True)
             }
@@ -91,10 +95,9 @@ class Subject:
             found |= {
                 Key("activation_gradient", t.path, t.call): None if cut else t.canonical(g) for t, g, cut in backward
             }
-            owners = [(path, owner) for path, owner, v in named_variables(self.model) if isinstance(v, nnx.Param)]
             for (path, owner), g, cut in zip(owners, grads, cut_grads, strict=True):
                 found[Key("gradient", path)] = None if cut else canonical(owner, g)
-            found |= self._apply(params, grads, cut_grads, state, owners, epoch)
+            found |= applied
             return {key: None if value is None else np.asarray(value) for key, value in found.items()}
 
     def _plan(self, f: Functional, params: Any, rest: Any, x: Any, y: Any) -> tuple[Any, Any, Any, Any]:
@@ -110,10 +113,9 @@ class Subject:
         found: dict[Key, Any] = {}
         if isinstance(self.recipe, TrainSpec):
             rate, decay = self.recipe.rate(epoch), (self.recipe.momentum, self.recipe.weight_decay)
-            updates, self.opt_state = sgd_step(decay, params, grads, self.opt_state, rate, tuple(cut))
-            new = optax.apply_updates(params, updates)
+            new, self.opt_state = _stepped(decay, params, grads, self.opt_state, rate, tuple(cut))
             found[Key("learning_rate")] = np.float64(rate)
-            for (path, owner), velocity, c in zip(owners, self.opt_state[1].trace, cut, strict=True):
+            for (path, owner), velocity, c in zip(owners, jax.device_get(self.opt_state[1].trace), cut, strict=True):
                 if not c:
                     found[Key("optimizer", path)] = canonical(owner, velocity)
         else:
@@ -134,6 +136,15 @@ class Subject:
         cpu = jax.default_device(jax.devices("cpu")[0]) if self.wide else contextlib.nullcontext()
         with jax.enable_x64(self.wide), cpu:
             yield
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def _stepped(
+    decay: tuple[float, float], params: Any, grads: Any, state: Any, learning_rate: Any, cut: tuple[bool, ...]
+) -> tuple[Any, Any]:
+    """`(new parameters, new state)` of the optimizer."""
+    updates, state = sgd_step(decay, params, grads, state, learning_rate, cut)
+    return optax.apply_updates(params, updates), state
 
 
 def _objective(f: Functional, loss: Loss, params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
@@ -166,9 +177,9 @@ def _cut(
     return flags[len(params) :], flags[: len(params)]
 
 
-def _zeros(f: Functional, params: Any, rest: Any, x: Any) -> list[jax.Array]:
+def _zeros(f: Functional, params: Any, rest: Any, x: Any) -> list[np.ndarray]:
     def shapes(params: Any, rest: Any, x: Any) -> list[jax.Array]:
         tapped = run_tapped(f, params, rest, x, lambda tap, value: (value, value), differentiable=True)
         return [value for _, value in tapped[2]]
 
-    return [jnp.zeros(s.shape, s.dtype) for s in jax.eval_shape(shapes, params, rest, x)]
+    return [np.zeros(s.shape, s.dtype) for s in jax.eval_shape(shapes, params, rest, x)]

@@ -46,7 +46,7 @@ def test_one_page_in_a_browser_without_a_network(console: Run, browser: Any, tmp
         "p.querySelectorAll('g.trace, g.hm, g.contour').length])"
     )
     assert [key for key, *_ in drawn] == CHARTS
-    assert all(0 < shown for _, _, shown in drawn), drawn
+    assert all(shown > 0 for _, _, shown in drawn), drawn
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert "this net: 8 layers, σ_w = 1" in page.inner_text("#propagation")
 

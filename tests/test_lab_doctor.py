@@ -88,6 +88,11 @@ def test_a_layer_that_starts_wrong_is_named_and_repaired() -> None:
     assert lines["after the repair"] == pytest.approx([1.0, 1.0, 1.0], rel=1e-4)
 
 
+def test_the_zone_of_the_chart_is_that_of_the_variance_asked_for() -> None:
+    (zone,) = doctor_section("net", study(target=9.0)).charts[0].figure["layout"]["shapes"]
+    assert (zone["y0"], zone["y1"]) == (4.5, 18.0)
+
+
 def test_what_no_factor_repairs_stays_wrong() -> None:
     net, x, y = deep()
     torch.nn.init.zeros_(net[2].weight)
@@ -96,6 +101,27 @@ def test_what_no_factor_repairs_stays_wrong() -> None:
     assert "still start wrong: 2" in " ".join(section.said)
     assert section.sheets[1].rows[1][3] == "none"
     assert {"exactly 0"} <= {trace["name"] for trace in section.charts[0].figure["data"]}
+
+
+def test_copies_that_scaling_leaves_are_still_bad() -> None:
+    net, x, y = deep()
+    with torch.no_grad():
+        net[0].weight[1], net[0].bias[1] = net[0].weight[0], net[0].bias[0]
+        net[2].weight[:, 1] = net[2].weight[:, 0]
+    section = doctor_section("net", study_start(gradlab_torch, "torch", net, x, y, repair=True))
+    assert section.level == "bad"
+    assert "all layers start well" in " ".join(section.said)
+    assert "copies still" in " ".join(section.said)
+    drawn = doctor_section("net", study_start(gradlab_torch, "torch", net, x, y, repair=True, draw="orthogonal"))
+    assert drawn.level == "good"
+
+
+def test_a_model_that_is_one_layer_has_a_name() -> None:
+    layer = torch.nn.Linear(8, 4)
+    x = 20 * torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    section = doctor_section("net", study_start(gradlab_torch, "torch", layer, x, torch.arange(8) % 4, repair=True))
+    assert "the first is (the model)." in section.said[0]
+    assert section.sheets[1].rows[0][0] == "(the model)"
 
 
 def test_a_layer_without_a_gradient_has_no_step() -> None:
@@ -127,6 +153,7 @@ def test_a_model_without_layers_is_said_to_have_none() -> None:
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
     section = doctor_section("net", study_start(gradlab_torch, "torch", Scale(), x, torch.arange(8) % 4, repair=True))
     assert "nothing to judge" in section.said[0]
+    assert "start well" not in " ".join(section.said)
     assert section.sheets[-1].rows[0][0] == "(the model)"
 
 
@@ -156,6 +183,8 @@ def test_the_command(console: Run, tmp_path: Path) -> None:
     [
         (("--draw", "orthogonal", "--save", "w.npz"), ("2 problems", "--draw needs --repair", "--save needs --repair")),
         (("doctor_builds:tied", "--init", "normal", "--save", "w.npz"), ("2 problems", "--init", "--save")),
+        (("--repair", "--save", "w.npz", "--out", "w.npz"), ("--save and --out both name w.npz",)),
+        (("--repair", "--save", "."), ("it is a folder",)),
         (("--depth", "0"), ("depth",)),
         (("--activation", "mish"), ("activation is 'mish'",)),
         (("--activation", "x", "--init", "none"), ("2 problems", "activation", "init")),

@@ -15,7 +15,7 @@ from gradlab_core import initializers as drawing
 from gradlab_core.codec import decode, encode
 from gradlab_core.errors import GradlabError
 from gradlab_core.initializers import INITIALIZERS, Initializer, initial_arrays
-from gradlab_core.lab.against_theory import compare_with_theory
+from gradlab_core.lab.against_theory import compare_with_theory, predict_constant
 from gradlab_core.lab.laws import Law, SampleLayer, bias_law, density, fit_probability, torch_fan_in, weight_law
 from gradlab_core.lab.random_mlp import RandomMlp
 from gradlab_core.lab.samples import histogram, sample
@@ -361,6 +361,9 @@ def test_zeros_are_below_the_plot_and_told_apart():
         f"constant: in {lost} of 20 nets all is exactly 0; numbers are of the others." in initializer_section(some).said
     )
     assert strip(starts_chart(some)) == set()
+    net = RandomMlp(widths=(100,) * 4, activation="relu", init="constant", init_number=0.1)
+    logs = predict_constant(net, range(20)).preactivations[:, -1]
+    assert some.starts[0].signal[-1] == pytest.approx(logs[np.isfinite(logs)].mean())
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (2, 2), (1, 2), (3, 1)])

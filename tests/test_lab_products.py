@@ -45,6 +45,9 @@ def test_the_norm_at_another_sigma_is_that_of_the_product_itself():
     by_mark = {mark: row for row in found.rescaled for mark in row.marks}
     assert set(by_mark) == {"asked", "critical", "rule", "below", "above"}
     assert by_mark["asked"].log_spectral == pytest.approx(found.growth.log_spectral)
+    assert by_mark["below"].sigma == pytest.approx(0.8 * found.critical)
+    assert by_mark["above"].sigma == pytest.approx(1.25 * found.critical)
+    assert found.critical_error == pytest.approx(found.critical_measured * found.exponents.standard_errors[0])
     assert by_mark["critical"].exponent == pytest.approx(0, abs=1e-12)
     assert by_mark["asked"].exponent == pytest.approx(found.exponents.predicted[0])
     norms = [math.log(np.linalg.norm(matrix, 2)) for matrix in draw_matrices(40, 3, 0.9, 5)]

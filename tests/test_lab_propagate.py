@@ -16,12 +16,13 @@ import pytest
 
 from gradlab_core import backends
 from gradlab_core.lab.against_theory import predict
-from gradlab_core.lab.isometry import jacobian_spectrum
+from gradlab_core.lab.isometry import LogSpectrum, jacobian_spectrum
 from gradlab_core.lab.phases import phase_map
 from gradlab_core.lab.random_mlp import RandomMlp, draw_inputs, draw_layer
 from gradlab_core.lab.simulation import propagate
-from gradlab_core.lab.studies.propagation import PropagationStudy, square_net, study_propagation
+from gradlab_core.lab.studies.propagation import PropagationStudy, square_net, standard_errors, study_propagation
 from gradlab_core.report.lab.propagation import propagation_section
+from gradlab_core.report.lab.spectrum import spectrum_sheet
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 LN10 = math.log(10)
@@ -113,6 +114,69 @@ def test_an_activation_without_a_critical_scale() -> None:
     assert list(found.spectra) == ["this net"]
 
 
+def test_few_nets_are_far_off_by_chance_and_many_are_not() -> None:
+    few = study_propagation(square_net(20, 20, "tanh"), nets=2)
+    assert few.largest_z is not None
+    assert few.largest_z > 1000
+    assert not few.doubtful
+    assert "no more than chance, with 2 nets" in words(few)
+    rough = study_propagation(square_net(20, 30, "gelu", sigma_w=1.4), nets=100)
+    assert rough.doubtful
+    assert "more than chance, so theory is rough here" in words(rough)
+    assert round(standard_errors(0.05, 2), 1) == 12.7
+
+
+def test_figures_and_ranges_are_of_the_root_mean_square() -> None:
+    found = study_propagation(square_net(4, 10, "tanh"), nets=5)
+    drawn = propagate(found.net, seeds=range(5))
+    assert found.log_signal == pytest.approx(drawn.preactivations[:, -1].mean() / 2)
+    assert found.log_gradient == pytest.approx(drawn.gradients[:, 0].mean() / 2)
+    traces = {t["name"]: t["y"] for t in propagation_section(found).charts[0].figure["data"] if t["yaxis"] == "y"}
+    row = next(row for row in found.measured["numpy"] if (row.quantity, row.layer) == ("preactivation", 2))
+    middle, spread = row.expected.centre / 2 / LN10, 2 * row.expected.spread / 2 / LN10
+    upper, lower = (traces["theory for this width, 95 % of nets: range over seeds"][i] for i in (1, 6))
+    assert (upper, lower) == pytest.approx((middle + spread, middle - spread), rel=1e-3)
+    upper, lower = (traces["measured, mean with 95 % interval: range over seeds"][i] for i in (1, 6))
+    error = 2.776 * row.standard_error / 2 / LN10  # Student's, of 4 degrees of freedom
+    assert (upper, lower) == pytest.approx((row.mean / 2 / LN10 + error, row.mean / 2 / LN10 - error), rel=1e-3)
+
+
+def test_the_table_of_singular_values() -> None:
+    values = (math.log(8.0), math.log(1.5), 0.0, math.log(0.6), math.log(0.1))
+    sheet = spectrum_sheet({"a": LogSpectrum(log_values=values, log_mean_squared=math.log(4.0))})
+    assert list(sheet.rows[0]) == ["a", "8", "1", "0.1", "4", "60.0 %"]
+
+
+def test_what_has_no_standard_error_is_no_number_of_them() -> None:
+    alike = study_propagation(square_net(3, 1, "tanh", init="orthogonal"), nets=5)
+    assert alike.largest_z == math.inf
+    assert "all nets are alike" in words(alike)
+    dead = study_propagation(square_net(30, 2, "relu"), nets=20)
+    assert dead.largest_z is not None
+    assert dead.largest_z < 6
+    assert "cannot be held against theory" in words(dead)
+    assert "NaN" not in words(dead)
+    assert study_propagation(square_net(3, 4, "tanh", sigma_w=0.0), nets=3).largest_z is None
+
+
+def test_captions_say_what_their_charts_show() -> None:
+    def caption(found: PropagationStudy, key: str) -> str:
+        return next(chart.caption for chart in propagation_section(found).charts if chart.key == key)
+
+    stable, unstable = study(activation="tanh", sigma_w=1.0), study(activation="gelu", sigma_w=1.5)
+    assert "around the edge of chaos" in caption(stable, "phases")
+    assert "does not stay there" in caption(unstable, "phases")
+    assert "no edge of chaos" in caption(study(activation="softplus", init="lecun_normal", depth=5), "phases")
+    saturated = study(activation="tanh", sigma_w=1000.0, depth=50)
+    assert saturated.log_gradient < -100 * LN10  # and the map, of infinite width, has it explode
+    assert "measured, the gradient vanishes" in caption(saturated, "phases")
+    assert "Not so" not in caption(stable, "phases")
+    assert "Gaussian weights of this width" in caption(study(init="orthogonal"), "propagation")
+    logs = stable.spectra["orthogonal, critical σ_w"].log_values
+    kept = sum(log >= logs[0] - math.log(1e3) for log in logs)
+    assert f"{kept} of 30 (orthogonal, critical σ_w)" in caption(stable, "spectra")
+
+
 def test_the_net_is_marked_on_the_map() -> None:
     found = study(sigma_w=0.7, activation="tanh")
     chart = propagation_section(found).charts[1].figure
@@ -188,6 +252,23 @@ def broken():
     torch.nn.init.constant_(net[0].weight, float("inf"))
     return net, torch.randn(8, 16), torch.arange(8) % 3
 
+def zero():
+    net, x, y = shallow().values()
+    for parameter in net.parameters():
+        torch.nn.init.zeros_(parameter)
+    return net, x, y
+
+def cut():
+    class Cut(torch.nn.Module):
+        def forward(self, x):
+            return x.detach()
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(16, 16), Cut(), torch.nn.Linear(16, 16), torch.nn.Linear(16, 3))
+    return net, torch.randn(8, 16), torch.arange(8) % 3
+
+def bare():
+    return torch.nn.Linear(16, 3), torch.randn(8, 16), torch.arange(8) % 3
+
 def wrong():
     return torch.nn.Linear(5, 3), torch.randn(8, 16), torch.arange(8) % 3
 """
@@ -202,6 +283,19 @@ def test_a_users_model(console: Run, tmp_path: Any) -> None:
     assert console("lab", "propagate", "prop_builds:shallow").returncode == 0
     done = console("lab", "propagate", "prop_builds:wide")
     assert "(estimated)" in done.stdout  # a Jacobian that is not written out
+    done = console("lab", "propagate", "prop_builds:zero")
+    assert done.returncode == 1
+    assert "The signal vanishes: on its way" in done.stdout
+    assert "NaN" not in done.stdout
+    done = console("lab", "propagate", "prop_builds:cut", "--json")
+    assert done.returncode == 1  # nothing vanishes, but a layer gets nothing
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["unreached"] == ["0"]
+    first, *_, last = (layer["output"]["log_second_moment"] for layer in row["propagation"]["layers"])
+    assert row["log_signal"] == pytest.approx((last - first) / 2)
+    done = console("lab", "propagate", "prop_builds:bare")
+    assert done.returncode == 0
+    assert "fewer than two dense or convolutional layers" in done.stdout
     done = console("lab", "propagate", "prop_builds:broken", "--json")
     assert done.returncode == 1
     (row,) = json.loads(done.stdout)["rows"]
@@ -218,7 +312,11 @@ def test_a_users_model(console: Run, tmp_path: Any) -> None:
         (("--init", "normal", "--sigma-w", "1"), ("sigma_w is 1.0", "one of the two")),
         (("--sigma-b", "0.3"), ("sigma_w",)),
         (("--activation", "swish"), ("'swish'",)),
-        (("--nets", "1"), ("at least 2",)),
+        (("--nets", "1"), ("nets is 1", "at least 2")),
+        (("--nets", "1000000"), ("too many", "17,179 nets")),
+        (("--depth", "20000", "--width", "1"), ("depth is 20,000", "10,000")),
+        (("--sigma-w", "1e300"), ("sigma_w is 1e+300",)),
+        (("--init", "normal", "--init-number", "1e-300"), ("init_number is 1e-300",)),
         (("--seed", "-1"), ("-1",)),
         (("run.jsonl",), ("MODULE:FUNCTION",)),
         (("prop_builds:wrong",), ("its model failed on its batch", "mat1 and mat2")),

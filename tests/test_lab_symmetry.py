@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +182,15 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert "(PyTorch): 6 hidden units are worth 1" in " ".join(model.stdout.split())
     assert "building" not in model.stdout
 
+    (tmp_path / "empty.npz").touch()
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**13,)})
+    with zipfile.ZipFile("huge.npz", "w") as archive:
+        archive.writestr("a.npy", header.getvalue())
     for arguments, message in (
+        (("empty.npz",), "not a readable"),
+        (("huge.npz",), "not a readable"),
+        (("--out", "."), "it is a folder"),
         (("tied.npz", "--steps", "3", "--seed", "0"), "2 problems"),
         (("their_net:build", "--dropout", "0.5"), "--dropout is for gradlab.s own nets"),
         (("tied.txt",), "expected MODULE:FUNCTION"),

@@ -193,8 +193,8 @@ def _distances(sides: list[tuple[Array, Array]]) -> Iterator[tuple[Labels, Array
             squares = np.square(values).sum(axis=1)
             with np.errstate(invalid="ignore"):  # a NaN or an Inf is near to nothing
                 square = squares[rows, np.newaxis] + squares - 2 * values[rows] @ values.T
-            larger = np.maximum(sizes[rows, np.newaxis], sizes)
-            apart = np.maximum(apart, np.sqrt(np.maximum(square, 0)) / np.where(larger > 0, larger, 1.0))
+                larger = np.maximum(sizes[rows, np.newaxis], sizes)
+                apart = np.maximum(apart, np.sqrt(np.maximum(square, 0)) / np.where(larger > 0, larger, 1.0))
         yield rows, apart
 
 

@@ -65,6 +65,8 @@ def doctor(
 
     given = {"--draw": draw is not None, "--save": save is not None}
     problems = [f"{option} needs --repair" for option, is_given in given.items() if is_given and not repair]
+    if save is not None and out is not None and save.absolute() == out.absolute():
+        problems.append(f"--save and --out both name {out}; expected two files")
     refuse("doctor", problems + loose(context, target, _OWN))
     own = square_net(depth, width, activation, init=init, init_number=init_number, sigma_w=sigma_w, sigma_b=sigma_b)
     check_out(out)

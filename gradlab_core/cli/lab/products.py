@@ -27,8 +27,8 @@ def products(
 
     Example: `gradlab lab products --factors 100 --size 4 --sigma 1 --out products.html`
 
-    Exit code 1 when the norm changes by more than a factor of 1000, or when a framework has another product than the
-    definition.
+    Exit code 1 when the norm changes by more than a factor of 1000, when a framework has another product than the
+    definition, or when growth rates or bounds contradict theory.
     """
     from gradlab_core.lab.studies.products import study_products
     from gradlab_core.report.lab.products import product_section

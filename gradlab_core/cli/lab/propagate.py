@@ -41,7 +41,8 @@ def propagate(
     Example: `gradlab lab propagate mypackage.train:build`, where `build()` returns `(model, x, y)`, or a mapping with
     these and, if you like, `loss`.
 
-    Exit code 1 when the signal or the gradient vanishes or explodes.
+    Exit code 1 when the signal or the gradient vanishes or explodes, or holds NaN or Inf; when no gradient leads to a
+    layer of your model; when a framework has other numbers than the definition.
     """
     from gradlab_core.cli.lab.target import loose
     from gradlab_core.lab.studies.propagation import square_net, study_propagation

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gradlab_core.cli import output
+from gradlab_core.errors import GradlabError
 
 if TYPE_CHECKING:
     from gradlab_core.report.lab.section import Section
@@ -20,8 +21,10 @@ OutOption = Annotated[Path | None, typer.Option(help="Write an HTML page with th
 
 
 def check_out(out: Path | None) -> None:
-    """Whether the page can be written, before anything is measured."""
+    """Whether the page, or another file, can be written, before anything is measured."""
     if out is not None:
+        if out.is_dir():
+            raise GradlabError(f"cannot write {out}: it is a folder; name a file in it")
         output.output_folder(out.parent)
 
 

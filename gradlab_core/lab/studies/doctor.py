@@ -30,10 +30,10 @@ class DoctorStudy:
         framework: `torch` or `jax`.
         target: the variance that outputs should have.
         layers: the doctor's rows, as the model came.
-        ties: copies among its hidden units.
+        ties: copies among its hidden units, as it came.
         steps: the first step of plain SGD and of LARS, layer by layer.
         repair: what LSUV changed; None if it was not asked for. Its `weights` are the new ones.
-        repaired, repaired_steps: the doctor's rows and the first steps with the new weights; None as above.
+        repaired, repaired_steps, repaired_ties: rows, first steps and copies with the new weights; None as above.
     """
 
     framework: str
@@ -45,6 +45,7 @@ class DoctorStudy:
     repair: Repair | None
     repaired: tuple[LayerStart, ...] | None
     repaired_steps: tuple[LayerStep, ...] | None
+    repaired_ties: SymmetryDefect | None
 
 
 def own_model(twin: ModuleType, net: RandomMlp, *, seed: int) -> tuple[Any, Any, Any]:
@@ -109,11 +110,11 @@ def study_start(
         return tuple(rows), tuple(_steps(twin.to_canonical(model), slopes, learning_rate))
 
     (layers, steps), ties = looked(), twin.symmetry_defect(model)
-    done = repaired = after = None
+    done = repaired = after = left = None
     if repair:
         done = twin.lsuv(model, x, target=target, init=draw, seed=seed)
         twin.from_canonical(model, done.weights)
-        repaired, after = looked()
+        (repaired, after), left = looked(), twin.symmetry_defect(model)
     return DoctorStudy(
         framework=framework,
         target=target,
@@ -124,6 +125,7 @@ def study_start(
         repair=done,
         repaired=repaired,
         repaired_steps=after,
+        repaired_ties=left,
     )
 
 

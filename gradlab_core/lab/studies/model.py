@@ -25,7 +25,7 @@ class ModelStudy:
         propagation: every layer call.
         spectrum: of the batch's first example; None where `no_spectrum` says why.
         log_signal: ln of the root mean square of the last dense or convolutional layer's output over that of the
-            first's; None with fewer than two.
+            first's; −inf where either is 0; None with fewer than two.
         log_gradient: the same of the gradient in the first over that in the last.
         nonfinite: paths of layer calls whose output or gradient holds NaN or Inf.
         unreached: paths of dense and convolutional layers to which no gradient leads.
@@ -74,10 +74,13 @@ def _odd(layer: LayerSignal) -> bool:
 
 
 def _change(logs: list[float]) -> float | None:
-    """ln of the last root mean square over the first; NaN where both are 0 or infinite."""
+    """ln of the last root mean square over the first; −inf where the first is 0 already, of which nothing is left to
+    lose; NaN where both are infinite."""
     if len(logs) < 2:
         return None
-    return math.nan if logs[0] == logs[-1] and math.isinf(logs[0]) else (logs[-1] - logs[0]) / 2
+    if logs[0] == -math.inf:
+        return -math.inf
+    return math.nan if logs[0] == logs[-1] == math.inf else (logs[-1] - logs[0]) / 2
 
 
 def _spectrum(twin: ModuleType, model: Any, x: Any) -> tuple[JacobianSpectrum | None, str]:

@@ -19,8 +19,14 @@ from gradlab_core.lab.random_mlp import RandomMlp, layer_variances
 from gradlab_core.lab.simulation import Propagated, propagate
 
 THIS, GAUSSIAN, ORTHOGONAL = "this net", "Gaussian, critical σ_w", "orthogonal, critical σ_w"
-MOST_WEIGHTS = 1 << 26
-"""Of one net: half a gigabyte in float64."""
+MOST_WEIGHTS, MOST_LAYERS = 1 << 26, 10_000
+"""Of one net: half a gigabyte in float64; theory for so many layers takes a minute."""
+MOST_DRAWN, MOST_TENSORS = 1 << 33, 1 << 20
+"""Weights, and layers, of all nets of a study together: two to three minutes."""
+SCALES = (1e-30, 1e30)
+"""What σ_w, σ_b and the number of an initialiser may be besides 0: initialisers draw in float32."""
+CHANCE = 6e-7
+"""Two-sided probability of five standard errors: a mean that is less probable by chance is off."""
 ROUNDING = 1e-9
 """How far a twin's ln of a second moment may be from the definition's in float64, relative to 1 + |ln|."""
 _COLUMNS = 61
@@ -36,8 +42,10 @@ class PropagationStudy:
         measured: the rows of `compare_with_theory`, by `numpy` and every framework asked.
         differences: of each framework, the largest distance of ln of a second moment from NumPy's, over 1 + |ln|.
         wrong: the frameworks whose distance is more than rounding.
-        largest_z: of all rows of which theory gives a spread, the largest distance of the mean over nets from the
-            centre, in standard errors; None where weights are not random.
+        largest_z: of all rows of which theory gives a spread and that are 0 in no net, the largest distance of the
+            mean over nets from the centre, in standard errors; Inf where all nets are alike; None if there is no such
+            row, or weights are not random.
+        doubtful: whether that is more than chance, by Student's distribution: few nets are far off more often.
         log_signal: ln of the root mean square of the last layer's output, for an input of root mean square 1: the mean
             over nets; −inf where one of them is dead.
         log_gradient: the same of the gradient in the first layer, for one of root mean square 1 in the last.
@@ -54,6 +62,7 @@ class PropagationStudy:
     differences: Mapping[str, float]
     wrong: tuple[str, ...]
     largest_z: float | None
+    doubtful: bool
     log_signal: float
     log_gradient: float
     sigma_w: float | None
@@ -75,6 +84,8 @@ def size_problems(depth: int, width: int) -> list[str]:
     fields.whole(problems, "width", width, 1)
     if not problems and depth * width**2 > MOST_WEIGHTS:
         problems.append(f"depth·width² is {depth * width**2:,} weights; expected at most {MOST_WEIGHTS:,}")
+    if depth > MOST_LAYERS:
+        problems.append(f"depth is {depth:,}; expected at most {MOST_LAYERS:,}")
     return problems
 
 
@@ -96,7 +107,11 @@ def square_net(
     >>> square_net(3, 10, "tanh").widths
     (10, 10, 10, 10)
     """
-    refuse("net", size_problems(depth, width))
+    problems = size_problems(depth, width)
+    for name, value in (("sigma_w", sigma_w), ("sigma_b", sigma_b), ("init_number", init_number)):
+        if value and math.isfinite(value) and not SCALES[0] <= abs(value) <= SCALES[1]:
+            problems.append(f"{name} is {value!r}; expected 0, or a size from {SCALES[0]:g} to {SCALES[1]:g}")
+    refuse("net", problems)
     if init is None and sigma_w is None and not sigma_b:
         init = "xavier_uniform"
     return RandomMlp(
@@ -116,17 +131,18 @@ def study_propagation(
 
     Args:
         net: all layers of one width.
-        nets: at least 2.
+        nets: at least 2, and no more than a few minutes allow.
         seed: of the first; the others follow.
         frameworks: measured in float64 besides NumPy, on the same nets.
 
     Raises:
-        GradlabError: too few nets, a negative seed, a framework that is not there.
+        GradlabError: too few nets or too many, a negative seed, a framework that is not there.
 
     >>> study = study_propagation(square_net(10, 40, "relu", init="kaiming_normal"), nets=10)
     >>> round(study.sigma_w / study.edge.sigma_w, 9), study.field.phase
     (1.0, 'critical')
     """
+    _check(net, nets, seed)
     seeds = range(seed, seed + nets)
     found = {"numpy": propagate(net, seeds=seeds)}
     for framework in dict.fromkeys(frameworks):
@@ -137,13 +153,15 @@ def study_propagation(
     random = net.init != "constant"
     sigma_w, sigma_b = map(math.sqrt, layer_variances(net, net.widths[0], net.widths[0]))
     edge = _edge(net.activation, sigma_b) if random else None
+    largest_z = _largest_z(rows) if random else None
     return PropagationStudy(
         net=net,
         nets=nets,
         measured=measured,
         differences=differences,
         wrong=tuple(name for name, apart in differences.items() if not apart <= ROUNDING),
-        largest_z=_largest_z(rows) if random else None,
+        largest_z=largest_z,
+        doubtful=largest_z is not None and largest_z > standard_errors(CHANCE, nets),
         log_signal=_at(rows, "preactivation", net.depth) / 2,
         log_gradient=_at(rows, "gradient", 1) / 2,
         sigma_w=sigma_w if random else None,
@@ -170,11 +188,34 @@ def _at(rows: Sequence[LayerComparison], quantity: str, layer: int) -> float:
     return next(row.mean for row in rows if row.quantity == quantity and row.layer == layer)
 
 
-def _largest_z(rows: Sequence[LayerComparison]) -> float:
-    """NaN where a layer is dead in some nets, whose mean is no number."""
-    return float(
-        np.max([abs(r.mean - r.expected.centre) / r.standard_error for r in rows if r.expected.spread > 0], initial=0.0)
-    )
+def standard_errors(probability: float, nets: int) -> float:
+    """By how many of its standard errors, itself measured on so many nets, a mean is off with that probability.
+
+    >>> round(standard_errors(0.05, 2), 1), round(standard_errors(0.05, 10**6), 2)
+    (12.7, 1.96)
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(nets - 1, 1 - probability / 2))
+
+
+def _largest_z(rows: Sequence[LayerComparison]) -> float | None:
+    known = [row for row in rows if row.expected.spread > 0 and math.isfinite(row.mean)]
+    off = [(abs(row.mean - row.expected.centre), row.standard_error) for row in known]
+    return max((apart / error if error else math.inf for apart, error in off), default=None)
+
+
+def _check(net: RandomMlp, nets: int, seed: int) -> None:
+    problems: list[str] = []
+    fields.whole(problems, "nets", nets, 2)
+    fields.whole(problems, "seed", seed, 0)
+    weights = sum(a * b for a, b in net.sizes())
+    if not problems and (nets * weights > MOST_DRAWN or nets * net.depth > MOST_TENSORS):
+        problems.append(
+            f"{nets:,} nets of {net.depth:,} layers, {weights:,} weights each, are too many; expected at most "
+            f"{min(MOST_DRAWN // weights, MOST_TENSORS // net.depth):,} nets"
+        )
+    refuse("propagate", problems)
 
 
 def _edge(activation: str, sigma_b: float) -> EdgeOfChaos | None:

@@ -8,24 +8,23 @@ from collections.abc import Iterable, Sequence
 from gradlab_core.lab.doctor import LayerStart
 from gradlab_core.lab.repair import LayerStep
 from gradlab_core.lab.studies.doctor import DoctorStudy
+from gradlab_core.lab.studies.symmetry import tied_layers
 from gradlab_core.report import style
 from gradlab_core.report.canvas import Canvas, Chart, Line, Panel, Point
 from gradlab_core.report.charts import Illustration
-from gradlab_core.report.lab.section import Section, Sheet
+from gradlab_core.report.lab.section import WHOLE, Section, Sheet
 from gradlab_core.report.nets import Spread, framework_name
 from gradlab_core.report.values import listed, number, percent
 from gradlab_core.thresholds import START_FINE
 
 _ORDER = ("good", "watch", "bad")
 _UNLIKE = 10.0  # from here on the shares by which layers move are worth a word
-WHOLE = "(the model)"
-"""A layer that is the model itself, whose path is empty."""
 
 
 def doctor_section(name: str, study: DoctorStudy) -> Section:
     """The section of a model by the name that the user gave; after a repair it is judged as repaired."""
     judged = study.repaired or study.layers
-    tied = bool(study.ties.defect) and study.repaired is None
+    tied = bool((study.repaired_ties or study.ties).defect)
     level = max([row.level for row in judged] + ["bad"] * tied, key=_ORDER.index, default="good")
     charts = [
         Illustration(
@@ -58,7 +57,7 @@ def doctor_section(name: str, study: DoctorStudy) -> Section:
 
 def _said(study: DoctorStudy) -> Iterable[str]:
     rows, ties = study.layers, study.ties
-    wrong = [row.path for row in rows if row.level != "good"]
+    wrong = [row.path or WHOLE for row in rows if row.level != "good"]
     goal = f"a variance of {number(study.target)}"
     if not rows:
         yield f"{framework_name(study.framework)}: no dense or convolutional layer found, so there is nothing to judge."
@@ -68,28 +67,31 @@ def _said(study: DoctorStudy) -> Iterable[str]:
         many = f"{len(wrong)} of {len(rows)} layers start wrong"
         yield f"{framework_name(study.framework)}: {many}, the first is {wrong[0]}."
     if ties.defect:
-        paths = [layer.path for layer in ties.layers if layer.distinct < layer.units]
+        paths = listed(list(tied_layers(ties)))
         yield (
-            f"{percent(ties.defect)} of the hidden units are copies that training cannot tell apart ({listed(paths)}): "
-            "draw the weights from a distribution."
+            f"{percent(ties.defect)} of the hidden units are copies that training cannot tell apart ({paths}): draw "
+            "the weights from a distribution."
         )
-    if study.repair is not None and study.repaired is not None:
-        still = [row.path for row in study.repaired if row.level != "good"]
+    if rows and study.repair is not None and study.repaired is not None:
+        still = [row.path or WHOLE for row in study.repaired if row.level != "good"]
         end = f"{len(still)} still start wrong: {listed(still)}." if still else "all layers start well."
         changed = sum(row.factor is not None for row in study.repair.layers)
-        yield f"After the repair (LSUV), which scaled {changed} layers, {end}"
+        yield f"After the repair (LSUV), which scaled {changed} layer{'s' * (changed != 1)}, {end}"
+    if study.repaired_ties is not None and study.repaired_ties.defect:
+        share = percent(study.repaired_ties.defect)
+        yield f"After the repair {share} of the hidden units are copies still, since scaling tells no units apart."
     yield from _apart("In its first step", study.steps)
     yield from _apart("After the repair", study.repaired_steps or ())
 
 
 def _apart(when: str, steps: Sequence[LayerStep]) -> Iterable[str]:
     """How unlike the steps of layers are, where some layer would move and another would not."""
-    known = [(row.plain, row.path) for row in steps if row.plain is not None and 0 < row.plain < math.inf]
+    known = [(row.plain, row.path or WHOLE) for row in steps if row.plain is not None and 0 < row.plain < math.inf]
     if len(known) > 1:
         (least, slow), (most, fast) = min(known), max(known)
         if most / least > _UNLIKE:
             times = _factor(most / least)
-            yield f"{when} plain SGD moves {fast} by {times} times as large a share as {slow}; LARS moves all alike."
+            yield f"{when} plain SGD moves {fast} by {times} times as large a share as {slow}; LARS moves both alike."
 
 
 def _table(rows: Sequence[LayerStart], *, repaired: bool) -> Sheet:
@@ -109,7 +111,13 @@ def _repair(study: DoctorStudy) -> list[Sheet]:
     if study.repair is None:
         return []
     rows = [
-        [row.path, number(row.before), number(row.after), number(row.factor) if row.factor else "none", row.note]
+        [
+            row.path or WHOLE,
+            number(row.before),
+            number(row.after),
+            number(row.factor) if row.factor else "none",
+            row.note,
+        ]
         for row in study.repair.layers
     ]
     headings = ["layer", "variance before", "after", "factor", "note"]

@@ -13,7 +13,7 @@ from gradlab_core.report import style
 from gradlab_core.report.canvas import Canvas, Chart, Line, Panel, Point
 from gradlab_core.report.charts import Illustration
 from gradlab_core.report.lab.scale import log_point, magnitude, shown, verdict
-from gradlab_core.report.lab.section import Section, Sheet
+from gradlab_core.report.lab.section import WHOLE, Section, Sheet
 from gradlab_core.report.nets import Spread, framework_name
 from gradlab_core.report.values import listed, number, percent
 
@@ -52,14 +52,22 @@ def _said(study: ModelStudy) -> Iterable[str]:
     forward, backward = "from the first dense or convolutional layer to the last", "from the last to the first"
     ways = ("signal", forward), ("gradient", backward)
     for (name, way), log in zip(ways, (study.log_signal, study.log_gradient), strict=True):
-        if log is not None:
+        if log == -math.inf:
+            yield f"The {name} vanishes: on its way {way} it is exactly 0."
+        elif log is not None:
             yield f"The {name} {verdict(log)}: its root mean square changes by a factor of {magnitude(log)} {way}."
+    if all(log is None for log in (study.log_signal, study.log_gradient)):
+        yield "It has fewer than two dense or convolutional layers, so there is no change with depth to judge."
     if study.nonfinite:
-        yield f"NaN or Inf in the output of, or the gradient in, {listed(list(study.nonfinite))}."
+        yield f"NaN or Inf in the output of, or the gradient in, {_paths(study.nonfinite)}."
     if study.unreached:
-        yield f"No gradient leads to {listed(list(study.unreached))}."
+        yield f"No gradient leads to {_paths(study.unreached)}."
     if study.no_spectrum:
         yield f"No Jacobian: {study.no_spectrum}."
+
+
+def _paths(paths: Sequence[str]) -> str:
+    return listed([path or WHOLE for path in paths])
 
 
 def _table(layers: Sequence[LayerSignal]) -> Sheet:
@@ -67,7 +75,7 @@ def _table(layers: Sequence[LayerSignal]) -> Sheet:
     rows = []
     for layer in layers:
         call = f" (call {layer.call + 1})" if layer.call else ""
-        row = [(layer.path or "(the model)") + call, layer.kind]
+        row = [(layer.path or WHOLE) + call, layer.kind]
         for _, signal, expected in _SIDES:
             row += [_cell(signal(layer)), _theory(expected(layer))]
         rows.append(row)
@@ -112,7 +120,8 @@ def _chart(layers: Sequence[LayerSignal]) -> Chart:
     for panel, (name, signal, expected) in enumerate(_SIDES):
         known = [(i, layer, found) for i, layer in enumerate(layers, 1) if (found := expected(layer)) is not None]
         if known:
-            canvas.line(panel, theory, [_expected(i, layer, name, found) for i, layer, found in known], mode="lines")
+            mode = "lines" if len(known) > 1 else "markers"
+            canvas.line(panel, theory, [_expected(i, layer, name, found) for i, layer, found in known], mode=mode)
         canvas.line(panel, measured, [_measured(i, layer, name, signal(layer)) for i, layer in enumerate(layers, 1)])
     return canvas.figure()
 
@@ -130,4 +139,4 @@ def _measured(x: int, layer: LayerSignal, name: str, found: Signal | None) -> Po
 
 
 def _where(layer: LayerSignal) -> str:
-    return f"{style.text(layer.path or '(the model)', 80)} ({layer.kind})"
+    return f"{style.text(layer.path or WHOLE, 80)} ({layer.kind})"

@@ -8,7 +8,7 @@ from gradlab_core.lab.studies.propagation import PropagationStudy
 from gradlab_core.report import style
 from gradlab_core.report.canvas import Chart
 from gradlab_core.report.charts import Illustration
-from gradlab_core.report.lab.scale import decades, magnitude
+from gradlab_core.report.lab.scale import decades, magnitude, verdict
 from gradlab_core.report.values import number
 from gradlab_core.thresholds import SURVIVES
 
@@ -18,6 +18,7 @@ _SCALE = [
     [1, "#7c1d0c"],
 ]  # fmt: skip
 _ROWS = 100  # drawn at most
+_NEAR = 3.0  # orders of magnitude of σ_w on the axis, within which there is room for ticks at 1, 2 and 5
 
 
 def phase_chart(study: PropagationStudy) -> Illustration:
@@ -56,7 +57,10 @@ def phase_chart(study: PropagationStudy) -> Illustration:
     data.append(_marks(name, [sigma], [min(depth, depths[-1])], mode="markers", marker=star))
     layout = style.layout(430)
     layout["xaxis"] = style.axis("σ_w: standard deviation of weights · √fan_in", type="log", showgrid=False)
-    layout["xaxis"] |= {"dtick": "D2", "tickformat": "~g", "range": [math.log10(found.sigmas[i]) for i in (0, -1)]}
+    ends = [math.log10(found.sigmas[i]) for i in (0, -1)]
+    layout["xaxis"] |= {"tickformat": "~g", "range": ends}
+    if ends[1] - ends[0] < _NEAR:
+        layout["xaxis"]["dtick"] = "D2"
     layout["yaxis"] = style.axis("depth (layers)", showgrid=False, range=[1, depths[-1]])
     layout["margin"] |= {"b": 104}
     layout["meta"] = {"narrowLegendColumns": 1}
@@ -66,10 +70,27 @@ def phase_chart(study: PropagationStudy) -> Illustration:
         "phases",
         "Vanishing, critical, exploding",
         f"What becomes of a gradient on its way from the last layer to the first, for {study.net.activation}{biases}, "
-        "by mean-field theory. Blue vanishes, red explodes, white keeps its size; between the black lines it changes "
-        f"by less than {number(SURVIVES)}. The deeper the net, the narrower that band around the edge of chaos.",
+        "by mean-field theory, for infinite width. Blue vanishes, red explodes, white keeps its size; between the "
+        f"black lines it changes by less than {number(SURVIVES)}. The deeper the net, the narrower that band"
+        f"{_edge_words(study)}{_apart(study)}",
         {"data": data, "layout": layout},
     )
+
+
+def _edge_words(study: PropagationStudy) -> str:
+    """Where the band is: around the edge of chaos if variances stay there."""
+    if study.edge is None:
+        return "; there is no edge of chaos for it to close in on."
+    return " around the edge of chaos." if study.edge.stable else ". A net that starts on its edge does not stay there."
+
+
+def _apart(study: PropagationStudy) -> str:
+    """What to say where nets of finite width fare otherwise than the map has it, as far in saturation they do."""
+    row = next(row for row in study.measured["numpy"] if (row.quantity, row.layer) == ("gradient", 1))
+    there = verdict(study.log_gradient)
+    if verdict(row.expected.limit / 2) == there:
+        return ""
+    return f" Not so in nets of this width, {study.net.widths[0]}: measured, the gradient {there}."
 
 
 def _named(cells: list[list[float]], share: float, name: str) -> list[Chart]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from gradlab_core.lab.against_theory import LayerComparison
 from gradlab_core.lab.random_mlp import RandomMlp
-from gradlab_core.lab.studies.propagation import PropagationStudy
+from gradlab_core.lab.studies.propagation import PropagationStudy, standard_errors
 from gradlab_core.report import style
 from gradlab_core.report.canvas import Canvas, Chart, Line, Panel
 from gradlab_core.report.charts import Illustration
@@ -18,10 +18,10 @@ from gradlab_core.report.lab.spectrum import spectrum_chart, spectrum_sheet
 from gradlab_core.report.nets import framework_name
 from gradlab_core.report.values import listed, number
 
-_Z95 = 1.96
 _FEW = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Layers in the table."""
-_MANY_Z = 5.0
+_MANY = 5.0
+"""Standard errors that need a word, whether they are chance or not."""
 _ROWS = (("Signal", "preactivation"), ("Gradient", "gradient"))
 
 
@@ -34,9 +34,8 @@ def propagation_section(study: PropagationStudy) -> Section:
             "propagation",
             "Signal and gradient, layer by layer",
             f"Root mean square of pre-activations (above) and of the gradient in them (below), over {study.nets} nets: "
-            "the mean with its 95 % interval, which is narrow; theory for nets of this width, with the band in which "
-            "95 % of single nets lie; and the limit of infinite width. Healthy: both stay near 0. A straight slope is "
-            "exponential growth or decay with depth.",
+            f"the mean with its 95 % interval; {_band(study.net)} and the limit of infinite width. Healthy: both stay "
+            "near 0. A straight slope is exponential growth or decay with depth.",
             _layers(study),
         )
     ]
@@ -80,13 +79,34 @@ def _said(study: PropagationStudy, states: Sequence[str]) -> Iterable[str]:
         yield f"The critical σ_w is {number(study.edge.sigma_w)}, that of this net {number(study.sigma_w)}{stays}."
     elif study.sigma_w is not None:
         yield f"No σ_w is critical for {study.net.activation}; that of this net is {number(study.sigma_w)}."
-    if study.largest_z is not None:
-        rough = "" if study.largest_z <= _MANY_Z else ": more than chance, so theory is rough here"
-        yield f"At no layer is the mean further from theory than {number(study.largest_z)} standard errors{rough}."
+    yield from _against_theory(study)
     if study.wrong:
         yield f"Not the definition's numbers: {listed([framework_name(f) for f in study.wrong])}."
     for framework, apart in study.differences.items():
         yield f"{framework_name(framework)}, in float64 on the same nets, is at most {number(apart)} off."
+
+
+def _against_theory(study: PropagationStudy) -> Iterable[str]:
+    if study.sigma_w and any(row.mean == -math.inf for row in study.measured["numpy"]):
+        yield "Where a signal or gradient is exactly 0 in some nets their mean cannot be held against theory."
+    if study.largest_z == math.inf:
+        yield "At some layer all nets are alike, where theory for Gaussian weights expects them to differ."
+    elif study.largest_z is not None:
+        what = ""
+        if study.doubtful:
+            what = ": more than chance, so theory is rough here"
+        elif study.largest_z > _MANY:
+            what = f": no more than chance, with {study.nets} nets"
+        yield f"At no layer is the mean further from theory than {number(study.largest_z)} standard errors{what}."
+
+
+def _band(net: RandomMlp) -> str:
+    """What the chart shows of theory for nets of that width."""
+    if net.init == "constant":
+        return "what it must be, for these weights are not random;"
+    if net.init == "orthogonal":
+        return "theory for Gaussian weights of this width and variance, with the band in which 95 % of such nets lie;"
+    return "theory for nets of this width, with the band in which 95 % of single nets lie;"
 
 
 def _table(study: PropagationStudy) -> Sheet:
@@ -144,12 +164,13 @@ def _layers(study: PropagationStudy) -> Chart:
     measured = Line("measured, mean with 95 % interval", style.sequence(0, 3), runs=several)
     theory = Line("theory for this width, 95 % of nets", style.sequence(2, 3), runs=several)
     limit = Line("theory, infinite width", style.sequence(1, 3), "jax")
+    reach = standard_errors(0.05, study.nets)
     for panel, (name, quantity) in enumerate(_ROWS):
         rows = _of(study, quantity)
         for line, log, error in (
             (limit, lambda row: row.expected.limit, lambda row: 0.0),
             (theory, lambda row: row.expected.centre, lambda row: 2 * row.expected.spread),
-            (measured, lambda row: row.mean, lambda row: _Z95 * row.standard_error),
+            (measured, lambda row: row.mean, lambda row: reach * row.standard_error),
         ):
             points = [
                 log_point(row.layer, log(row) / 2, _hover(line.name, name, row.layer, log(row)), error=error(row) / 2)

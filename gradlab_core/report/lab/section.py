@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from gradlab_core.report.charts import Illustration
 
+WHOLE = "(the model)"
+"""A layer that is the model itself, whose path is empty."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:

@@ -12,7 +12,8 @@ from gradlab_core.report.canvas import Canvas, Line, Panel
 from gradlab_core.report.charts import Illustration
 from gradlab_core.report.lab.scale import log_point, magnitude
 from gradlab_core.report.lab.section import Sheet
-from gradlab_core.report.values import percent
+from gradlab_core.report.values import listed, number, percent
+from gradlab_core.thresholds import SURVIVES
 
 BELOW = "lost in rounding"
 
@@ -27,6 +28,16 @@ def spectrum_sheet(spectra: Mapping[str, LogSpectrum]) -> Sheet:
         rows.append([name, magnitude(logs[0]), middle, last, magnitude(found.log_mean_squared), percent(near)])
     headings = ["net", "largest", "median", "smallest", "mean square", "within 2× of 1"]
     return Sheet("Singular values of the Jacobian, one net each", headings, rows)
+
+
+def _kept(spectra: Mapping[str, LogSpectrum]) -> str:
+    """How many directions of each net are told apart from nothing, in words."""
+    found = []
+    for name, one in spectra.items():
+        logs = one.log_values
+        left = sum(log > -math.inf and log >= logs[0] - math.log(SURVIVES) for log in logs)
+        found.append(f"{left} of {len(logs)} ({name})")
+    return listed(found)
 
 
 def spectrum_chart(spectra: Mapping[str, LogSpectrum]) -> Illustration:
@@ -45,8 +56,8 @@ def spectrum_chart(spectra: Mapping[str, LogSpectrum]) -> Illustration:
         "spectra",
         "Does every direction get through?",
         "Singular values of the Jacobian of the output in the input, largest first, of one net each. On 0 a direction "
-        "keeps its length; where all do (dynamical isometry) gradients of any direction get through. Gaussian weights "
-        "lose all directions but a few with depth, even at the critical σ_w; orthogonal ones keep many more. What lies "
-        "thirteen orders below the largest is lost in rounding, and marked below the plot.",
+        "keeps its length; where all do (dynamical isometry) gradients of any direction get through. Within a factor "
+        f"of {number(SURVIVES)} of the largest: {_kept(spectra)}. What lies thirteen orders below it is lost in "
+        "rounding, and marked below the plot.",
         canvas.figure(),
     )
