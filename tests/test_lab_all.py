@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from gradlab_core import backends
+from gradlab_core.cli.lab import net
+from gradlab_core.initializers import INITIALIZERS
 from gradlab_core.report.charts import Illustration
 from gradlab_core.report.lab.page import write_lab
 from gradlab_core.report.lab.section import Section, Sheet
@@ -83,3 +85,14 @@ def test_names_of_users_are_escaped(tmp_path: Path) -> None:
     sheet = Sheet(evil, [evil], [[evil]], levels=["bad"])
     write_lab([Section("key", evil, evil, "bad", [evil], [sheet], [chart])], tmp_path / "lab.html")
     assert evil not in (tmp_path / "lab.html").read_text()
+
+
+def test_every_verb_gives_one_document_of_json(console: Run) -> None:
+    for arguments in (["doctor", "--depth", "2", "--width", "8", "--repair"], ["symmetry"], ["all", "--depth", "3"]):
+        done = console("lab", *arguments, "--json")
+        assert done.returncode in (0, 1), done.stderr
+        assert json.loads(done.stdout)["schema_version"] == 1
+
+
+def test_the_help_names_the_initialisers_there_are() -> None:
+    assert tuple(INITIALIZERS) == net.INITIALIZERS

@@ -151,12 +151,12 @@ def test_another_product_bounds_that_do_not_hold_and_rates_off_theory_are_caught
     assert product_section(broken).level == "bad"
     off = tuple(m + 6 * e for m, e in zip(sound.exponents.measured, sound.exponents.predicted_errors, strict=True))
     doubtful = dataclasses.replace(sound, exponents=dataclasses.replace(sound.exponents, measured=off))
-    assert product_section(doubtful).level == "watch"
+    assert product_section(doubtful).level == "bad"
     assert "too much for chance" in " ".join(product_section(doubtful).said)
     orthogonal = study(matrices="orthogonal")
     turned = dataclasses.replace(orthogonal.exponents, measured=(1e-3, 0.0, 0.0))
     assert product_section(orthogonal).level == "good"
-    assert product_section(dataclasses.replace(orthogonal, exponents=turned)).level == "watch"
+    assert product_section(dataclasses.replace(orthogonal, exponents=turned)).level == "bad"
 
 
 def test_all_problems_at_once_and_nothing_endless():

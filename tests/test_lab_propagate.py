@@ -143,7 +143,8 @@ def test_figures_and_ranges_are_of_the_root_mean_square() -> None:
 
 def test_the_table_of_singular_values() -> None:
     values = (math.log(8.0), math.log(1.5), 0.0, math.log(0.6), math.log(0.1))
-    sheet = spectrum_sheet({"a": LogSpectrum(log_values=values, log_mean_squared=math.log(4.0))})
+    sheet = spectrum_sheet({"a": LogSpectrum(log_values=values, log_mean_squared=math.log(4.0))}, 1.5)
+    assert sheet.title.endswith("critical: σ_w = 1.5, no biases")
     assert list(sheet.rows[0]) == ["a", "8", "1", "0.1", "4", "60.0 %"]
 
 
@@ -172,9 +173,11 @@ def test_captions_say_what_their_charts_show() -> None:
     assert "measured, the gradient vanishes" in caption(saturated, "phases")
     assert "Not so" not in caption(stable, "phases")
     assert "Gaussian weights of this width" in caption(study(init="orthogonal"), "propagation")
-    logs = stable.spectra["orthogonal, critical σ_w"].log_values
+    logs = stable.spectra["critical, orthogonal"].log_values
     kept = sum(log >= logs[0] - math.log(1e3) for log in logs)
-    assert f"{kept} of 30 (orthogonal, critical σ_w)" in caption(stable, "spectra")
+    assert list(stable.spectra) == ["this net", "critical, orthogonal"]  # it is the Gaussian one itself
+    assert list(unstable.spectra) == ["this net"]
+    assert f"{kept} of 30 (critical, orthogonal)" in caption(stable, "spectra")
 
 
 def test_the_net_is_marked_on_the_map() -> None:

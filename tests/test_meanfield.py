@@ -327,21 +327,25 @@ def test_repair_factors():
 
 def test_what_the_doctor_says():
     def at(variance, nonfinite=0):
-        return Signal(mean=0.0, log_second_moment=0.0, log_variance=math.log(variance or 1e-999), nonfinite=nonfinite)
+        log = math.log(variance or 1e-999)
+        return Signal(mean=0.0, log_second_moment=log, log_variance=log, nonfinite=nonfinite)
 
-    def say(variance, weight, calls=(("a", "linear", 0),), nonfinite=0):
+    def say(variance, weight, calls=(("a", "linear", 0),), nonfinite=0, inputs=1.0):
         signals = (
             [at(variance, nonfinite)] * len(calls)
             if variance
             else [Signal(mean=0.0, log_second_moment=-math.inf, log_variance=-math.inf, nonfinite=0)]
         )
-        return judge_start(calls, signals, at(1.0), {"a.weight": weight}, target=1.0)[0]
+        return judge_start(calls, signals, at(inputs), {"a.weight": weight}, target=1.0)[0]
 
     drawn = np.random.default_rng(0).standard_normal((50, 50)) / math.sqrt(50)
     assert say(1.1, drawn).level == "good"
     assert "its gain is 2.99 and not the 1 that keeps" in say(9.0, 3 * drawn).advice
     assert "multiply its weights by 0.334" in say(9.0, 3 * drawn).advice
-    assert "for what comes before it" in say(100.0, drawn).advice
+    assert "for what comes before it" in say(100.0, drawn, inputs=100.0).advice
+    pooled = say(0.01, drawn, inputs=1.0).advice  # a gain of 1 takes no hundredth of a signal
+    assert "what it reads is not the output that ran last" in pooled
+    assert "multiply its weights by 10" in pooled
     assert "copies of one another" in say(1.0, np.full((4, 4), 0.5)).advice
     assert "does not vary" in say(0.0, drawn).advice
     assert "2 elements" in say(1.0, drawn, nonfinite=2).advice

@@ -80,13 +80,17 @@ def comparison_tables(figures: Sequence[Figure], findings: Sequence[str]) -> Ite
 
 
 def sheet_table(sheet: Sheet) -> Table:
-    """A table of the lab."""
+    """A table of the lab, with a column of levels where it judges its rows."""
     table = Table(title=escape(sheet.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for i, heading in enumerate(sheet.headings):
         left = i == 0 or heading in sheet.words
         table.add_column(escape(heading), justify="left" if left else "right", overflow="fold")
+    judged = any(map(sheet.level, range(len(sheet.rows))))
+    if judged:
+        table.add_column("level")
     for i, row in enumerate(sheet.rows):
-        table.add_row(*map(Text, row), style=_STYLES[sheet.level(i) or "none"])
+        level = sheet.level(i)
+        table.add_row(*map(Text, row), *([level] if judged else []), style=_STYLES[level or "none"])
     return table
 
 

@@ -25,6 +25,10 @@ from gradlab_core.lab.propagation import Signal
 from gradlab_core.lab.words import advise
 from gradlab_core.thresholds import START_BAD, START_FINE
 
+_DIRECT = 2.5
+"""Within this factor of the second moment that its gain foretells a layer has read what ran before it: biases, padding
+and chance come on top, and a pooling, an addition or a recurrent layer does more."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerStart:
@@ -103,14 +107,15 @@ def judge_start(
     ('watch', 9.0, 1.0)
     """
     rows: list[LayerStart] = []
-    before, last = "input", inputs.log_variance
+    before, last, reached = "input", inputs.log_variance, inputs.log_second_moment
     for index, ((path, kind, call), signal) in enumerate(zip(calls, signals, strict=True)):
         if kind in LAYERS and call == 0:
             after = calls[index + 1][1] if index + 1 < len(calls) else None
             weight = weights.get(weight_of(path))
-            rows.append(_judge(path, kind, before, signal, last, weight, normalised=after == kinds.NORM, target=target))
+            normalised = after == kinds.NORM
+            rows.append(_judge(path, kind, before, signal, last, reached, weight, normalised=normalised, target=target))
             last = signal.log_variance
-        before = kind
+        before, reached = kind, signal.log_second_moment
     return rows
 
 
@@ -120,6 +125,7 @@ def _judge(
     before: str,
     signal: Signal,
     last: float,
+    reached: float,
     weight: NDArray[Any] | None,
     *,
     normalised: bool,
@@ -133,6 +139,8 @@ def _judge(
         values = np.asarray(weight, np.float64)
         gain = math.sqrt(fans(weight.shape)[0] * float(np.mean(np.square(values))))
         alike = bool(values.size > 1 and np.ptp(values) == 0)
+    # A layer that gives another second moment than its gain makes of what was there last has not read that.
+    direct = not gain or abs(signal.log_second_moment - reached - 2 * math.log(gain)) <= math.log(_DIRECT)
     ratio = _exp(signal.log_variance - math.log(target))
     row = LayerStart(
         path=path,
@@ -148,7 +156,9 @@ def _judge(
         level="good",
         advice="",
     )
-    level, advice = advise(row, nonfinite=signal.nonfinite, alike=bool(alike), fine=START_FINE, bad=START_BAD)
+    level, advice = advise(
+        row, nonfinite=signal.nonfinite, alike=bool(alike), direct=direct, fine=START_FINE, bad=START_BAD
+    )
     return dataclasses.replace(row, level=level, advice=advice)
 
 

@@ -15,9 +15,9 @@ _LEAST_NORMALISED = 1e-4
 
 
 def advise(
-    row: LayerStart, *, nonfinite: int, alike: bool, fine: tuple[float, float], bad: tuple[float, float]
+    row: LayerStart, *, nonfinite: int, alike: bool, direct: bool, fine: tuple[float, float], bad: tuple[float, float]
 ) -> tuple[str, str]:
-    """`(level, advice)` of a layer whose numbers are known."""
+    """`(level, advice)` of a layer whose numbers are known; `direct`: it reads what ran before it, as it is."""
     if nonfinite:
         return (
             "bad",
@@ -36,8 +36,11 @@ def advise(
         return "good", "varies as it should"
     level = "watch" if bad[0] <= row.ratio <= bad[1] else "bad"
     said = f"its output varies {row.ratio:.3g} times as much as it should"
+    factor = f"multiply its weights by {math.sqrt(1 / row.ratio):.3g}"
     if row.gain is None:
-        return level, f"{said}: multiply its weights by {math.sqrt(1 / row.ratio):.3g}"
+        return level, f"{said}: {factor}"
+    if not direct:
+        return level, f"{said}; what it reads is not the output that ran last, but pooled, added or the like: {factor}"
     keeps = f"{row.wanted_gain:.3g} that {_keeps(row.activation)}"
     off = row.wanted_gain / row.gain
     if 1 / _RIGHT <= off <= _RIGHT:

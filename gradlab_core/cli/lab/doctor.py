@@ -30,8 +30,8 @@ def doctor(
     framework: Annotated[
         str | None, typer.Option("--framework", "-f", help="torch or jax, for the MLP. Default: the first installed.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the MLP, its batch, and --draw.")] = 0,
-    variance: Annotated[float, typer.Option(help="That every layer's output should have.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the MLP and its batch, and of --draw.")] = 0,
+    variance: Annotated[float, typer.Option(help="Variance that every layer's output should have.")] = 1.0,
     repair: Annotated[bool, typer.Option("--repair", help="Scale the weights layer by layer (LSUV).")] = False,
     draw: Annotated[
         str | None, typer.Option(help="Before the repair draw the weights anew with this initialiser.")
@@ -51,7 +51,8 @@ def doctor(
     Example: `gradlab lab doctor mypackage.train:build --repair --draw orthogonal --save weights.npz`, where `build()`
     returns `(model, x, y)`, or a mapping with these and, if you like, `loss` and `learning_rate`.
 
-    Exit code 1 when a layer starts wrong, or units are copies; with --repair it is that of the repaired model.
+    Exit code 1 when a layer starts wrong, its variance beyond 0.1 and 10 times what it should be, when units are
+    copies, or when the gradient vanishes or explodes all the same; with --repair it is that of the repaired model.
     """
     from gradlab_core import backends
     from gradlab_core.cli.lab.target import loose, measured
@@ -95,6 +96,6 @@ def doctor(
 
         name = target or net_name(own)
         study = measured(name, built, measure)
-    if save is not None and study.repair is not None:
-        save_weights(save, study.repair.weights)
+    if save is not None:  # the repaired weights are in the model
+        save_weights(save, backends.load(built.framework).to_canonical(built.positional[0]))
     give("doctor", [study], [doctor_section(name, study)], out, json)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradlab_core.report.lab.section import Section
 
 _NETS = 100
-_DEMONSTRATIONS = ("products", "symmetry")
+_DEMONSTRATIONS = ("products", "symmetry", "doctor")
 
 
 def everything(
@@ -35,8 +35,11 @@ def everything(
 
     Example: `gradlab lab all --activation relu --init kaiming_normal --depth 50 --out lab.html`
 
-    Exit code 1 when the signal or the gradient of the net under test vanishes or explodes, when no repair helps it,
-    when an initialiser is wrong, or when a framework computes something else. The other studies are demonstrations.
+    The terminal shows the verdicts; the tables are on the page, or come with the commands of their own. For your own
+    model see `propagate` and `doctor`.
+
+    Exit code 1 when the signal or the gradient of the net under test vanishes or explodes, when an initialiser is
+    wrong, or when a framework computes something else. Products, ties and the doctor's repair are demonstrations.
     """
     from gradlab_core.lab.studies.activations import study_activations
     from gradlab_core.lab.studies.initializers import study_initializers
@@ -79,8 +82,8 @@ def everything(
             study = measure()
             found[name] = study, show(study)
     rows = [{"study": name, "level": section.level, "found": study} for name, (study, section) in found.items()]
-    judged = [name for name in found if name not in _DEMONSTRATIONS]
-    give("lab", rows, [s for _, s in found.values()], out, json, judged=[found[name][1] for name in judged])
+    judged = [section for name, (_, section) in found.items() if name not in _DEMONSTRATIONS]
+    give("lab", rows, [section for _, section in found.values()], out, json, judged=judged, tables=False)
 
 
 def _no_doctor(activation: str) -> str:

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from gradlab_core.cli import output
+from gradlab_core.cli.lab.net import INITIALIZERS
 from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, check_out, give
 
 
 def init(
-    names: Annotated[list[str] | None, typer.Argument(help="Initialisers; default: all nine.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(INITIALIZERS)}; default: all.")] = None,
     layer: Annotated[str, typer.Option(help="dense, conv, transposed or grouped.")] = "dense",
     inputs: Annotated[
         int | None, typer.Option(help="Units or channels that go in; default: 100 dense, 32 else.")
@@ -23,7 +24,7 @@ def init(
     groups: Annotated[int | None, typer.Option(help="Of a grouped convolution; default: 4.")] = None,
     draws: Annotated[int, typer.Option(help="How many seeds.")] = 20,
     seed: Annotated[int, typer.Option(help="The first.")] = 0,
-    value: Annotated[float, typer.Option(help="Of constant.")] = 0.1,
+    value: Annotated[float, typer.Option(help="The value of the initialiser constant.")] = 0.1,
     depth: Annotated[int, typer.Option(help="Layers of the nets that start so.")] = 50,
     activation: Annotated[str, typer.Option(help="Of these nets; their width is a square dense layer's, or 100.")] = (
         "tanh"

@@ -6,11 +6,19 @@ from typing import Annotated
 
 import typer
 
+INITIALIZERS = (
+    "constant", "normal", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "lecun_normal",
+    "orthogonal", "torch_default",
+)  # fmt: skip
+"""Those of `gradlab_core.initializers`, which would import NumPy for the sake of a help text."""
+
 DepthOption = Annotated[int, typer.Option(help="Layers of the net.")]
 WidthOption = Annotated[int, typer.Option(help="Units of each.")]
-ActivationOption = Annotated[str, typer.Option("--activation", "-a", help="Between the layers.")]
+ActivationOption = Annotated[
+    str, typer.Option("--activation", "-a", help="Between the layers; `gradlab lab activations` lists them.")
+]
 InitOption = Annotated[
-    str | None, typer.Option(help="Initialiser; default: xavier_uniform, unless --sigma-w or --sigma-b is given.")
+    str | None, typer.Option(help=f"{', '.join(INITIALIZERS)}. Default: xavier_uniform, unless --sigma-w is given.")
 ]
 NumberOption = Annotated[float | None, typer.Option(help="The value, std or gain of the initialiser.")]
 SigmaWOption = Annotated[

@@ -36,9 +36,10 @@ def give(
     json: bool,
     *,
     judged: Sequence[Section] | None = None,
+    tables: bool = True,
 ) -> None:
-    """What was measured, as was asked for: rows as JSON, sections on the terminal, on the page; exit code 1 where the
-    verdict of a section, one of `judged` if these are given, is not good."""
+    """What was measured, as was asked for: rows as JSON, sections on the terminal, with their `tables` or without, on
+    the page; exit code 1 where the verdict of a section, one of `judged` if these are given, is bad."""
     from gradlab_core import codec
     from gradlab_core.report.lab.page import write_lab
 
@@ -48,20 +49,20 @@ def give(
         typer.echo(codec.document(kind, rows))
     else:
         for section in sections:
-            _print(section)
+            _print(section, tables=tables)
         if out is not None:
             output.console().print(f"report: {out}", soft_wrap=True, markup=False)
-    if any(section.level != "good" for section in (sections if judged is None else judged)):
+    if any(section.level == "bad" for section in (sections if judged is None else judged)):
         raise typer.Exit(output.FOUND_SOMETHING)
 
 
-def _print(section: Section) -> None:
-    """The verdict and the tables."""
+def _print(section: Section, *, tables: bool) -> None:
+    """The verdict, and the tables."""
     from gradlab_core.cli.tables import sheet_table
 
     console = output.console()
     console.rule(section.title, align="left", style="dim")
     for sentence in section.said:
         console.print(sentence, markup=False)
-    for sheet in section.sheets:
+    for sheet in section.sheets if tables else ():
         console.print(sheet_table(sheet))

@@ -38,8 +38,7 @@ def symmetry(
 
     Example: `gradlab lab symmetry mypackage.train:build`
 
-    Exit code 1 when units are tied, or cannot be compared: no hidden layer, NaN or Inf; of the demonstration when it
-    does not show what it is for.
+    Exit code 1 when units are tied; of the demonstration when it does not show what it is for.
     """
     refuse("symmetry", loose(context, target, ("steps", "units", "dropout", "seed")))
     check_out(out)

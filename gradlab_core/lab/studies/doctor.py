@@ -13,7 +13,8 @@ from gradlab_core import fields, reference
 from gradlab_core.errors import refuse
 from gradlab_core.lab.doctor import LayerStart
 from gradlab_core.lab.random_mlp import RandomMlp, draw_layer
-from gradlab_core.lab.repair import LayerStep, Repair, check_rates, layer_step_rows
+from gradlab_core.lab.repair import LayerStep, RepairedLayer, check_rates, layer_step_rows
+from gradlab_core.lab.studies.model import gradient_change
 from gradlab_core.lab.symmetry import SymmetryDefect
 from gradlab_core.specs import ModelSpec
 
@@ -23,29 +24,42 @@ TRUST = 0.001
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Look:
+    """What is seen of a model with one set of weights.
+
+    Attributes:
+        layers: the doctor's rows.
+        steps: the first step of plain SGD and of LARS, layer by layer.
+        ties: copies among its hidden units.
+        log_gradient: ln of the root mean square of the gradient in the first dense or convolutional layer's output over
+            that in the last's; None with fewer than two.
+    """
+
+    layers: tuple[LayerStart, ...]
+    steps: tuple[LayerStep, ...]
+    ties: SymmetryDefect
+    log_gradient: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DoctorStudy:
     """A model and a batch.
 
     Attributes:
         framework: `torch` or `jax`.
         target: the variance that outputs should have.
-        layers: the doctor's rows, as the model came.
-        ties: copies among its hidden units, as it came.
-        steps: the first step of plain SGD and of LARS, layer by layer.
-        repair: what LSUV changed; None if it was not asked for. Its `weights` are the new ones.
-        repaired, repaired_steps, repaired_ties: rows, first steps and copies with the new weights; None as above.
+        learning_rate: of the steps.
+        before: the model as it came.
+        repair: what LSUV changed; None if it was not asked for.
+        after: the model with the new weights; None as above.
     """
 
     framework: str
     target: float
-    layers: tuple[LayerStart, ...]
-    ties: SymmetryDefect
-    steps: tuple[LayerStep, ...]
     learning_rate: float
-    repair: Repair | None
-    repaired: tuple[LayerStart, ...] | None
-    repaired_steps: tuple[LayerStep, ...] | None
-    repaired_ties: SymmetryDefect | None
+    before: Look
+    repair: tuple[RepairedLayer, ...] | None
+    after: Look | None
 
 
 def own_model(twin: ModuleType, net: RandomMlp, *, seed: int) -> tuple[Any, Any, Any]:
@@ -103,29 +117,25 @@ def study_start(
         GradlabError: what these functions raise.
     """
     check_rates(learning_rate, TRUST)
+    given = {} if loss is None else {"loss": loss}
 
-    def looked() -> tuple[tuple[LayerStart, ...], tuple[LayerStep, ...]]:
-        slopes = twin.gradient_flow(model, x, y, **({} if loss is None else {"loss": loss})).layers
-        rows = twin.init_doctor(model, x, target=target)
-        return tuple(rows), tuple(_steps(twin.to_canonical(model), slopes, learning_rate))
+    def look() -> Look:
+        slopes = twin.gradient_flow(model, x, y, **given).layers
+        return Look(
+            layers=tuple(twin.init_doctor(model, x, target=target)),
+            steps=tuple(_steps(twin.to_canonical(model), slopes, learning_rate)),
+            ties=twin.symmetry_defect(model),
+            log_gradient=gradient_change(twin.signal_propagation(model, x, y, **given).layers),
+        )
 
-    (layers, steps), ties = looked(), twin.symmetry_defect(model)
-    done = repaired = after = left = None
+    before = look()
+    done = after = None
     if repair:
-        done = twin.lsuv(model, x, target=target, init=draw, seed=seed)
-        twin.from_canonical(model, done.weights)
-        (repaired, after), left = looked(), twin.symmetry_defect(model)
+        found = twin.lsuv(model, x, target=target, init=draw, seed=seed)
+        twin.from_canonical(model, found.weights)
+        done, after = found.layers, look()
     return DoctorStudy(
-        framework=framework,
-        target=target,
-        layers=layers,
-        ties=ties,
-        steps=steps,
-        learning_rate=learning_rate,
-        repair=done,
-        repaired=repaired,
-        repaired_steps=after,
-        repaired_ties=left,
+        framework=framework, target=target, learning_rate=learning_rate, before=before, repair=done, after=after
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -56,17 +57,23 @@ def study_model(twin: ModuleType, framework: str, model: Any, x: Any, y: Any, **
     found = twin.signal_propagation(model, x, y, **keywords)
     layers = [layer for layer in found.layers if layer.kind in LAYERS]
     spectrum, why = _spectrum(twin, model, x)
-    reached = [layer for layer in layers if layer.gradient is not None]
     return ModelStudy(
         framework=framework,
         propagation=found,
         spectrum=spectrum,
         no_spectrum=why,
         log_signal=_change([layer.output.log_second_moment for layer in layers]),
-        log_gradient=_change([layer.gradient.log_second_moment for layer in reversed(reached) if layer.gradient]),
+        log_gradient=gradient_change(found.layers),
         nonfinite=tuple(dict.fromkeys(layer.path for layer in found.layers if _odd(layer))),
         unreached=tuple(dict.fromkeys(layer.path for layer in layers if layer.gradient is None)),
     )
+
+
+def gradient_change(layers: Sequence[LayerSignal]) -> float | None:
+    """ln of the root mean square of the gradient in the first dense or convolutional layer's output over that in the
+    last's, of those that have one; None with fewer than two."""
+    logs = [layer.gradient.log_second_moment for layer in layers if layer.kind in LAYERS and layer.gradient]
+    return _change(logs[::-1])
 
 
 def _odd(layer: LayerSignal) -> bool:

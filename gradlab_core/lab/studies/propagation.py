@@ -18,7 +18,7 @@ from gradlab_core.lab.phases import PhaseMap, phase_map
 from gradlab_core.lab.random_mlp import RandomMlp, layer_variances
 from gradlab_core.lab.simulation import Propagated, propagate
 
-THIS, GAUSSIAN, ORTHOGONAL = "this net", "Gaussian, critical σ_w", "orthogonal, critical σ_w"
+THIS, GAUSSIAN, ORTHOGONAL = "this net", "critical, Gaussian", "critical, orthogonal"
 MOST_WEIGHTS, MOST_LAYERS = 1 << 26, 10_000
 """Of one net: half a gigabyte in float64; theory for so many layers takes a minute."""
 MOST_DRAWN, MOST_TENSORS = 1 << 33, 1 << 20
@@ -29,7 +29,7 @@ CHANCE = 6e-7
 """Two-sided probability of five standard errors: a mean that is less probable by chance is off."""
 ROUNDING = 1e-9
 """How far a twin's ln of a second moment may be from the definition's in float64, relative to 1 + |ln|."""
-_COLUMNS = 61
+_COLUMNS = 91
 _ROWS = 400  # of the map; deeper nets lie at its edge
 
 
@@ -52,8 +52,9 @@ class PropagationStudy:
         sigma_w, sigma_b: of the net; None for constant weights.
         field, edge: what mean-field theory says of them; None for constant weights, and where no σ_w is critical.
         phases: the map; None for constant weights.
-        spectra: singular values of the Jacobian, of this net and of critical ones without biases, if
-            there are any that stay critical.
+        spectra: singular values of the Jacobian, of this net, and of critical ones without biases, if there are any
+            that stay critical and this net is not one itself.
+        plain_edge: the σ_w of these; None where there are none.
     """
 
     net: RandomMlp
@@ -71,6 +72,7 @@ class PropagationStudy:
     edge: EdgeOfChaos | None
     phases: PhaseMap | None
     spectra: Mapping[str, LogSpectrum]
+    plain_edge: float | None
 
 
 def size_problems(depth: int, width: int) -> list[str]:
@@ -111,8 +113,10 @@ def square_net(
     for name, value in (("sigma_w", sigma_w), ("sigma_b", sigma_b), ("init_number", init_number)):
         if value and math.isfinite(value) and not SCALES[0] <= abs(value) <= SCALES[1]:
             problems.append(f"{name} is {value!r}; expected 0, or a size from {SCALES[0]:g} to {SCALES[1]:g}")
+    if sigma_b and sigma_w is None and init is None:
+        problems.append(f"sigma_b is {sigma_b!r} and sigma_w is missing; expected both, or neither")
     refuse("net", problems)
-    if init is None and sigma_w is None and not sigma_b:
+    if init is None and sigma_w is None:
         init = "xavier_uniform"
     return RandomMlp(
         widths=(width,) * (depth + 1),
@@ -153,6 +157,8 @@ def study_propagation(
     random = net.init != "constant"
     sigma_w, sigma_b = map(math.sqrt, layer_variances(net, net.widths[0], net.widths[0]))
     edge = _edge(net.activation, sigma_b) if random else None
+    plain = _edge(net.activation, 0.0)
+    plain_edge = plain.sigma_w if plain is not None and plain.stable else None  # else a net that starts there leaves it
     largest_z = _largest_z(rows) if random else None
     return PropagationStudy(
         net=net,
@@ -169,7 +175,8 @@ def study_propagation(
         field=mean_field(net.activation, sigma_w=sigma_w, sigma_b=sigma_b) if random else None,
         edge=edge,
         phases=_phases(net, sigma_w, sigma_b, edge) if random and sigma_w else None,
-        spectra=_spectra(net, seed),
+        spectra=_spectra(net, sigma_w, plain_edge, seed),
+        plain_edge=plain_edge,
     )
 
 
@@ -233,13 +240,12 @@ def _phases(net: RandomMlp, sigma_w: float, sigma_b: float, edge: EdgeOfChaos | 
     return phase_map(net.activation, sigmas.tolist(), depth=depth, sigma_b=sigma_b)
 
 
-def _spectra(net: RandomMlp, seed: int) -> dict[str, LogSpectrum]:
+def _spectra(net: RandomMlp, sigma_w: float, plain_edge: float | None, seed: int) -> dict[str, LogSpectrum]:
     nets = {THIS: net}
-    edge = _edge(net.activation, 0.0)
-    if edge is not None and edge.stable:  # else a net that starts there leaves it
-        plain = RandomMlp(widths=net.widths, activation=net.activation, sigma_w=edge.sigma_w)
-        nets |= {
-            GAUSSIAN: plain,
-            ORTHOGONAL: dataclasses.replace(plain, init="orthogonal", init_number=edge.sigma_w, sigma_w=None),
-        }
+    if plain_edge is not None:
+        plain = RandomMlp(widths=net.widths, activation=net.activation, sigma_w=plain_edge)
+        other = net.init in ("constant", "orthogonal", "torch_default") or net.sigma_b > 0
+        if other or abs(sigma_w / plain_edge - 1) > 1e-6:
+            nets[GAUSSIAN] = plain
+        nets[ORTHOGONAL] = dataclasses.replace(plain, init="orthogonal", init_number=plain_edge, sigma_w=None)
     return {name: jacobian_spectrum(one, seed=seed) for name, one in nets.items()}

@@ -107,7 +107,7 @@ def _kinks(study: ActivationStudy) -> list[Sheet]:
 
 
 def _range(row: ActivationRow) -> str:
-    low, high = number(row.gradient_min, 2), number(row.gradient_max)
+    low, high = number(row.gradient_min, 2).replace("-", "−"), number(row.gradient_max)
     return low if low == high else f"{low} … {high}"
 
 

@@ -28,7 +28,7 @@ _SIDES: tuple[_Side, ...] = (
 def model_section(name: str, study: ModelStudy) -> Section:
     """The section of a model by the name that the user gave."""
     logs = [log for log in (study.log_signal, study.log_gradient) if log is not None]
-    bad = bool(study.nonfinite) or any(verdict(log) != "survives" for log in logs)
+    bad = bool(study.nonfinite or study.unreached) or any(verdict(log) != "survives" for log in logs)
     layers = study.propagation.layers
     words = (
         "Root mean square of every layer's output (above) and of the gradient in it (below), in the order in which "
@@ -39,7 +39,7 @@ def model_section(name: str, study: ModelStudy) -> Section:
         key="model",
         title=f"Signal propagation of {name}",
         about="What this model does to a signal and its gradient before the first step.",
-        level="bad" if bad else "watch" if study.unreached else "good",
+        level="bad" if bad else "good",
         said=list(_said(study)),
         sheets=[_table(layers), *_spectrum(study.spectrum)],
         charts=[Illustration("model", "Signal and gradient, layer by layer", words, _chart(layers))],

@@ -15,7 +15,15 @@ DEFINITIONS = (
     ("σ_w, σ_b", "Standard deviation of the weights times the root of fan-in, and that of the biases."),
     ("χ", "The factor by which a layer multiplies the second moment of a gradient on its way down."),
     ("Edge of chaos", "The σ_w with χ = 1: there a gradient neither vanishes nor explodes with depth."),
+    ("Phase", "Ordered: χ < 1, gradients vanish and inputs merge. Chaotic: χ > 1, gradients explode and inputs part."),
     ("Fan-in", "How many inputs one output of a layer sums up."),
+    ("Gain", "√(fan-in · mean square of the weights), a layer's own σ_w; wanted is the one that keeps the variance."),
+    ("Pre-activation", "What a dense or convolutional layer gives, before the activation."),
+    ("Jacobian", "The derivatives of all outputs in all inputs; its singular values say how it stretches directions."),
+    ("Lyapunov exponent", "The rate, a factor, at which a singular value of a product of random matrices grows."),
+    ("LSUV", "A repair before training: scales each layer's weights so that its output has unit variance on a batch."),
+    ("LARS, trust ratio", "Steps that are scaled by ‖θ‖/‖g‖, the trust ratio of each layer, so that all move alike."),
+    ("Tied units", "Units that take the same and give the same, so that no step of training tells them apart."),
 )
 
 

@@ -64,7 +64,7 @@ def phase_chart(study: PropagationStudy) -> Illustration:
     layout["yaxis"] = style.axis("depth (layers)", showgrid=False, range=[1, depths[-1]])
     layout["margin"] |= {"b": 104}
     layout["meta"] = {"narrowLegendColumns": 1}
-    layout["annotations"] = [*_named(cells, 0.1, "vanishing"), *_named(cells, 0.9, "exploding")]
+    layout["annotations"] = [*_named(cells, 0.03, "vanishing"), *_named(cells, 0.97, "exploding")]
     biases = f" and σ_b = {number(study.sigma_b)}" if study.sigma_b else ""
     return Illustration(
         "phases",
@@ -100,7 +100,8 @@ def _named(cells: list[list[float]], share: float, name: str) -> list[Chart]:
     if abs(there) < 0.7 * _REACH or (there < 0) != (name == "vanishing"):
         return []
     where = {"xref": "paper", "yref": "paper", "x": share, "y": 0.85, "showarrow": False}
-    return [{**where, "text": f"<b>{name}</b>", "font": {"color": "#ffffff", "size": 14}}]
+    where |= {"xanchor": "left" if share < 0.5 else "right"}
+    return [{**where, "text": f"<b>{name}</b>", "font": {"color": style.INK, "size": 13}, "bgcolor": "#ffffff"}]
 
 
 def _colorbar(survives: float) -> Chart:

@@ -32,10 +32,8 @@ def product_section(study: ProductStudy) -> Section:
     level, verdict = _verdict(study)
     doubtful, theory = _theory(study)
     said = [verdict, *_rank(study), _critical(study), _bound(study), *theory, *_frameworks(study)]
-    if study.wrong or not study.bounds.holds:
+    if study.wrong or not study.bounds.holds or (doubtful and level == "good"):
         level = "bad"
-    elif doubtful and level == "good":
-        level = "watch"
     charts = [
         Illustration(
             "product-singular-values",
@@ -79,7 +77,7 @@ def _verdict(study: ProductStudy) -> tuple[str, str]:
     if not math.isfinite(log) or any(map(math.isnan, study.growth.log_singular_values[-1])):
         return "bad", f"{what} has no size that can be told: its singular values are {_listed(study)}."
     if abs(log) <= math.log(SURVIVES):
-        return "good", f"{what} keeps its size: after all of them its norm is {magnitude(log)} times that of the start."
+        return "good", f"{what} keeps its size: all of them together change the norm by a factor of {magnitude(log)}."
     verb, way = ("explodes", "grows") if end > 0 else ("vanishes", "shrinks")
     each = number(abs(end) / count, 2)
     return "bad", f"{what} {verb}: its norm {way} by {_size(log)} orders of magnitude, {each} a factor."

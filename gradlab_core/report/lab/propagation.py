@@ -22,6 +22,11 @@ _FEW = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Layers in the table."""
 _MANY = 5.0
 """Standard errors that need a word, whether they are chance or not."""
+_PHASES = {
+    "ordered": "gradients vanish, inputs merge",
+    "critical": "neither",
+    "chaotic": "gradients explode, inputs part",
+}
 _ROWS = (("Signal", "preactivation"), ("Gradient", "gradient"))
 
 
@@ -41,7 +46,7 @@ def propagation_section(study: PropagationStudy) -> Section:
     ]
     if study.phases is not None:
         charts.append(phase_chart(study))
-    charts.append(spectrum_chart(study.spectra))
+    charts.append(spectrum_chart(study.spectra, study.plain_edge))
     return Section(
         key="propagation",
         title="Signal propagation",
@@ -49,7 +54,7 @@ def propagation_section(study: PropagationStudy) -> Section:
         "with depth a factor a little off 1 becomes an exponential. Theory says which.",
         level="bad" if bad else "good",
         said=list(_said(study, states)),
-        sheets=[_table(study), *_field(study), spectrum_sheet(study.spectra)],
+        sheets=[_table(study), *_field(study), spectrum_sheet(study.spectra, study.plain_edge)],
         charts=charts,
     )
 
@@ -94,7 +99,9 @@ def _against_theory(study: PropagationStudy) -> Iterable[str]:
     elif study.largest_z is not None:
         what = ""
         if study.doubtful:
-            what = ": more than chance, so theory is rough here"
+            rows = [row for row in study.measured["numpy"] if row.expected.spread > 0 and math.isfinite(row.mean)]
+            most = max(abs(row.mean - row.expected.centre) / 2 / math.log(10) for row in rows)
+            what = f": more than chance, so theory is rough here, by up to {most:.2g} orders of magnitude"
         elif study.largest_z > _MANY:
             what = f": no more than chance, with {study.nets} nets"
         yield f"At no layer is the mean further from theory than {number(study.largest_z)} standard errors{what}."
@@ -136,26 +143,24 @@ def _field(study: PropagationStudy) -> list[Sheet]:
     found = study.field
     if found is None:
         return []
+    ends = {0.0: "0: the signal dies out", math.inf: "Inf: the signal explodes"}
     rows = [
-        ("variance that many layers lead to, q", number(found.q)),
-        ("χ there, the factor of a gradient's second moment a layer", number(found.chi)),
-        ("phase", found.phase),
-        ("layers in which the variance settles by a factor e", _length(found.variance_length)),
-        ("correlation of two inputs after many layers", _or_none(found.correlation)),
-        ("layers in which that settles by a factor e, ξ", _length(found.correlation_length)),
-        ("layers in which a gradient's second moment falls by e", _length(found.gradient_length)),
+        ("variance that many layers lead to, q", ends.get(found.q, number(found.q))),
+        ("χ there, the factor of a gradient's second moment a layer", number(found.chi, 7)),
+        ("phase", f"{found.phase}: {_PHASES[found.phase]}"),
     ]
-    return [Sheet("Mean field: nets of infinite width and depth", ["figure", "value"], rows)]
-
-
-def _length(value: float | None) -> str:
-    if value is None or math.isfinite(value):
-        return _or_none(value) if value is None or value >= 0 else f"grows by e in {number(-value)}"
-    return "never"
-
-
-def _or_none(value: float | None) -> str:
-    return "none: q is 0 or infinite" if value is None else number(value)
+    for name, value in (
+        ("layers in which the variance settles by a factor e", found.variance_length),
+        ("correlation of two inputs after many layers", found.correlation),
+        ("layers in which that settles by a factor e, ξ", found.correlation_length),
+    ):
+        if value is not None:  # there is none where the signal dies out or explodes
+            rows.append((name, "Inf: never" if value == math.inf else number(value)))
+    way = "grows" if found.gradient_length < 0 else "falls"
+    length = abs(found.gradient_length)
+    known = "Inf: never" if length == math.inf else number(length)
+    rows.append((f"layers in which a gradient's second moment {way} by e", known))
+    return [Sheet("Mean field: nets of infinite width and depth", ["figure", "value"], rows, words=["value"])]
 
 
 def _layers(study: PropagationStudy) -> Chart:
@@ -177,7 +182,9 @@ def _layers(study: PropagationStudy) -> Chart:
                 for row in rows
             ]
             canvas.line(panel, line, points, mode="lines+markers" if line is measured and len(rows) <= 60 else "lines")
-    return canvas.figure()
+    figure = canvas.figure()
+    figure["layout"]["meta"] = {"narrowLegendColumns": 1}
+    return figure
 
 
 def _hover(line: str, name: str, layer: int, log: float) -> str:

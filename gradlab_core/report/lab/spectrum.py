@@ -18,8 +18,8 @@ from gradlab_core.thresholds import SURVIVES
 BELOW = "lost in rounding"
 
 
-def spectrum_sheet(spectra: Mapping[str, LogSpectrum]) -> Sheet:
-    """Largest, median and smallest singular values."""
+def spectrum_sheet(spectra: Mapping[str, LogSpectrum], plain_edge: float | None) -> Sheet:
+    """Largest, median and smallest singular values; `plain_edge` is the σ_w of critical nets without biases."""
     rows = []
     for name, found in spectra.items():
         logs = found.log_values
@@ -27,7 +27,13 @@ def spectrum_sheet(spectra: Mapping[str, LogSpectrum]) -> Sheet:
         middle, last = (magnitude(log) if log > -math.inf else BELOW for log in (logs[len(logs) // 2], logs[-1]))
         rows.append([name, magnitude(logs[0]), middle, last, magnitude(found.log_mean_squared), percent(near)])
     headings = ["net", "largest", "median", "smallest", "mean square", "within 2× of 1"]
-    return Sheet("Singular values of the Jacobian, one net each", headings, rows)
+    critical = "no net without biases stays critical" if plain_edge is None else _critical(plain_edge)
+    return Sheet(f"Singular values of the Jacobian, one net each; {critical}", headings, rows)
+
+
+def _critical(plain_edge: float) -> str:
+    """What the nets beside this one are."""
+    return f"critical: σ_w = {number(plain_edge)}, no biases"
 
 
 def _kept(spectra: Mapping[str, LogSpectrum]) -> str:
@@ -40,7 +46,7 @@ def _kept(spectra: Mapping[str, LogSpectrum]) -> str:
     return listed(found)
 
 
-def spectrum_chart(spectra: Mapping[str, LogSpectrum]) -> Illustration:
+def spectrum_chart(spectra: Mapping[str, LogSpectrum], plain_edge: float | None) -> Illustration:
     """All singular values, falling."""
     canvas = Canvas([Panel("Singular values of ∂output/∂input", "orders of magnitude")], "share of directions (%)")
     for i, (name, found) in enumerate(spectra.items()):
@@ -52,12 +58,15 @@ def spectrum_chart(spectra: Mapping[str, LogSpectrum]) -> Illustration:
             text = f"{name}<br>{k + 1} of {size}: <b>{there}</b>"
             points.append(log_point(100 * (k + 0.5) / size, log, text, below=BELOW))
         canvas.line(0, line, points, mode="lines" if size > 1 else "markers")
+    beside = "" if plain_edge is None else f"; {_critical(plain_edge)}"
+    figure = canvas.figure()
+    figure["layout"]["meta"] = {"narrowLegendColumns": 1}
     return Illustration(
         "spectra",
         "Does every direction get through?",
         "Singular values of the Jacobian of the output in the input, largest first, of one net each. On 0 a direction "
         "keeps its length; where all do (dynamical isometry) gradients of any direction get through. Within a factor "
         f"of {number(SURVIVES)} of the largest: {_kept(spectra)}. What lies thirteen orders below it is lost in "
-        "rounding, and marked below the plot.",
-        canvas.figure(),
+        f"rounding, and marked below the plot{beside}.",
+        figure,
     )

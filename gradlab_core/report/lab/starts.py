@@ -18,13 +18,13 @@ def start_name(start: Start) -> str:
     """The initialisers of a start, short enough for a legend.
 
     >>> start_name(Start(names=("xavier_uniform", "xavier_normal", "orthogonal"), signal=(), gradient=()))
-    'xavier, orthogonal'
+    'xavier_*, orthogonal'
     """
     names = [*start.names]
     for pair in _PAIRS:
         both = [f"{pair}_uniform", f"{pair}_normal"]
         if set(both) <= set(names):
-            names = [pair if name == both[0] else name for name in names if name != both[1]]
+            names = [f"{pair}_*" if name == both[0] else name for name in names if name != both[1]]
     return ", ".join(names)
 
 
