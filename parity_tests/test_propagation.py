@@ -105,6 +105,11 @@ def test_convolutions_and_labels():
         gradlab_torch.signal_propagation(models[0], torch.from_numpy(x).float(), y + 99)
 
 
+class Detach(torch.nn.Module):
+    def forward(self, x):
+        return x.detach()
+
+
 class TorchBranch(torch.nn.Module):
     """One layer that nobody uses, and a sum that ends the plain chain."""
 
@@ -142,6 +147,11 @@ def test_what_has_no_path_and_what_theory_does_not_know():
     assert layers["b"].expected is not None  # it does take what the ReLU gave
     assert layers["c"].expected is None  # but not what b gave
     assert all(layer.expected_gradient is None for layer in records[0].layers)
+    cut = torch.nn.Sequential(torch.nn.Linear(8, 8), Detach(), torch.nn.Linear(8, 2))
+    first, last = gradlab_torch.signal_propagation(cut, torch.from_numpy(x).float()).layers
+    assert first.expected is not None
+    assert (first.gradient, first.expected_gradient) == (None, None)
+    assert last.expected_gradient is not None
 
 
 def test_what_ends_a_chain():

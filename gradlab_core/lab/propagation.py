@@ -57,7 +57,7 @@ class LayerSignal:
         expected: of `output.log_second_moment`; None where the layer is not in a plain chain of random dense or
             convolutional layers and activations that begins at the input.
         expected_gradient: of `gradient.log_second_moment`, from the last layer's on; None also where that chain does
-            not make up the whole net.
+            not make up the whole net, and where there is no gradient.
     """
 
     path: str
@@ -152,7 +152,7 @@ def assemble(
             LayerSignal(
                 **fields,
                 expected=forward[index] if there else None,
-                expected_gradient=backward[index] if there else None,
+                expected_gradient=backward[index] if there and row.gradient is not None else None,
             )
         )
     return SignalPropagation(mode=mode, input=inputs, layers=tuple(layers))
