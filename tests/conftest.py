@@ -1,15 +1,20 @@
-"""The command line without a new process for every call."""
+"""What user-level tests share: the command line without a new process for every call, and a real browser."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gradlab_core.cli import main
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
 @pytest.fixture
@@ -30,3 +35,41 @@ def console(
         return subprocess.CompletedProcess(arguments, int(str(stop.value.code)), said.out, said.err)
 
     return call
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium or google-chrome on the PATH")
+    with api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Callable[[Path, int], Any]]:
+    """Opens a page at a width, without a network, once its charts are drawn: it says nothing on the console, asks for
+    nothing, runs no script of its data and is no wider than the window."""
+    contexts = []
+
+    def call(path: Path, width: int) -> Any:
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, offline=True))
+        page = contexts[-1].new_page()
+        said: list[str] = []
+        asked: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.absolute().as_uri())
+        page.wait_for_selector("html[data-rendered=yes]", timeout=30_000)
+        assert said == []
+        assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+        assert page.evaluate("window.hacked") is None
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        return page
+
+    yield call
+    for context in contexts:
+        context.close()

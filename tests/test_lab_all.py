@@ -16,10 +16,9 @@ from gradlab_core.initializers import INITIALIZERS
 from gradlab_core.report.charts import Illustration
 from gradlab_core.report.lab.page import write_lab
 from gradlab_core.report.lab.section import Section, Sheet
-from tests import test_report
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-browser = test_report.browser  # the fixture
+Opened = Callable[[Path, int], Any]
 SECTIONS = ["activations", "products", "symmetry", "initializers", "propagation", "doctor"]
 CHARTS = [
     "activation-gradients", "product-singular-values", "product-norm", "tie", "initializer-weights",
@@ -27,20 +26,12 @@ CHARTS = [
 ]  # fmt: skip
 
 
-def test_one_page_in_a_browser_without_a_network(console: Run, browser: Any, tmp_path: Path) -> None:
+def test_one_page_in_a_browser_without_a_network(
+    console: Run, opened: Callable[[Path, int], Any], tmp_path: Path
+) -> None:
     done = console("lab", "all", "--depth", "8", "--width", "32", "--out", "lab.html")
     assert done.returncode == 0, done.stderr
-    context = browser.new_context(viewport={"width": 400, "height": 900}, offline=True)
-    page = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto((tmp_path / "lab.html").as_uri())
-    page.wait_for_selector("html[data-rendered=yes]", timeout=30_000)
-    assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    page = opened(tmp_path / "lab.html", 400)
     ids = page.evaluate("[...document.querySelectorAll('main section')].map(s => s.id)")
     assert ids == SECTIONS
     drawn = page.evaluate(
@@ -49,7 +40,6 @@ def test_one_page_in_a_browser_without_a_network(console: Run, browser: Any, tmp
     )
     assert [key for key, *_ in drawn] == CHARTS
     assert all(shown > 0 for _, _, shown in drawn), drawn
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert "this net: 8 layers, σ_w = 1" in page.inner_text("#propagation")
 
 

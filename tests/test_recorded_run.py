@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,8 @@ from gradlab_core.report.recorded.page import content, render
 from gradlab_core.report.recorded.steps import recorded_run
 from gradlab_core.report.recorded.summary import state_rows, summary
 from gradlab_core.report.recorded.together import losses
-from tests import test_report
 from tests.recorded import ANOMALY_AT, CUT, DEAD, NONFINITE_AT, PATHS, SKIPPED_AT, eventful, step, with_tensor
 from tests.test_report import EVIL, marks, run
-
-browser = test_report.browser  # the fixture
 
 
 def healthy(steps: int = 30) -> list[StepRecord]:
@@ -317,22 +315,10 @@ def test_what_write_html_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-def test_in_a_browser_without_a_network(browser: Any, tmp_path: Path, width: int) -> None:
+def test_in_a_browser_without_a_network(opened: Callable[[Path, int], Any], tmp_path: Path, width: int) -> None:
     runs = {"run.jsonl": eventful(), EVIL: eventful(paths=(EVIL, *PATHS[1:]))}
     write_html(runs, tmp_path / "report.html")
-    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
-    page = context.new_page()
-    heard: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: heard.append(message.text))
-    page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto((tmp_path / "report.html").as_uri())
-    page.wait_for_selector("html[data-rendered=yes]", timeout=30_000)
-    assert heard == []
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
-    assert page.evaluate("window.hacked") is None
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page = opened(tmp_path / "report.html", width)
     drawn = page.evaluate(
         "[...document.querySelectorAll('[data-chart]')].map(p => [p.dataset.chart, "
         "p.querySelectorAll('g.hm image').length, p.data.filter(t => t.type === 'heatmap').length, "
@@ -352,4 +338,3 @@ def test_in_a_browser_without_a_network(browser: Any, tmp_path: Path, width: int
         "1. The loss is NaN or Inf", "since step 30", "Norm report", "exploding", "Early against late layers",
     ):  # fmt: skip
         assert words in text
-    context.close()
