@@ -93,6 +93,19 @@ def taps(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[Tap, ...]
     return _taps(f, structure, tuple(jax.typeof(leaf) for leaf in leaves))
 
 
+def outputs(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[list[Tap], list[jax.ShapeDtypeStruct]]:
+    """The taps of a `differentiable` run in execution order, which sees no layer inside of a loop, and the shapes of
+    their outputs; nothing is computed."""
+    seen: list[Tap] = []
+
+    def trace(params: Any, rest: Any, x: jax.Array) -> list[jax.Array]:
+        handed = run_tapped(f, params, rest, x, lambda tap, value: (value, value), differentiable=True)[2]
+        seen.extend(tap for tap, _ in handed)
+        return [value for _, value in handed]
+
+    return seen, jax.eval_shape(trace, params, rest, x)
+
+
 def _classify(module: Any) -> tuple[str, bool] | None:
     """`(kind, spatial)` of a module that is a layer."""
     if isinstance(module, _CONV):

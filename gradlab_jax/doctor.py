@@ -26,7 +26,7 @@ from gradlab_core.lab.repair import (
 )
 from gradlab_jax._module import Functional, clone, functional
 from gradlab_jax._signals import as_signals, measured
-from gradlab_jax._taps import OnTap, Tap, run_tapped
+from gradlab_jax._taps import Tap, outputs, run_tapped
 from gradlab_jax._tree import Tree
 from gradlab_jax.checks import check_model_inputs, check_nnx
 from gradlab_jax.initializers import initialize
@@ -154,24 +154,14 @@ def _numbers(norms: Mapping[str, jax.Array | None]) -> dict[str, float | None]:
 def _outputs(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[Signal, dict[Tap, Signal]]:
     """The input, and the output of every layer call in execution order; not of layers inside of loops, as those of a
     recurrent cell, which takes a state of 0 at its first step."""
-    calls: list[Tap] = []
-
-    def on_tap(tap: Tap, value: jax.Array) -> tuple[jax.Array, Any]:
-        calls.append(tap)
-        return value, measured(value)
-
-    jax.eval_shape(functools.partial(_handed, f, on_tap), params, rest, x)
     given, *found = as_signals(_measure(f, params, rest, x))
-    return given, dict(zip(calls, found, strict=True))
-
-
-def _handed(f: Functional, on_tap: OnTap, params: Any, rest: Any, x: jax.Array) -> list[Any]:
-    return [row for _, row in run_tapped(f, params, rest, x, on_tap, differentiable=True)[2]]
+    return given, dict(zip(outputs(f, params, rest, x)[0], found, strict=True))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _measure(f: Functional, params: Any, rest: Any, x: jax.Array) -> Any:
-    return [measured(x), *_handed(f, lambda tap, value: (value, measured(value)), params, rest, x)]
+    handed = run_tapped(f, params, rest, x, lambda tap, value: (value, measured(value)), differentiable=True)[2]
+    return [measured(x), *(row for _, row in handed)]
 
 
 def _variances(outputs: Mapping[Tap, Signal]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from gradlab_jax._functions import FUNCTIONS
 from gradlab_jax._gradients import Loss, structural_zeros
 from gradlab_jax._module import Functional, functional
 from gradlab_jax._signals import as_signals, measured
-from gradlab_jax._taps import Tap, run_tapped
+from gradlab_jax._taps import Tap, outputs, run_tapped
 from gradlab_jax.checks import as_labels, check_logits, check_loss, check_model_inputs, check_model_labels
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.weights import as_numpy, to_native
@@ -67,7 +67,8 @@ def signal_propagation(
         if loss is cross_entropy:
             check_model_labels(labels, out)
         check_loss(jax.eval_shape(loss, out, labels))
-    taps, zeros = _taps(f, params, rest, x)
+    taps, shapes = outputs(f, params, rest, x)
+    zeros = [jnp.zeros(s.shape, s.dtype) for s in shapes]
     cut = _cut(f, loss, params, rest, x, labels, zeros)
     given, found, slopes, few, some = _measure(f, loss, params, rest, x, labels, zeros)
     chain, whole = find_chain(model, mode, x[:EXAMPLES], taps, few, some)
@@ -112,19 +113,6 @@ def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,), dtype: str = "floa
 
 def _projection(out: jax.Array, direction: jax.Array) -> jax.Array:
     return jnp.sum(out * direction)
-
-
-def _taps(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[list[Tap], list[jax.Array]]:
-    """The layers in execution order, and zeros of the shapes of their outputs."""
-    seen: list[Tap] = []
-
-    def trace(params: Any, rest: Any, x: jax.Array) -> list[jax.Array]:
-        handed = run_tapped(f, params, rest, x, lambda tap, value: (value, value), differentiable=True)[2]
-        seen.extend(tap for tap, _ in handed)
-        return [value for _, value in handed]
-
-    shapes = jax.eval_shape(trace, params, rest, x)
-    return seen, [jnp.zeros(s.shape, s.dtype) for s in shapes]
 
 
 def _objective(

@@ -17,7 +17,7 @@ from gradlab_core.parity.trace import Key
 from gradlab_core.specs import TrainSpec
 from gradlab_jax._gradients import Loss, structural_zeros
 from gradlab_jax._module import Functional, clone, functional, named_variables
-from gradlab_jax._taps import Tap, run_tapped, taps
+from gradlab_jax._taps import Tap, outputs, run_tapped, taps
 from gradlab_jax.checks import as_labels, check_trainable
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.train import sgd, sgd_step
@@ -103,7 +103,7 @@ class Subject:
     def _plan(self, f: Functional, params: Any, rest: Any, x: Any, y: Any) -> tuple[Any, Any, Any, Any]:
         """What depends on shapes alone: the layers in order, zeros to disturb them by, and what has no path."""
         if x.shape not in self.plans:
-            zeros = _zeros(f, params, rest, x)
+            zeros = [np.zeros(s.shape, s.dtype) for s in outputs(f, params, rest, x)[1]]
             self.plans[x.shape] = (taps(f, params, rest, x), zeros, *_cut(f, self.loss, params, zeros, rest, x, y))
         return self.plans[x.shape]
 
@@ -175,11 +175,3 @@ def _cut(
     jaxpr = jax.make_jaxpr(lambda *args: differentiate(f, loss, *args)[0])(params, zeros, rest, x, y).jaxpr
     flags = structural_zeros(jaxpr, [False] * len(jaxpr.invars))
     return flags[len(params) :], flags[: len(params)]
-
-
-def _zeros(f: Functional, params: Any, rest: Any, x: Any) -> list[np.ndarray]:
-    def shapes(params: Any, rest: Any, x: Any) -> list[jax.Array]:
-        tapped = run_tapped(f, params, rest, x, lambda tap, value: (value, value), differentiable=True)
-        return [value for _, value in tapped[2]]
-
-    return [np.zeros(s.shape, s.dtype) for s in jax.eval_shape(shapes, params, rest, x)]

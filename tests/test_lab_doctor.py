@@ -55,7 +55,7 @@ def deep(scale: float = 1.0) -> tuple[torch.nn.Module, torch.Tensor, torch.Tenso
 
 
 def study(scale: float = 1.0, **options: object) -> DoctorStudy:
-    return study_start(gradlab_torch, "torch", *deep(scale), **options)  # type: ignore[arg-type]
+    return study_start("torch", *deep(scale), **options)  # type: ignore[arg-type]
 
 
 def test_first_steps_are_those_that_optimizers_take() -> None:
@@ -99,7 +99,7 @@ def test_the_zone_of_the_chart_is_that_of_the_variance_asked_for() -> None:
 def test_what_no_factor_repairs_stays_wrong() -> None:
     net, x, y = deep()
     torch.nn.init.zeros_(net[2].weight)
-    section = doctor_section("net", study_start(gradlab_torch, "torch", net, x, y, repair=True))
+    section = doctor_section("net", study_start("torch", net, x, y, repair=True))
     assert section.level == "bad"
     assert "After the repair (LSUV), which scaled 1 layer: 2 of 3 layers start wrong, the first is 2." in section.said
     assert section.sheets[1].rows[1][3] == "none"
@@ -111,18 +111,18 @@ def test_copies_that_scaling_leaves_are_still_bad() -> None:
     with torch.no_grad():
         net[0].weight[1], net[0].bias[1] = net[0].weight[0], net[0].bias[0]
         net[2].weight[:, 1] = net[2].weight[:, 0]
-    section = doctor_section("net", study_start(gradlab_torch, "torch", net, x, y, repair=True))
+    section = doctor_section("net", study_start("torch", net, x, y, repair=True))
     assert section.level == "bad"
     assert "all 3 layers start well" in " ".join(section.said)
     assert "copies still" in " ".join(section.said)
-    drawn = doctor_section("net", study_start(gradlab_torch, "torch", net, x, y, repair=True, draw="orthogonal"))
+    drawn = doctor_section("net", study_start("torch", net, x, y, repair=True, draw="orthogonal"))
     assert drawn.level == "good"
 
 
 def test_a_model_that_is_one_layer_has_a_name() -> None:
     layer = torch.nn.Linear(8, 4)
     x = 20 * torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
-    section = doctor_section("net", study_start(gradlab_torch, "torch", layer, x, torch.arange(8) % 4, repair=True))
+    section = doctor_section("net", study_start("torch", layer, x, torch.arange(8) % 4, repair=True))
     assert "the first is (the model)." in section.said[0]
     assert section.sheets[1].rows[0][0] == "(the model)"
 
@@ -136,7 +136,7 @@ def test_a_layer_without_a_gradient_has_no_step() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.net(x)
 
-    section = doctor_section("net", study_start(gradlab_torch, "torch", Loose(), *deep()[1:]))
+    section = doctor_section("net", study_start("torch", Loose(), *deep()[1:]))
     (row,) = [row for row in section.sheets[-1].rows if row[0] == "loose"]
     assert row[2:] == ["no gradient path"] * 4
     marks = [trace for trace in section.charts[1].figure["data"] if trace["name"] == "no gradient path"]
@@ -154,7 +154,7 @@ def test_a_model_without_layers_is_said_to_have_none() -> None:
             return x * self.factor
 
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
-    section = doctor_section("net", study_start(gradlab_torch, "torch", Scale(), x, torch.arange(8) % 4, repair=True))
+    section = doctor_section("net", study_start("torch", Scale(), x, torch.arange(8) % 4, repair=True))
     assert "nothing to judge" in section.said[0]
     assert "start well" not in " ".join(section.said)
     assert section.sheets[-1].rows[0][0] == "(the model)"

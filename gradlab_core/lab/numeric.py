@@ -1,9 +1,15 @@
-"""Two lines of arithmetic that the theory of signal propagation needs everywhere."""
+"""Lines of arithmetic that the lab needs everywhere."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+ROUNDING = 1e-9
+"""How far a twin's logarithms may be from the definition's in float64, by `log_distance`; measured: 5e-12."""
 
 
 def log(value: float) -> float:
@@ -38,3 +44,16 @@ def root(function: Callable[[float], float], low: float, high: float) -> float:
         turn = next(i for i in range(3) if (places[i][1] < 0) != (places[i + 1][1] < 0))
         (low, at_low), (high, at_high) = places[turn], places[turn + 1]
     return found
+
+
+def log_distance(found: ArrayLike, defined: ArrayLike) -> float:
+    """The largest distance of two tables of logarithms, over 1 + |ln|: where both are −inf they are equal, where only
+    the definition is they are Inf apart; NaN where a NaN is.
+
+    >>> log_distance([-math.inf, 3.0], [-math.inf, 1.0]), log_distance([0.0], [-math.inf]), log_distance([], [])
+    (1.0, inf, 0.0)
+    """
+    a, b = np.asarray(found, dtype=np.float64), np.asarray(defined, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        apart = np.where(np.isneginf(b), np.inf, np.abs(a - b) / (1 + np.abs(b)))
+    return float(np.max(np.where(a == b, 0.0, apart), initial=0.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -55,10 +54,10 @@ def doctor(
     copies, or when the gradient vanishes or explodes all the same; with --repair it is that of the repaired model.
     """
     from gradlab_core import backends
-    from gradlab_core.cli.lab.target import loose, measured
-    from gradlab_core.cli.target import Built, build
+    from gradlab_core.cli.lab.target import loose, own
+    from gradlab_core.cli.target import build, running
     from gradlab_core.errors import refuse
-    from gradlab_core.lab.studies.doctor import DoctorStudy, own_model, study_start
+    from gradlab_core.lab.studies.doctor import study_start
     from gradlab_core.lab.studies.propagation import square_net
     from gradlab_core.report.lab.doctor import doctor_section
     from gradlab_core.report.lab.propagation import net_name
@@ -69,21 +68,18 @@ def doctor(
     if save is not None and out is not None and save.absolute() == out.absolute():
         problems.append(f"--save and --out both name {out}; expected two files")
     refuse("doctor", problems + loose(context, target, _OWN))
-    own = square_net(depth, width, activation, init=init, init_number=init_number, sigma_w=sigma_w, sigma_b=sigma_b)
+    under_test = square_net(
+        depth, width, activation, init=init, init_number=init_number, sigma_w=sigma_w, sigma_b=sigma_b
+    )
     check_out(out)
     check_out(save)
+    name = target or net_name(under_test)
     with output.progress(json) as bar:
         bar.add_task("measuring", total=None)
-        if target is None:
-            chosen = output.chosen_frameworks([framework] if framework else None)[0]
-            built = Built(chosen, own_model(backends.load(chosen), own, seed=seed), {}, None)
-        else:
-            built = build(target)
+        built = own(under_test, framework, seed=seed) if target is None else build(target)
         rate = learning_rate if learning_rate is not None else built.keywords.get("learning_rate", 0.1)
-
-        def measure(twin: ModuleType) -> DoctorStudy:
-            return study_start(
-                twin,
+        with running(f"{name}: its model failed on its batch", built.file):
+            study = study_start(
                 built.framework,
                 *built.positional,
                 target=variance,
@@ -93,9 +89,6 @@ def doctor(
                 learning_rate=rate,
                 loss=built.keywords.get("loss"),
             )
-
-        name = target or net_name(own)
-        study = measured(name, built, measure)
     if save is not None:  # the repaired weights are in the model
         save_weights(save, backends.load(built.framework).to_canonical(built.positional[0]))
     give("doctor", [study], [doctor_section(name, study)], out, json)

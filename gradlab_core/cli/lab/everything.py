@@ -98,9 +98,8 @@ def _no_doctor(activation: str) -> str:
 
 def _doctor(under_test: RandomMlp, framework: str | None) -> DoctorStudy:
     """In the framework asked first, or the first installed."""
-    from gradlab_core import backends
-    from gradlab_core.lab.studies.doctor import own_model, study_start
+    from gradlab_core.cli.lab.target import own
+    from gradlab_core.lab.studies.doctor import study_start
 
-    chosen = output.chosen_frameworks([framework] if framework else None)[0]
-    twin = backends.load(chosen)
-    return study_start(twin, chosen, *own_model(twin, under_test, seed=0), repair=True)
+    built = own(under_test, framework, seed=0)
+    return study_start(built.framework, *built.positional, repair=True)

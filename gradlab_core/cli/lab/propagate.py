@@ -62,8 +62,7 @@ def propagate(
 
 
 def _model(target: str, out: Path | None, json: bool) -> None:
-    from gradlab_core.cli.lab.target import measured
-    from gradlab_core.cli.target import build
+    from gradlab_core.cli.target import build, running
     from gradlab_core.lab.studies.model import study_model
     from gradlab_core.report.lab.model import model_section
 
@@ -71,5 +70,6 @@ def _model(target: str, out: Path | None, json: bool) -> None:
         bar.add_task("measuring", total=None)
         built = build(target)
         loss = {name: value for name, value in built.keywords.items() if name == "loss"}
-        study = measured(target, built, lambda twin: study_model(twin, built.framework, *built.positional, **loss))
+        with running(f"{target}: its model failed on its batch", built.file):
+            study = study_model(built.framework, *built.positional, **loss)
     give("model-propagation", [study], [model_section(target, study)], out, json)

@@ -1,24 +1,25 @@
-"""A user's own model as the subject of a command: options that are for gradlab's own nets do not go with it."""
+"""What a command looks at: a net of gradlab's own, or a user's model, with which the former's options do not go."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from types import ModuleType
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import typer
 
-from gradlab_core import backends
-from gradlab_core.cli.target import Built, running
+from gradlab_core.cli import output
+from gradlab_core.cli.target import Built
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from gradlab_core.lab.random_mlp import RandomMlp
 
 
-def measured(name: str, built: Built, measure: Callable[[ModuleType], T]) -> T:
-    """What `measure` finds with the twin of the model's framework; what the model raises becomes one line."""
-    twin = backends.load(built.framework)
-    with running(f"{name}: its model failed on its batch", built.file):
-        return measure(twin)
+def own(net: RandomMlp, framework: str | None, *, seed: int) -> Built:
+    """A net of gradlab's own in place of a user's, in that framework, or in the first that is installed."""
+    from gradlab_core.lab.studies.doctor import own_model
+
+    chosen = output.chosen_frameworks([framework] if framework else None)[0]
+    return Built(chosen, own_model(chosen, net, seed=seed), {}, None)
 
 
 def loose(context: typer.Context, target: str | None, others: Iterable[str]) -> list[str]:

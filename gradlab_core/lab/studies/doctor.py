@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from gradlab_core import fields, reference
+from gradlab_core import backends, fields, reference
 from gradlab_core.errors import refuse
 from gradlab_core.lab.doctor import LayerStart
 from gradlab_core.lab.random_mlp import RandomMlp, draw_layer
@@ -62,8 +61,8 @@ class DoctorStudy:
     after: Look | None
 
 
-def own_model(twin: ModuleType, net: RandomMlp, *, seed: int) -> tuple[Any, Any, Any]:
-    """The random net of one seed as a model of the twin, a batch from N(0, 1), and labels, one class an output.
+def own_model(framework: str, net: RandomMlp, *, seed: int) -> tuple[Any, Any, Any]:
+    """The random net of one seed as a model of the framework, a batch from N(0, 1), and labels, one class an output.
 
     Raises:
         GradlabError: an activation of which the twins build no MLP, a negative seed.
@@ -71,6 +70,7 @@ def own_model(twin: ModuleType, net: RandomMlp, *, seed: int) -> tuple[Any, Any,
     problems: list[str] = []
     fields.whole(problems, "seed", seed, 0)
     refuse("doctor", problems)
+    twin = backends.load(framework)
     features, *widths, classes = net.widths
     spec = ModelSpec(
         kind="mlp", features=features, widths=tuple(widths), num_classes=classes, activation=net.activation
@@ -88,7 +88,6 @@ def own_model(twin: ModuleType, net: RandomMlp, *, seed: int) -> tuple[Any, Any,
 
 
 def study_start(
-    twin: ModuleType,
     framework: str,
     model: Any,
     x: Any,
@@ -101,11 +100,10 @@ def study_start(
     learning_rate: float = 0.1,
     loss: Any = None,
 ) -> DoctorStudy:
-    """Judge a model of the twin's framework, and repair it if asked.
+    """Judge a model, and repair it if asked.
 
     Args:
-        twin: as `gradlab_core.backends.load` gives it.
-        framework: its name.
+        framework: of the model.
         model, x, y: as `init_doctor` and `gradient_flow` take them; a repair leaves its weights in the model.
         target, seed: as in `lsuv`.
         repair: whether to.
@@ -117,6 +115,7 @@ def study_start(
         GradlabError: what these functions raise.
     """
     check_rates(learning_rate, TRUST)
+    twin = backends.load(framework)
     given = {} if loss is None else {"loss": loss}
 
     def look() -> Look:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from gradlab_core import backends
 from gradlab_core.errors import GradlabError
 from gradlab_core.lab.jacobian import JacobianSpectrum
 from gradlab_core.lab.prediction import LAYERS
@@ -42,18 +43,18 @@ class ModelStudy:
     unreached: tuple[str, ...]
 
 
-def study_model(twin: ModuleType, framework: str, model: Any, x: Any, y: Any, **keywords: Any) -> ModelStudy:
-    """Measure a model of the twin's framework on one batch.
+def study_model(framework: str, model: Any, x: Any, y: Any, **keywords: Any) -> ModelStudy:
+    """Measure a model on one batch.
 
     Args:
-        twin: as `gradlab_core.backends.load` gives it.
-        framework: its name.
+        framework: of the model.
         model, x, y: as `signal_propagation` takes them.
         keywords: `loss`, if there is one.
 
     Raises:
         GradlabError: what `signal_propagation` raises.
     """
+    twin = backends.load(framework)
     found = twin.signal_propagation(model, x, y, **keywords)
     layers = [layer for layer in found.layers if layer.kind in LAYERS]
     spectrum, why = _spectrum(twin, model, x)

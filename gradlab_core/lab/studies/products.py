@@ -12,10 +12,8 @@ from gradlab_core import backends, fields
 from gradlab_core.errors import refuse
 from gradlab_core.lab.bounds import ProductBounds, product_bounds
 from gradlab_core.lab.lyapunov import LyapunovExponents, critical_sigma, lyapunov_exponents
+from gradlab_core.lab.numeric import ROUNDING, log_distance
 from gradlab_core.lab.products import ENSEMBLES, ProductGrowth, draw_matrices, matrix_product_growth
-
-ROUNDING = 1e-9
-"""A framework's logarithm l that is off by more than this times 1 + |l| is another one; measured: 5e-12."""
 
 _LONGEST = 180.0  # seconds
 _SIGMAS = (1e-300, 1e300)  # beyond, an element may be no ordinary float
@@ -143,15 +141,8 @@ def _rescaled(growth: ProductGrowth, critical: float | None, measured: float, ru
 
 
 def _difference(found: ProductGrowth, defined: ProductGrowth) -> float:
-    """The largest over all logarithms; Inf where one has a singular value of 0 and the other has not, NaN where a NaN
-    is."""
-    worst = []
-    for name in ("log_frobenius", "log_spectral", "log_singular_values"):
-        a, b = (np.array(getattr(growth, name)) for growth in (found, defined))
-        with np.errstate(invalid="ignore"):
-            apart = np.where(np.isneginf(b), np.inf, np.abs(a - b) / (1 + np.abs(b)))
-        worst.append(float(np.where(a == b, 0.0, apart).max()))
-    return float(np.max(worst))
+    names = ("log_frobenius", "log_spectral", "log_singular_values")
+    return float(np.max([log_distance(getattr(found, name), getattr(defined, name)) for name in names]))
 
 
 def _check(

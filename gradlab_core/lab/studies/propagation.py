@@ -14,6 +14,7 @@ from gradlab_core.lab.against_theory import LayerComparison, compare_with_theory
 from gradlab_core.lab.edge import EdgeOfChaos, edge_of_chaos
 from gradlab_core.lab.isometry import LogSpectrum, jacobian_spectrum
 from gradlab_core.lab.meanfield import MeanField, mean_field
+from gradlab_core.lab.numeric import ROUNDING, log_distance
 from gradlab_core.lab.phases import PhaseMap, phase_map
 from gradlab_core.lab.random_mlp import RandomMlp, layer_variances
 from gradlab_core.lab.simulation import Propagated, propagate
@@ -27,8 +28,6 @@ SCALES = (1e-30, 1e30)
 """What σ_w, σ_b and the number of an initialiser may be besides 0: initialisers draw in float32."""
 CHANCE = 6e-7
 """Two-sided probability of five standard errors: a mean that is less probable by chance is off."""
-ROUNDING = 1e-9
-"""How far a twin's ln of a second moment may be from the definition's in float64, relative to 1 + |ln|."""
 _COLUMNS = 91
 _ROWS = 400  # of the map; deeper nets lie at its edge
 
@@ -181,14 +180,8 @@ def study_propagation(
 
 
 def _apart(one: Propagated, other: Propagated) -> float:
-    """The largest distance, relative to 1 + |ln|; what is −inf in both is equal."""
-    apart = 0.0
-    for field in dataclasses.fields(Propagated):
-        a, b = getattr(one, field.name), getattr(other, field.name)
-        with np.errstate(invalid="ignore"):
-            distance = np.where(a == b, 0.0, np.abs(a - b) / (1 + np.abs(b)))
-        apart = float(np.max(distance, initial=apart))
-    return apart
+    names = [field.name for field in dataclasses.fields(Propagated)]
+    return float(np.max([log_distance(getattr(one, name), getattr(other, name)) for name in names]))
 
 
 def _at(rows: Sequence[LayerComparison], quantity: str, layer: int) -> float:
@@ -206,9 +199,13 @@ def standard_errors(probability: float, nets: int) -> float:
     return float(stdtrit(nets - 1, 1 - probability / 2))
 
 
+def comparable(rows: Sequence[LayerComparison]) -> list[LayerComparison]:
+    """Those of which theory gives a spread, and that are 0 in no net."""
+    return [row for row in rows if row.expected.spread > 0 and math.isfinite(row.mean)]
+
+
 def _largest_z(rows: Sequence[LayerComparison]) -> float | None:
-    known = [row for row in rows if row.expected.spread > 0 and math.isfinite(row.mean)]
-    off = [(abs(row.mean - row.expected.centre), row.standard_error) for row in known]
+    off = [(abs(row.mean - row.expected.centre), row.standard_error) for row in comparable(rows)]
     return max((apart / error if error else math.inf for apart, error in off), default=None)
 
 

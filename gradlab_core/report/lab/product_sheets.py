@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from gradlab_core.lab.studies.products import ROUNDING, ProductStudy
+from gradlab_core.lab.numeric import ROUNDING
+from gradlab_core.lab.studies.products import ProductStudy
 from gradlab_core.report.lab.product_charts import LINES, some, value_name
 from gradlab_core.report.lab.scale import shown
 from gradlab_core.report.lab.section import Sheet

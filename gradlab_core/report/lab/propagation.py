@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from gradlab_core.lab.against_theory import LayerComparison
 from gradlab_core.lab.random_mlp import RandomMlp
-from gradlab_core.lab.studies.propagation import PropagationStudy, standard_errors
+from gradlab_core.lab.studies.propagation import PropagationStudy, comparable, standard_errors
 from gradlab_core.report import style
 from gradlab_core.report.canvas import Canvas, Chart, Line, Panel
 from gradlab_core.report.charts import Illustration
 from gradlab_core.report.lab.phases import phase_chart
-from gradlab_core.report.lab.scale import log_point, magnitude, shown, verdict
+from gradlab_core.report.lab.scale import decades, log_point, magnitude, shown, verdict
 from gradlab_core.report.lab.section import Section, Sheet
 from gradlab_core.report.lab.spectrum import spectrum_chart, spectrum_sheet
 from gradlab_core.report.nets import framework_name
@@ -99,8 +99,8 @@ def _against_theory(study: PropagationStudy) -> Iterable[str]:
     elif study.largest_z is not None:
         what = ""
         if study.doubtful:
-            rows = [row for row in study.measured["numpy"] if row.expected.spread > 0 and math.isfinite(row.mean)]
-            most = max(abs(row.mean - row.expected.centre) / 2 / math.log(10) for row in rows)
+            rows = comparable(study.measured["numpy"])
+            most = max(decades(abs(row.mean - row.expected.centre) / 2) for row in rows)
             what = f": more than chance, so theory is rough here, by up to {most:.2g} orders of magnitude"
         elif study.largest_z > _MANY:
             what = f": no more than chance, with {study.nets} nets"
