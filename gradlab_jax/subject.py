@@ -13,10 +13,13 @@ import numpy as np
 import optax
 from flax import nnx
 
+from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, check_precision
 from gradlab_core.parity.trace import Key
 from gradlab_core.specs import TrainSpec
 from gradlab_jax._gradients import Loss, structural_zeros
 from gradlab_jax._module import Functional, clone, functional, named_variables
+from gradlab_jax._precision import measured, precise, rounded_as
+from gradlab_jax._rounding import dithered, noisy, rounded_products
 from gradlab_jax._taps import Tap, outputs, run_tapped, taps
 from gradlab_jax.checks import as_labels, check_trainable
 from gradlab_jax.losses import cross_entropy
@@ -32,6 +35,8 @@ class Subject:
         loss: `loss(logits, y)` → scalar.
         optimizer: a `TrainSpec`, whose milestones are then counted in steps, or an optax transformation of the tuple
             of parameters.
+        precision: what float32 products are made in: `highest`, `tf32`, `bfloat16` or `float16` (operands are rounded
+            to it), or `as-is`, which sets nothing.
 
     >>> subject = Subject(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
     >>> trace = subject.step(np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), 0)
@@ -47,8 +52,12 @@ class Subject:
         *,
         loss: Loss = cross_entropy,
         optimizer: TrainSpec | optax.GradientTransformation = TrainSpec(weight_decay=0.0),  # noqa: B008 - frozen
+        precision: str = "highest",
     ) -> None:
         check_trainable(model)
+        self.precision = check_precision(precision)
+        self.noise: Arithmetic | None = None
+        self.seed = 0  # of the noise
         self.loss, self.recipe = loss, optimizer
         self.plans: dict[tuple[int, ...], tuple[Any, Any, Any, Any]] = {}
         self.wide = any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))
@@ -65,13 +74,37 @@ class Subject:
             model = astype(self.model, dtype)
             if dtype == "float64":
                 model = clone(model, lambda leaf: jax.device_put(leaf, jax.devices("cpu")[0]))
-        return Subject(model, loss=self.loss, optimizer=self.recipe)
+        return self._copy(model, self.precision)
+
+    def at(self, precision: str) -> Subject:
+        """A fresh copy that is run in that precision."""
+        return self._copy(self.model, precision)
+
+    def arithmetic(self) -> Arithmetic:
+        """What its float32 products are made in; under `as-is` that is measured."""
+        return measured(self._device()) if self.precision == "as-is" else ARITHMETICS[self.precision]
+
+    def perturbed(self, arithmetic: Arithmetic, seed: int) -> Subject:
+        """A float64 copy on the CPU whose every operation carries a random error of that arithmetic."""
+        subject = self.cast("float64")
+        subject.noise, subject.seed, subject.plans = arithmetic, seed, self.plans
+        return subject
+
+    def _copy(self, model: nnx.Module, precision: str) -> Subject:
+        with jax.enable_x64(any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))):
+            return Subject(model, loss=self.loss, optimizer=self.recipe, precision=precision)
+
+    def _device(self) -> jax.Device:
+        values = [v.get_value() for _, _, v in named_variables(self.model)]
+        return next(iter(values[0].devices()))
 
     def state(self) -> dict[str, np.ndarray]:
         return to_canonical(self.model)
 
     def load(self, arrays: Mapping[str, Any]) -> None:
         with self._precision():
+            if self.noise is not None:
+                arrays = {path: dithered(np.asarray(a, np.float64), self.seed) for path, a in arrays.items()}
             from_canonical(self.model, arrays)
 
     def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
@@ -81,8 +114,12 @@ class Subject:
             images, labels = to_native(x), as_labels(y)
             if jnp.issubdtype(images.dtype, jnp.floating):
                 images = images.astype(params[0].dtype)
+                if self.noise is not None:
+                    images = jnp.asarray(dithered(images, self.seed))
             ran, zeros, cut_slopes, cut_grads = self._plan(f, params, rest, images, labels)
-            values, slopes, grads, state, logits, loss = _gradients(f, self.loss, params, zeros, rest, images, labels)
+            values, slopes, grads, state, logits, loss = _gradients(
+                f, self.loss, self._rounded(), self.noise, params, zeros, rest, images, labels
+            )
             owners = [(path, owner) for path, owner, v in named_variables(self.model) if isinstance(v, nnx.Param)]
             applied = self._apply(params, grads, cut_grads, state, owners, epoch)
             # Layouts are changed on the host: on the device each would be a program of its own.
@@ -113,7 +150,7 @@ class Subject:
         found: dict[Key, Any] = {}
         if isinstance(self.recipe, TrainSpec):
             rate, decay = self.recipe.rate(epoch), (self.recipe.momentum, self.recipe.weight_decay)
-            new, self.opt_state = _stepped(decay, params, grads, self.opt_state, rate, tuple(cut))
+            new, self.opt_state = _stepped(decay, self.noise, params, grads, self.opt_state, rate, tuple(cut))
             found[Key("learning_rate")] = np.float64(rate)
             for (path, owner), velocity, c in zip(owners, jax.device_get(self.opt_state[1].trace), cut, strict=True):
                 if not c:
@@ -132,19 +169,46 @@ class Subject:
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:
-        """Float64 needs to be switched on, and runs on the CPU: an accelerator may not have it."""
-        cpu = jax.default_device(jax.devices("cpu")[0]) if self.wide else contextlib.nullcontext()
-        with jax.enable_x64(self.wide), cpu:
-            yield
+        """Float64 needs to be switched on, and runs on the CPU: an accelerator may not have it. Float32 runs in the
+        precision asked for."""
+        if self.wide:
+            with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]), precise("highest", "cpu"):
+                yield
+        else:
+            with jax.enable_x64(False), precise(self.precision, _platform()):
+                yield
+
+    def _rounded(self) -> Arithmetic | None:
+        """What the operands of float32 products are rounded to, where the hardware does not do so by itself."""
+        return None if self.wide else rounded_as(self.precision, _platform())
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5))
+def _platform() -> str:
+    device: Any = getattr(
+        jax.config, "jax_default_device", None
+    )  # a device, the name of a platform, or None for the usual one
+    if device is None:
+        return jax.default_backend()
+    return device if isinstance(device, str) else str(device.platform)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 6))
 def _stepped(
-    decay: tuple[float, float], params: Any, grads: Any, state: Any, learning_rate: Any, cut: tuple[bool, ...]
+    decay: tuple[float, float],
+    noise: Arithmetic | None,
+    params: Any,
+    grads: Any,
+    state: Any,
+    learning_rate: Any,
+    cut: tuple[bool, ...],
 ) -> tuple[Any, Any]:
     """`(new parameters, new state)` of the optimizer."""
-    updates, state = sgd_step(decay, params, grads, state, learning_rate, cut)
-    return optax.apply_updates(params, updates), state
+
+    def stepped(params: Any, grads: Any, state: Any, learning_rate: Any) -> tuple[Any, Any]:
+        updates, state = sgd_step(decay, params, grads, state, learning_rate, cut)
+        return optax.apply_updates(params, updates), state
+
+    return (stepped if noise is None else noisy(stepped, noise))(params, grads, state, learning_rate)
 
 
 def _objective(f: Functional, loss: Loss, params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
@@ -160,11 +224,28 @@ def _objective(f: Functional, loss: Loss, params: Any, zeros: Any, rest: Any, x:
     return loss(logits, y), ([value for _, value in handed], state, logits)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _gradients(f: Functional, loss: Loss, params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
-    differentiate = jax.value_and_grad(_objective, argnums=(2, 3), has_aux=True)
-    (value, (values, state, logits)), (grads, slopes) = differentiate(f, loss, params, zeros, rest, x, y)
-    return values, slopes, grads, state, logits, value
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _gradients(
+    f: Functional,
+    loss: Loss,
+    rounded: Arithmetic | None,
+    noise: Arithmetic | None,
+    params: Any,
+    zeros: Any,
+    rest: Any,
+    x: Any,
+    y: Any,
+) -> Any:
+    def differentiate(params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
+        differentiated = jax.value_and_grad(_objective, argnums=(2, 3), has_aux=True)
+        (value, (values, state, logits)), (grads, slopes) = differentiated(f, loss, params, zeros, rest, x, y)
+        return values, slopes, grads, state, logits, value
+
+    if rounded is not None:
+        differentiate = rounded_products(differentiate, rounded)
+    if noise is not None:
+        differentiate = noisy(differentiate, noise)
+    return differentiate(params, zeros, rest, x, y)
 
 
 def _cut(

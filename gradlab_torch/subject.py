@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, check_precision
 from gradlab_core.parity.trace import Key
 from gradlab_core.specs import TrainSpec
 from gradlab_torch._gradients import Loss, loss_and_gradients
 from gradlab_torch._module import private_copy, trainable
+from gradlab_torch._precision import measured, precise
+from gradlab_torch._rounding import Noise
 from gradlab_torch._taps import Tap
 from gradlab_torch.checks import as_labels, check_logits
 from gradlab_torch.losses import cross_entropy
@@ -29,6 +33,8 @@ class Subject:
         loss: `loss(logits, y)` → scalar.
         optimizer: a `TrainSpec`, whose milestones are then counted in steps, or a function from the list of parameters
             to a `torch.optim.Optimizer`.
+        precision: what float32 products are made in: `highest`, `tf32`, `bfloat16` or `float16` (autocast), or `as-is`,
+            which sets nothing.
 
     >>> subject = Subject(torch.nn.Linear(3, 2))
     >>> trace = subject.step(np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), 0)
@@ -44,9 +50,12 @@ class Subject:
         *,
         loss: Loss = cross_entropy,
         optimizer: TrainSpec | Optimizer = TrainSpec(weight_decay=0.0),  # noqa: B008 - frozen
+        precision: str = "highest",
     ) -> None:
+        self.precision = check_precision(precision)
         self.model = copy.deepcopy(model)
         self.loss, self.recipe = loss, optimizer
+        self.noise: Noise | None = None
         self.params = list(trainable(self.model).values())
         self.optimizer = (
             torch.optim.SGD(self.params, lr=0.1, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay)
@@ -57,7 +66,25 @@ class Subject:
     def cast(self, dtype: str) -> Subject:
         """A fresh copy in that precision; the float64 oracle runs on the CPU."""
         model = astype(self.model, dtype)
-        return Subject(model.cpu() if dtype == "float64" else model, loss=self.loss, optimizer=self.recipe)
+        return self._copy(model.cpu() if dtype == "float64" else model, self.precision)
+
+    def at(self, precision: str) -> Subject:
+        """A fresh copy that is run in that precision."""
+        return self._copy(self.model, precision)
+
+    def arithmetic(self) -> Arithmetic:
+        """What its float32 products are made in; under `as-is` that is measured."""
+        device = self.params[0].device
+        return measured(device) if self.precision == "as-is" else ARITHMETICS[self.precision]
+
+    def perturbed(self, arithmetic: Arithmetic, seed: int) -> Subject:
+        """A float64 copy on the CPU whose every operation carries a random error of that arithmetic."""
+        subject = self.cast("float64")
+        subject.noise = Noise(arithmetic, seed)
+        return subject
+
+    def _copy(self, model: torch.nn.Module, precision: str) -> Subject:
+        return Subject(model, loss=self.loss, optimizer=self.recipe, precision=precision)
 
     def state(self) -> dict[str, np.ndarray]:
         return to_canonical(self.model)
@@ -67,6 +94,16 @@ class Subject:
 
     def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
         """One training step, and every tensor of it in canonical layout."""
+        with self._arithmetic():
+            return self._step(x, y, epoch)
+
+    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        if self.noise is not None:
+            return self.noise
+        first = self.params[0]
+        return contextlib.nullcontext() if first.dtype == torch.float64 else precise(self.precision, first.device)
+
+    def _step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
         private = private_copy(self.model, "train")
         first = self.params[0]
         images = to_native(x).to(first.device)

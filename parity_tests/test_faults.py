@@ -47,6 +47,12 @@ class Misloaded:
     def cast(self, dtype):
         return Misloaded(self.subject.cast(dtype), self.change)
 
+    def at(self, precision):
+        return Misloaded(self.subject.at(precision), self.change)
+
+    def arithmetic(self):
+        return self.subject.arithmetic()
+
     def state(self):
         return self.subject.state()
 

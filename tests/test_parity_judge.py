@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gradlab_core.parity import Key, compare
+from gradlab_core.parity.arithmetic import ARITHMETICS
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((4, 6)).astype(np.float32), np.zeros(4, np.int64)
@@ -16,12 +17,24 @@ class Stub:
     """A subject that gives one activation and one gradient: the truth, with its own rounding in float32."""
 
     framework = "stub"
+    seed = 1
 
     def __init__(self, gradient=GRADIENT, change=lambda gradient, dtype: gradient, rounding=1e-7, dtype="float64"):
         self.gradient, self.change, self.rounding, self.dtype = gradient, change, rounding, dtype
 
     def cast(self, dtype):
         return Stub(self.gradient, self.change, self.rounding, dtype)
+
+    def at(self, precision):
+        return self
+
+    def arithmetic(self):
+        return ARITHMETICS["highest"]
+
+    def perturbed(self, arithmetic, seed):
+        made = self.cast("float32")
+        made.seed = seed + 2
+        return made
 
     def state(self):
         return {"w": np.ones(2)}
@@ -33,9 +46,9 @@ class Stub:
         noise = self.rounding if self.dtype == "float32" else 0.0
         gradient = self.gradient
         if gradient is not None:
-            gradient = gradient + noise * np.random.default_rng(1).standard_normal(gradient.shape)
+            gradient = gradient + noise * np.random.default_rng(self.seed).standard_normal(gradient.shape)
         return {
-            Key("activation", "fc"): ACTIVATION * (1 + noise),
+            Key("activation", "fc"): ACTIVATION * (1 + noise * np.random.default_rng(self.seed).standard_normal()),
             Key("gradient", "w"): self.change(gradient, self.dtype),
         }
 

@@ -1,9 +1,14 @@
 """Do two models train the same? The judgement, without a framework."""
 
-from gradlab_core.parity.judge import ParityReport, ParityRow, assert_parity, compare, moved, refuse_hiding_places
+from gradlab_core.parity.arithmetic import PRECISIONS, Arithmetic
+from gradlab_core.parity.hiding import moved, refuse_hiding_places
+from gradlab_core.parity.judge import assert_parity, compare
+from gradlab_core.parity.report import ParityReport, ParityRow
 from gradlab_core.parity.trace import Key, Subject, Trace
 
 __all__ = [
+    "PRECISIONS",
+    "Arithmetic",
     "Key",
     "ParityReport",
     "ParityRow",

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from gradlab_core.parity.arithmetic import Arithmetic
+
 QUANTITIES = (
     "activation",
     "logits",
@@ -43,7 +45,20 @@ class Subject(Protocol):
     framework: str
 
     def cast(self, dtype: str) -> Subject:
-        """A fresh copy in `float32` or `float64`, with the same weights and an optimizer that has not stepped."""
+        """A fresh copy in `float32` or `float64`, with the same weights and an optimizer that has not stepped. The
+        precision holds in float32; float64 is exact."""
+        ...
+
+    def at(self, precision: str) -> Subject:
+        """A fresh copy that is run in that precision, one of `gradlab_core.parity.PRECISIONS`."""
+        ...
+
+    def arithmetic(self) -> Arithmetic:
+        """What its float32 products are really made in: the precision by name, or measured if it is `as-is`."""
+        ...
+
+    def perturbed(self, arithmetic: Arithmetic, seed: int) -> Subject:
+        """A fresh float64 copy whose every operation carries a random error of that arithmetic's unit roundoff."""
         ...
 
     def state(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,139 @@
+"""What the judgement found, tensor by tensor, and in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from gradlab_core.parity import tolerance
+from gradlab_core.parity.arithmetic import Arithmetic
+from gradlab_core.parity.trace import Key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParityRow:
+    """One tensor of one step. Errors are relative to the oracle, norm-wise, and None where there is no tensor to
+    compare: both sides say that there is no gradient path, or `missing` says which side lacks what. A rounding
+    tolerance is K·σ, with K from the number of tensors and σ (`reference_expected`, `candidate_expected`) by perturbation."""
+
+    step: int
+    quantity: str
+    path: str
+    call: int
+    logic_error: float | None
+    logic_tolerance: float | None
+    reference_error: float | None
+    candidate_error: float | None
+    reference_expected: float | None
+    candidate_expected: float | None
+    reference_tolerance: float | None
+    candidate_tolerance: float | None
+    missing: str | None
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong, worst first; None when the tensor passes."""
+        if self.missing is not None or self.logic_error is None:
+            return self.missing
+        if not within(self.logic_error, self.logic_tolerance):
+            return f"another definition: differs in float64 {self.logic_error:.2e}, at most {self.logic_tolerance:.1e}"
+        for side in ("candidate", "reference"):
+            error, limit = getattr(self, f"{side}_error"), getattr(self, f"{side}_tolerance")
+            if not within(error, limit):
+                expected = getattr(self, f"{side}_expected")
+                return (
+                    f"the {side} rounds worse: float32 error {error:.2e}, at most {limit:.1e} (expected {expected:.1e})"
+                )
+        return None
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether the only problem is an error larger than rounding explains."""
+        return bool(self.problem) and self.missing is None and within(self.logic_error, self.logic_tolerance)
+
+    @property
+    def key(self) -> Key:
+        return Key(self.quantity, self.path, self.call)
+
+    @property
+    def name(self) -> str:
+        return f"step {self.step}, {self.key}"
+
+
+def within(error: float | None, limit: float | None) -> bool:
+    """Whether an error is in order; NaN is not, and what is infinite is a fault whatever the limit."""
+    return error is None or limit is None or (error <= limit and math.isfinite(error))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """All rows, in the order in which they were computed.
+
+    Attributes:
+        rows: a row a tensor and step.
+        arithmetic: what the reference and the candidate multiply in.
+        explanation: the arithmetic that would explain what the candidate rounds worse, if one does.
+    """
+
+    rows: tuple[ParityRow, ...]
+    arithmetic: tuple[Arithmetic, Arithmetic]
+    explanation: Arithmetic | None = None
+
+    @property
+    def failures(self) -> tuple[ParityRow, ...]:
+        return tuple(row for row in self.rows if row.problem)
+
+    @property
+    def first_divergence(self) -> ParityRow | None:
+        """Where the trouble starts: everything before it agrees."""
+        return next(iter(self.failures), None)
+
+    @property
+    def unresolved(self) -> tuple[ParityRow, ...]:
+        """Tensors of which float32 is not expected to have a correct digit: only their magnitude is compared."""
+        return tuple(row for row in self.rows if (row.reference_expected or 0.0) > tolerance.NO_DIGIT)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of the arithmetic: where the sides differ in it, or it explains what was found."""
+        reference, candidate = self.arithmetic
+        found = []
+        if reference != candidate:
+            coarse = min(reference, candidate, key=lambda a: a.bits)
+            found.append(
+                f"the candidate multiplies in {candidate.words}, the reference in {reference.words}: expected "
+                f"differences of {coarse.words.partition(' ')[2][1:-1]}"
+            )
+        elif candidate.name != "highest":
+            found.append(f"both sides multiply in {candidate.words}")
+        if self.explanation is not None:
+            found.append(
+                f"products in {self.explanation.words} on the candidate's side would explain every failure: look at "
+                "its matmul precision before its code, or judge with precision='as-is'"
+            )
+        return tuple(found)
+
+    def worst(self, field: str) -> float:
+        """The largest of `logic_error`, `reference_error`, `candidate_error` where float32 has digits to compare."""
+        dark = set(self.unresolved)
+        errors = (getattr(row, field) for row in self.rows if row not in dark)
+        return max((e for e in errors if e is not None), default=math.nan)
+
+    def __str__(self) -> str:
+        failures = self.failures
+        lost = (
+            f" ({len(self.unresolved)} without a digit in float32, compared in magnitude only)"
+            if self.unresolved
+            else ""
+        )
+        head = (
+            f"{len(self.rows)} tensors compared{lost}; largest difference in float64 {self.worst('logic_error'):.1e}, "
+            f"largest float32 error {self.worst('reference_error'):.1e} (reference) and "
+            f"{self.worst('candidate_error'):.1e} (candidate)"
+        )
+        notes = [f"  note: {note}" for note in self.notes]
+        if not failures:
+            return "\n".join([f"parity holds: {head}", *notes])
+        lines = [f"  {row.name}: {row.problem}" for row in failures[:10]]
+        more = [f"  … and {len(failures) - 10} more"] if len(failures) > 10 else []
+        return "\n".join([f"parity broken at {failures[0].name}: {len(failures)} of {head}", *lines, *more, *notes])
