@@ -65,8 +65,9 @@ class _Stepper:
         self.model, self.loss, self.probe_every = model, loss, probe_every
         trained = trainable(model)
         self.params = list(trained.values())
+        self.layout = _layout(model)
         for p in self.params:
-            if p.ndim == 4:
+            if p.ndim == 4 and self.layout == torch.channels_last:
                 p.data = p.data.to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(
             self.params, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
@@ -108,4 +109,23 @@ class _Stepper:
 
     def _input(self, x: np.ndarray) -> torch.Tensor:
         device = self.params[0].device
-        return to_native(x).to(device, memory_format=torch.channels_last if x.ndim == 4 else torch.preserve_format)
+        return to_native(x).to(device, memory_format=self.layout if x.ndim == 4 else torch.preserve_format)
+
+
+def _layout(model: torch.nn.Module) -> torch.memory_format:
+    """Channels last, in which convolutions are faster, but for nets in which that is not safe.
+
+    On processors whose widest vectors are AVX2, oneDNN's backward of a strided 1×1 convolution in channels last with
+    fewer than 8 input channels writes past its buffers (seen in PyTorch 2.13: the process dies or, worse, goes on).
+    """
+    return torch.contiguous_format if any(map(_is_unsafe, model.modules())) else torch.channels_last
+
+
+def _is_unsafe(module: torch.nn.Module) -> bool:
+    return (
+        isinstance(module, torch.nn.Conv2d)
+        and module.weight.device.type == "cpu"
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+        and module.in_channels // module.groups < 8
+    )

@@ -14,7 +14,8 @@ from gradlab_core.parity.trace import Key
 class ParityRow:
     """One tensor of one step. Errors are relative to the oracle, norm-wise, and None where there is no tensor to
     compare: both sides say that there is no gradient path, or `missing` says which side lacks what. A rounding
-    tolerance is K·σ, with K from the number of tensors and σ (`reference_expected`, `candidate_expected`) by perturbation."""
+    tolerance is K·σ: K from the number of tensors, σ by perturbation (`reference_expected`, `candidate_expected`).
+    """
 
     step: int
     quantity: str
