@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -53,6 +54,8 @@ _COMPOSITE = _packets(
     "linalg_vector_norm _scaled_dot_product_flash_attention_for_cpu"
 )
 
+_SUMS = _packets("sum mean")
+
 
 class Noise(TorchDispatchMode):
     """Every rounding operation is off by a random relative error of standard deviation u, a sum of n terms by u·√n.
@@ -90,6 +93,9 @@ class Noise(TorchDispatchMode):
         error = self.arithmetic.unit * math.sqrt(terms)
         if terms > 1:  # a sum whose terms cancel loses more than its own size says
             out = function(*[self._disturbed(_copy(a), error) for a in args], **kwargs)
+        if packet in _SUMS and out.is_floating_point():
+            bias = _error_of_plain_sum(args[0], args[1] if len(args) > 1 else None, out)
+            out.add_(bias * torch.randn(out.shape, generator=self.draws, dtype=torch.float64))
         return self._disturbed(out, error)
 
     def _of_product(self, terms: int) -> float:
@@ -163,6 +169,24 @@ def _summed(args: Any, out: Any) -> int:
     """How many elements of the largest argument go into one of the result."""
     made = sum(t.numel() for t in _floats(out))
     return max((t.numel() // max(made, 1) for t in _floats(args)), default=1) or 1
+
+
+def _error_of_plain_sum(x: torch.Tensor, axes: Any, out: torch.Tensor) -> torch.Tensor:
+    """How wrong float32 is that adds one term after the other, as the plainest kernel does. Where the terms are alike,
+    as gradients behind an average pool are, its errors all go one way, and √n of them is too few."""
+    axes = sorted(
+        {a % x.ndim for a in (axes if isinstance(axes, (list, tuple)) else [axes])} if axes else range(x.ndim)
+    )
+    kept = [a for a in range(x.ndim) if a not in axes]
+    rows = x.detach().permute(*kept, *axes).reshape(*(x.shape[a] for a in kept), -1)
+    if rows.shape[-1] < 2 or not x.is_floating_point():
+        return torch.zeros_like(out)
+    plain = torch.from_numpy(
+        np.cumsum(rows.numpy().astype(np.float32), axis=-1, dtype=np.float32)[..., -1].astype(float)
+    )
+    exact = rows.sum(-1)
+    wrong = (plain - exact).abs() / torch.where(exact == 0, 1.0, exact.abs())
+    return torch.nan_to_num(wrong.reshape(out.shape), 0.0, 0.0, 0.0) * out.abs()
 
 
 def _mutated(function: Any, args: Any) -> list[Any]:

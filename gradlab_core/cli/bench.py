@@ -183,6 +183,34 @@ def diagnosis(
         console.print(shown)
 
 
+@app.command()
+def parity(
+    pairs: Annotated[int | None, typer.Option(help="Healthy pairs to draw; default: 1000.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    planted: Annotated[bool, typer.Option(help="Plant faults in one pair of five.")] = True,
+    out: Out = None,
+    json: output.JsonOption = False,
+) -> None:
+    """How often the parity judge is right: false alarms on healthy pairs, planted faults found.
+
+    Example: `gradlab bench parity --pairs 40`
+    """
+    if out is not None:
+        output.output_folder(out.parent)
+    bench = benchmark("bench_parity")
+    with _progress() as on_pair:
+        rows = bench.run(pairs=bench.PAIRS if pairs is None else pairs, seed=seed, planted=planted, on_pair=on_pair)
+    document = codec.document("parity-benchmark", rows)
+    if out is not None:
+        codec.write_text(out, document + "\n")
+    if json:
+        typer.echo(document)
+        return
+    console = _wide_console()
+    for shown in bench.report(rows):
+        console.print(shown)
+
+
 def _bench(
     verb: str,
     framework: str,
