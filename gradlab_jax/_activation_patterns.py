@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from jax.extend import core
+
+from gradlab_jax._jaxpr import opened
 
 _NAMED = {
     **{name: name for name in "relu relu6 leaky_relu elu selu celu silu mish sigmoid tanh softplus".split()},
@@ -42,22 +43,12 @@ def find(jaxpr: core.Jaxpr) -> dict[int, str]:
     return found
 
 
-def inner_jaxprs(eqn: Any) -> Iterator[core.Jaxpr]:
-    """The programs inside an equation: of a call, a loop, the branches of a condition."""
-    for value in eqn.params.values():
-        for item in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(item, core.ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, core.Jaxpr):
-                yield item
-
-
 def function_name(eqn: Any) -> str:
     """The name of the function that an equation calls, empty if it calls none."""
     if eqn.primitive.name in ("jit", "pjit"):
         return str(eqn.params["name"])
     if eqn.primitive.name == "custom_jvp_call":
-        body = eqn.params["call_jaxpr"].jaxpr.eqns
+        body = opened(eqn.params["call_jaxpr"])[0].eqns
         return function_name(body[0]) if len(body) == 1 else ""
     return ""
 

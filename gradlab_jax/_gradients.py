@@ -14,6 +14,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from gradlab_jax._jaxpr import called, opened, scan_of, while_of
 from gradlab_jax._module import Functional
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
@@ -84,20 +85,17 @@ def _outputs(eqn: Any, given: list[bool]) -> list[bool]:
     if name == "select_n":
         return [all(given[1:])]
     if name in _CALLS:
-        inner = params.get("jaxpr", params.get("call_jaxpr"))
-        return structural_zeros(inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner, given)
+        return structural_zeros(opened(called(eqn))[0], given)
     if name == "cond":
-        branches = [structural_zeros(b.jaxpr, given[1:]) for b in params["branches"]]
+        branches = [structural_zeros(opened(b)[0], given[1:]) for b in params["branches"]]
         return [all(outputs) for outputs in zip(*branches, strict=True)]
     if name == "scan":
-        consts, carried = params["num_consts"], params["num_carry"]
-        return _fixpoint(
-            params["jaxpr"].jaxpr, given[:consts], given[consts : consts + carried], given[consts + carried :]
-        )
+        scan = scan_of(params)
+        return _fixpoint(scan.body, *scan.split(given))
     if name == "while":
-        skip = params["cond_nconsts"]
-        consts = given[skip : skip + params["body_nconsts"]]
-        return _fixpoint(params["body_jaxpr"].jaxpr, consts, given[skip + params["body_nconsts"] :], [])
+        loop = while_of(params)
+        start = loop.cond_consts + loop.body_consts
+        return _fixpoint(loop.body, given[loop.cond_consts : start], given[start:], [])
     return none
 
 

@@ -19,6 +19,7 @@ from jax import lax
 from jax.extend import core
 
 from gradlab_core.parity.arithmetic import Arithmetic
+from gradlab_jax._jaxpr import CALLS, CUSTOM_RULES, bind, called, opened
 
 PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
 # Results of these are copies of what went in, or choices among it: a float keeps every bit.
@@ -28,18 +29,6 @@ _EXACT = frozenset(
     "reduce_max reduce_min reduce_or reduce_precision reshape rev round scatter select_and_gather_add select_n sign "
     "slice sort split squeeze stop_gradient top_k transpose reduce_window_max copy_to_host while cond scan".split()
 )
-# What these hold is run where they stand; a rule of differentiation has no say once the program is differentiated.
-_INLINED = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
-}
 Rule = Callable[[Any, list[Any]], list[Any]]
 """From an equation and its inputs to its outputs."""
 
@@ -103,10 +92,8 @@ def _evaluate(jaxpr: core.Jaxpr, consts: Any, args: Any, rule: Rule) -> list[Any
 
     for eqn in jaxpr.eqns:
         inputs = [read(v) for v in eqn.invars]
-        inner = eqn.params.get(_INLINED.get(eqn.primitive.name, ""))
-        if inner is not None:
-            body, bound = _opened(inner)
-            made = _evaluate(body, bound, inputs, rule)
+        if eqn.primitive.name in CALLS | CUSTOM_RULES:  # the program is differentiated: such rules have no more say
+            made = _evaluate(*opened(called(eqn)), inputs, rule)
         else:
             made = rule(eqn.replace(params={k: _rewritten(v, rule) for k, v in eqn.params.items()}), inputs)
         env.update(zip(eqn.outvars, made, strict=True))
@@ -119,24 +106,11 @@ def _rewritten(value: Any, rule: Rule) -> Any:
         return type(value)(_rewritten(v, rule) for v in value)
     if not isinstance(value, (core.Jaxpr, core.ClosedJaxpr)):
         return value
-    body, consts = _opened(value)
+    body, consts = opened(value)
     avals: list[Any] = [v.aval for v in body.invars]
     shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals]
     closed = jax.make_jaxpr(lambda *args: _evaluate(body, consts, args, rule))(*shapes)
     return closed if isinstance(value, core.ClosedJaxpr) else closed.jaxpr
-
-
-def _opened(inner: Any) -> tuple[core.Jaxpr, Any]:
-    return (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, [])
-
-
-def bind(eqn: Any, inputs: list[Any]) -> list[Any]:
-    """The equation alone on other inputs."""
-    bound = eqn.primitive.get_bind_params(eqn.params)
-    # Since 0.10 JAX keeps inner functions among the parameters; before, they came apart.
-    functions, params = ((), bound) if isinstance(bound, dict) else bound
-    made = eqn.primitive.bind(*functions, *inputs, **params)
-    return list(made) if eqn.primitive.multiple_results else [made]
 
 
 def _terms(eqn: Any) -> int:

@@ -26,6 +26,7 @@ from jax.extend import core
 
 from gradlab_core import kinds
 from gradlab_jax import _activation_patterns as patterns
+from gradlab_jax._jaxpr import CALLS, CUSTOM_RULES, bind, called, inner_jaxprs, opened, scan_of
 from gradlab_jax._module import PATH, Functional
 
 _MARK, _SCOPE = "gradlab|", "gradlab:"
@@ -217,9 +218,7 @@ class _Interpreter:
         name = eqn.primitive.name
         if descend and any(map(_has_layers, _inside(eqn))):
             if name in CALLS or (self.deep and name in CUSTOM_RULES):
-                inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-                closed = isinstance(inner, core.ClosedJaxpr)
-                return self.run(inner.jaxpr if closed else inner, inner.consts if closed else [], inputs, scope)
+                return self.run(*opened(called(eqn)), inputs, scope)
             if self.deep and name == "scan":
                 return self.scan(eqn.params, inputs, scope)
             if self.deep:
@@ -228,26 +227,26 @@ class _Interpreter:
                     "only at run time",
                     stacklevel=2,
                 )
-        return evaluate_alone(eqn, inputs)
+        return bind(eqn, inputs)
 
     def scan(self, params: Any, inputs: list[Any], scope: str) -> list[Any]:
         """A loop of known length: what the taps of one turn hand out leaves the loop stacked, a row a turn."""
-        body, length, carried = params["jaxpr"], params["length"], params["num_carry"]
-        consts, rest = inputs[: params["num_consts"]], inputs[params["num_consts"] :]
+        loop = scan_of(params)
+        consts, carried, columns = loop.split(inputs)
         seen: list[Tap] = []
         spatial = self.spatial
 
         def turn(carry: list[Any], xs: list[Any]) -> tuple[list[Any], tuple[list[Any], list[Any]]]:
             inner = _Interpreter(self.on_tap, deep=True, spatial=spatial)
-            out = inner.run(body.jaxpr, body.consts, [*consts, *carry, *xs], scope)
+            out = inner.run(loop.body, loop.bound, [*consts, *carry, *xs], scope)
             seen[:] = [tap for tap, _ in inner.handed_out]
             self.spatial = inner.spatial
-            return out[:carried], (out[carried:], [handed for _, handed in inner.handed_out])
+            return out[: loop.carry], (out[loop.carry :], [handed for _, handed in inner.handed_out])
 
         carry, (stacked, handed) = jax.lax.scan(
-            turn, rest[:carried], rest[carried:], length=length, reverse=params["reverse"], unroll=params["unroll"]
+            turn, carried, columns, length=loop.length, reverse=loop.reverse, unroll=loop.unroll
         )
-        for i in reversed(range(length)) if params["reverse"] else range(length):
+        for i in reversed(range(loop.length)) if loop.reverse else range(loop.length):
             for tap, values in zip(seen, handed, strict=True):
                 call = self.calls.get(tap.path, 0)
                 self.calls[tap.path] = call + 1
@@ -257,25 +256,13 @@ class _Interpreter:
         return [*carry, *stacked]
 
 
-CALLS = {"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint"}
-CUSTOM_RULES = {"custom_jvp_call", "custom_vjp_call"}
-
-
-def evaluate_alone(eqn: Any, inputs: list[Any]) -> list[Any]:
-    bound = eqn.primitive.get_bind_params(eqn.params)
-    # Since 0.10 JAX keeps inner functions among the parameters; before, they came apart.
-    functions, params = ((), bound) if isinstance(bound, dict) else bound
-    result = eqn.primitive.bind(*functions, *inputs, **params)
-    return list(result) if eqn.primitive.multiple_results else [result]
-
-
 def _is_mark(eqn: Any) -> bool:
     return bool(eqn.primitive.name == "name" and eqn.params["name"].startswith(_MARK))
 
 
 def _inside(eqn: Any) -> list[core.Jaxpr]:
     """The programs inside an equation in which layers may be found."""
-    return [] if patterns.function_name(eqn) in patterns.COMPOSITE else list(patterns.inner_jaxprs(eqn))
+    return [] if patterns.function_name(eqn) in patterns.COMPOSITE else list(inner_jaxprs(eqn))
 
 
 def _has_layers(jaxpr: core.Jaxpr) -> bool:

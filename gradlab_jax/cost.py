@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from gradlab_jax import _activation_patterns as patterns
+from gradlab_jax._jaxpr import inner_jaxprs
 from gradlab_jax._module import functional
 
 
@@ -47,7 +47,7 @@ def _cost(eqn: Any) -> int:
         return 2 * depth * eqn.outvars[0].aval.size
     if name == "conv_general_dilated":
         return _convolution(eqn)
-    inner = [_count(jaxpr) for jaxpr in patterns.inner_jaxprs(eqn)]
+    inner = [_count(jaxpr) for jaxpr in inner_jaxprs(eqn)]
     if name == "scan":
         return int(eqn.params["length"]) * sum(inner)
     return max(inner) if name == "cond" else sum(inner)

@@ -16,8 +16,9 @@ from jax.extend import core
 
 from gradlab_core.records import NonfiniteOrigin, Probe
 from gradlab_jax._gradients import Loss, loss_and_gradients
+from gradlab_jax._jaxpr import CALLS, CUSTOM_RULES, bind, called, opened, scan_of
 from gradlab_jax._module import canonical_name, functional, named_variables
-from gradlab_jax._taps import CALLS, CUSTOM_RULES, evaluate_alone, marked
+from gradlab_jax._taps import marked
 from gradlab_jax.checks import as_labels, check_logits, check_loss, check_model_inputs, check_model_labels
 from gradlab_jax.losses import cross_entropy
 from gradlab_jax.probing import probe
@@ -145,13 +146,12 @@ class _Run:
 
     def equation(self, eqn: Any, inputs: list[Known], scope: str | None, back: bool) -> list[Known]:
         name, params = eqn.primitive.name, eqn.params
-        inner = params.get("jaxpr", params.get("call_jaxpr"))
+        inner = called(eqn)
         if name == "cond":
             inner, inputs = params["branches"][int(inputs[0][0])], inputs[1:]
         if name in CALLS or name in CUSTOM_RULES or name == "cond":
-            closed = isinstance(inner, core.ClosedJaxpr)
-            return self.program(inner.jaxpr if closed else inner, inner.consts if closed else [], inputs, scope, back)
-        values = evaluate_alone(eqn, [value for value, _ in inputs])
+            return self.program(*opened(inner), inputs, scope, back)
+        values = bind(eqn, [value for value, _ in inputs])
         held = [_what(value) for value in values]
         if not any(held):
             return [(value, None) for value in values]
@@ -177,19 +177,18 @@ class _Run:
 
     def turns(self, params: Any, inputs: list[Known], scope: str | None, back: bool) -> list[Known]:
         """A scan turn by turn, to find the operation inside; one that stays finite is run as a whole."""
-        body, length, carried = params["jaxpr"], params["length"], params["num_carry"]
-        consts, rest = inputs[: params["num_consts"]], inputs[params["num_consts"] :]
-        carry, columns = rest[:carried], rest[carried:]
+        loop = scan_of(params)
+        consts, carry, columns = loop.split(inputs)
         rows: list[list[Known]] = []
-        for i in reversed(range(length)) if params["reverse"] else range(length):
+        for i in reversed(range(loop.length)) if loop.reverse else range(loop.length):
             now = [(value[i], origin if _what(value[i]) else None) for value, origin in columns]
-            out = self.program(body.jaxpr, body.consts, [*consts, *carry, *now], scope, back)
-            carry = out[:carried]
-            rows.append(out[carried:])
+            out = self.program(loop.body, loop.bound, [*consts, *carry, *now], scope, back)
+            carry = out[: loop.carry]
+            rows.append(out[loop.carry :])
         stacked = []
         for column in zip(*rows, strict=True):
             values = [value for value, _ in column]
-            stacked.append((jnp.stack(values[::-1] if params["reverse"] else values), _earliest(column)))
+            stacked.append((jnp.stack(values[::-1] if loop.reverse else values), _earliest(column)))
         return [*carry, *stacked]
 
 
