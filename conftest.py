@@ -18,6 +18,12 @@ KEEP_ALL = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--jax-platform", default="cpu", help="JAX platform for the parity suite: cpu, gpu or tpu.")
     parser.addoption("--torch-device", default="cpu", help="PyTorch device for the parity suite: cpu, cuda, mps.")
+    parser.addoption(
+        "--precision",
+        default="highest",
+        choices=("highest", "tf32", "bfloat16", "float16", "as-is"),
+        help="What products of float32 are made in when both twins train side by side.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

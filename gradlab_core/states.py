@@ -13,13 +13,15 @@ STRUCTURAL = frozenset({GradientState.DISCONNECTED, GradientState.FROZEN, Gradie
 
 def gradient_state(norm: float | None, size: int, *, lost: bool = False) -> GradientState:
     """The state of a gradient of `size` elements with this norm; None says that there is no gradient path, `lost` that
-    the update was too small to move any element of its parameter.
+    the update was too small to move any element of its parameter. Of no elements, nothing can be cut off.
 
     >>> [gradient_state(n, 4).value for n in (None, 0.0, 1e-9, 1.0, math.nan)]
     ['disconnected', 'zero', 'tiny', 'ok', 'nonfinite']
-    >>> gradient_state(1e-9, 4, lost=True).value
-    'lost'
+    >>> gradient_state(1e-9, 4, lost=True).value, gradient_state(None, 0).value
+    ('lost', 'ok')
     """
+    if size == 0:
+        return GradientState.OK
     if norm is None:
         return GradientState.DISCONNECTED
     if not math.isfinite(norm):

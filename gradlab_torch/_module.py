@@ -15,6 +15,7 @@ import torch
 
 from gradlab_core.errors import GradlabError
 from gradlab_core.records import MODES
+from gradlab_torch._sharding import refuse_sharded
 
 
 def private_copy(model: torch.nn.Module, mode: str) -> torch.nn.Module:
@@ -27,6 +28,7 @@ def private_copy(model: torch.nn.Module, mode: str) -> torch.nn.Module:
         raise GradlabError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
     if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise GradlabError(f"model is a {type(model).__name__}; expected a torch.nn.Module that is not compiled by jit")
+    refuse_sharded("the model", model)
     try:
         with torch.inference_mode(False):
             private = copy.deepcopy(model)

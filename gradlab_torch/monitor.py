@@ -12,13 +12,14 @@ import torch
 
 from gradlab_core.anomaly import MovingScore
 from gradlab_core.diagnose import Live
-from gradlab_core.errors import GradlabError, refuse
+from gradlab_core.errors import GradlabError
 from gradlab_core.monitoring import Measured, check_monitor, step_record
 from gradlab_core.records import Finding, GradientState, Probe, StepRecord
 from gradlab_torch._applied import Applied
 from gradlab_torch._extras import Extras
 from gradlab_torch._measurements import Parts, gradients, lost_to_rounding, path_of, stored, transferred
 from gradlab_torch._norms import stacked_norms
+from gradlab_torch._sharding import refuse_sharded
 from gradlab_torch.integrations import scalers
 from gradlab_torch.norms import global_norm
 
@@ -78,8 +79,7 @@ class Monitor:
             raise GradlabError(
                 f"a {type(optimizer).__name__} takes no hooks; expected the optimizer inside: .optimizer"
             )
-        sharded = [name for name, p in model.named_parameters() if hasattr(p, "to_local")]
-        refuse("sharded parameters", [f"{n} is a DTensor; expected whole tensors" for n in sharded])
+        refuse_sharded("Monitor", model, [p for group in optimizer.param_groups for p in group["params"]])
         self.model, self.optimizer, self.every, self.on_record = model, optimizer, every, on_record
         self._watch = None if on_finding is None else Live(on_finding)
         self.last: StepRecord | None = None

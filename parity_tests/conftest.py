@@ -44,6 +44,11 @@ def torch_device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.config.getoption("--torch-device"))
 
 
+@pytest.fixture
+def precision(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("--precision"))
+
+
 @pytest.fixture(params=SPECS, scope="module")
 def spec(request: pytest.FixtureRequest) -> ModelSpec:
     return SPECS[request.param]

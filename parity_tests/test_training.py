@@ -23,8 +23,9 @@ def subjects(spec, training=TRAINING, torch_device="cpu"):
     )
 
 
-def test_twenty_steps_agree(spec, torch_device):
-    report = assert_parity(*subjects(spec, torch_device=torch_device), batch_for(spec), steps=20)
+def test_twenty_steps_agree(spec, torch_device, precision):
+    sides = subjects(spec, torch_device=torch_device)
+    report = assert_parity(*sides, batch_for(spec), steps=20, precision=precision)
     expected = set(QUANTITIES) - ({"statistic"} if spec.kind != "tinynet" else set())
     assert {row.quantity for row in report.rows} == expected
     assert {row.step for row in report.rows} == set(range(20))

@@ -263,12 +263,13 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def benchmark(name: str) -> ModuleType:
-    """A module of the benchmarks: installed as `gradlab_benchmarks`; in a checkout the folder beside `gradlab_core`,
-    loaded by its place and not by its name, since many a project has a package called benchmarks."""
-    if _PACKAGE not in sys.modules and importlib.util.find_spec(_PACKAGE) is None:
-        init = Path(__file__).resolve().parents[2] / "benchmarks" / "__init__.py"
-        if not init.is_file():
-            raise GradlabError(f"the benchmarks are neither installed nor at {init.parent}; reinstall gradlab-parity")
+    """A module of the benchmarks: in a checkout the folder beside `gradlab_core`, loaded by its place and not by its
+    name, since many a project has a package called benchmarks; elsewhere `gradlab_benchmarks`. The folder comes first:
+    beside an editable installation stands a copy of the day it was made."""
+    init = Path(__file__).resolve().parents[2] / "benchmarks" / "__init__.py"
+    if _PACKAGE not in sys.modules and not init.is_file() and importlib.util.find_spec(_PACKAGE) is None:
+        raise GradlabError(f"the benchmarks are neither installed nor at {init.parent}; reinstall gradlab-parity")
+    if _PACKAGE not in sys.modules and init.is_file():
         spec = importlib.util.spec_from_file_location(_PACKAGE, init, submodule_search_locations=[str(init.parent)])
         assert spec is not None  # a .py file that is there has a loader
         assert spec.loader is not None

@@ -17,11 +17,18 @@ def parity(
     steps: Annotated[int, typer.Option(help="Training steps to follow.")] = 3,
     batch_size: Annotated[int, typer.Option(help="Examples in the batch.")] = 8,
     seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="What products of float32 are made in, on both sides: highest, tf32, bfloat16, float16; as-is sets "
+            "nothing and measures what each side uses."
+        ),
+    ] = "highest",
     json: output.JsonOption = False,
 ) -> None:
     """Prove that the PyTorch and the JAX twin train the same, tensor by tensor, against a float64 oracle.
 
-    Example: `gradlab parity --block preact --steps 5`
+    Example: `gradlab parity --block preact --steps 5 --precision tf32`
 
     Exit code 1 when parity is broken; the first tensor that differs is named.
     """
@@ -29,8 +36,10 @@ def parity(
     from gradlab_core.data import load_data, probe
     from gradlab_core.noise import default_noise
     from gradlab_core.parity import ParityRow, compare, moved
+    from gradlab_core.parity.arithmetic import check_precision
     from gradlab_core.specs import BLOCKS, ModelSpec, TrainSpec
 
+    check_precision(precision)
     specs = [ModelSpec(block=b, base=base, layers=parse_depth(depth)) for b in dict.fromkeys(block or BLOCKS)]
     torch, jax = backends.load("torch"), backends.load("jax")
     x, y = probe(load_data("digits"), batch_size, seed)
@@ -44,7 +53,7 @@ def parity(
             models = [twin.build(spec, seed=seed) for twin in (torch, jax)]
             torch.from_canonical(models[0], moved(torch.to_canonical(models[0]), seed=seed))
             sides = [twin.Subject(m, optimizer=optimizer) for twin, m in zip((torch, jax), models, strict=True)]
-            report = compare(sides[0], sides[1], (x, y), steps=steps)
+            report = compare(sides[0], sides[1], (x, y), steps=steps, precision=precision)
             broken = broken or bool(report.failures)
             if json:
                 rows += report.rows
