@@ -7,6 +7,7 @@ speed, and only when it says that range was lost does one `lax.cond` run a secon
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +24,13 @@ def wide(x: jax.Array) -> jax.Array:
 
 
 def joint_norm(arrays: list[jax.Array]) -> jax.Array:
-    """‖·‖₂ of several arrays taken as one vector: one plain pass, one branch."""
-    real = [wide(x) for x in arrays]
+    """‖·‖₂ of several arrays taken as one vector; differentiable, with x/‖x‖ and 0 where the norm is 0."""
+    return _joint([wide(x) for x in arrays])
+
+
+@jax.custom_jvp
+def _joint(real: list[jax.Array]) -> jax.Array:
+    """One plain pass, one branch."""
     dtype = jnp.result_type(*real) if real else jnp.float32
     total = sum((_squares(x.astype(dtype), 1.0) for x in real), jnp.zeros((), dtype))
     count = sum(x.size for x in real)
@@ -36,12 +42,31 @@ def joint_norm(arrays: list[jax.Array]) -> jax.Array:
     return lax.cond(_kept(total, count), lambda _: jnp.sqrt(total), rescaled, real)
 
 
+@_joint.defjvp
+def _joint_slope(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (real,), (moves,) = primals, tangents
+    norm = _joint(real)
+    along = [_along(x, move, norm) for x, move in zip(real, moves, strict=True)]
+    return norm, sum(along, jnp.zeros((), norm.dtype))
+
+
+def _along(x: jax.Array, move: jax.Array, norm: jax.Array) -> jax.Array:
+    """How fast a norm grows as `x` moves: ⟨x/‖x‖, move⟩, and 0 where the norm is 0."""
+    return jnp.sum(x.astype(norm.dtype) / jnp.where(norm == 0, 1, norm) * move.astype(norm.dtype))
+
+
 def stacked_norms(arrays: list[jax.Array]) -> jax.Array:
-    """‖·‖₂ of each array as one vector. A large array has a branch of its own; the small ones share one, since a bias
-    that is all zero asks for the second pass at every step and must not drag the large ones along."""
+    """‖·‖₂ of each array as one vector; differentiable, with x/‖x‖ and 0 where a norm is 0."""
+    return _stacked([wide(x) for x in arrays])
+
+
+@jax.custom_jvp
+def _stacked(arrays: list[jax.Array]) -> jax.Array:
+    """A large array has a branch of its own; the small ones share one, since a bias that is all zero asks for the
+    second pass at every step and must not drag the large ones along."""
     groups = alike(arrays)
-    rows = [wide(side_by_side([arrays[i] for i in group])) for group in groups]
-    norms = {k: joint_norm([m])[None] for k, m in enumerate(rows) if is_large(arrays[groups[k][0]])}
+    rows = [side_by_side([arrays[i] for i in group]) for group in groups]
+    norms = {k: _joint([m])[None] for k, m in enumerate(rows) if is_large(arrays[groups[k][0]])}
     small = [k for k in range(len(rows)) if k not in norms]
     if small:
         totals = [row_squares(rows[k], jnp.ones(1)) for k in small]
@@ -55,6 +80,14 @@ def stacked_norms(arrays: list[jax.Array]) -> jax.Array:
         sizes = lax.cond(whole, lambda _: [jnp.sqrt(t) for t in totals], rescaled, [rows[k] for k in small])
         norms.update(zip(small, sizes, strict=True))
     return joined(groups, [norms[k] for k in range(len(rows))])
+
+
+@_stacked.defjvp
+def _stacked_slope(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (arrays,), (moves,) = primals, tangents
+    norms = _stacked(arrays)
+    along = [_along(x, move, norms[i]) for i, (x, move) in enumerate(zip(arrays, moves, strict=True))]
+    return norms, jnp.stack(along) if along else jnp.zeros_like(norms)
 
 
 def alike(arrays: list[jax.Array]) -> list[list[int]]:

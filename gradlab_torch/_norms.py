@@ -9,6 +9,7 @@ shape are measured together, so that a net of a thousand of them costs a few cal
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -24,7 +25,57 @@ def wide(t: torch.Tensor) -> torch.Tensor:
 
 
 def stacked_norms(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """‖·‖₂ of each tensor as one vector."""
+    """‖·‖₂ of each tensor as one vector; differentiable, also under `torch.func`."""
+    tensors = [values_of(t) for t in tensors]
+    is_followed = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if tensors and (is_followed or torch._C._functorch.peek_interpreter_stack() is not None):
+        norms: torch.Tensor = _Norms.apply(*tensors)
+        return norms
+    return _stacked(tensors)
+
+
+def values_of(t: torch.Tensor) -> torch.Tensor:
+    """What is stored of a sparse or nested tensor: the zeros that are not add nothing to a norm."""
+    if t.is_nested:
+        return torch.cat([part.reshape(-1) for part in t.unbind()])
+    if t.layout == torch.sparse_coo:
+        return t.coalesce().values()
+    return t if t.layout == torch.strided else t.values()
+
+
+class _Norms(torch.autograd.Function):
+    """The norms of several tensors, with x/‖x‖ as the derivative of each, and 0 where the norm is 0."""
+
+    @staticmethod
+    def forward(*tensors: torch.Tensor) -> torch.Tensor:
+        return _stacked(list(tensors))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, slopes: torch.Tensor) -> Any:
+        norms = stacked_norms(list(ctx.saved_tensors))  # again, so that the second derivative finds its way
+        found = []
+        for x, norm, slope in zip(ctx.saved_tensors, norms, slopes, strict=True):
+            safe = torch.where(norm == 0, 1.0, norm)
+            found.append(((x.to(torch.promote_types(x.dtype, norm.dtype)) / safe) * slope).to(x.dtype))
+        return tuple(found)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *tensors: torch.Tensor) -> tuple[torch.Tensor, int]:
+        columns = [
+            stacked_norms([t]).expand(info.batch_size)
+            if axis is None
+            else stacked_norms(list(t.movedim(axis, 0).unbind()))
+            for t, axis in zip(tensors, in_dims, strict=True)
+        ]
+        dtype = torch.float64 if any(c.dtype == torch.float64 for c in columns) else torch.float32
+        return torch.stack([c.to(columns[0].device, dtype) for c in columns], dim=1), 0
+
+
+def _stacked(tensors: list[torch.Tensor]) -> torch.Tensor:
     groups = alike(tensors)
     return joined(groups, [row_norms(side_by_side([tensors[i] for i in group])) for group in groups])
 
@@ -104,4 +155,4 @@ def _scaled_norms(rows: torch.Tensor) -> torch.Tensor:
 
 def combine(norms: torch.Tensor) -> torch.Tensor:
     """‖·‖₂ of a vector of norms, itself without over- or underflow."""
-    return _scaled_norms(norms.unsqueeze(0))[0]
+    return stacked_norms([norms])[0]
