@@ -10,6 +10,7 @@ import numpy as np
 
 from gradlab_core import bands
 from gradlab_core.codec import encode
+from gradlab_core.ranges import Count, Framework
 from gradlab_core.records import ArchitectureRecord, TrainingRecord
 
 AS_PUBLISHED, CORRECT = "as published", "correct"
@@ -31,12 +32,12 @@ class Run:
 
     setup: str
     block: str
-    framework: str
+    framework: Framework
     seed: int
     data: str
-    base: int
-    depth: tuple[int, ...]
-    batch_size: int
+    base: Count
+    depth: tuple[Count, ...]
+    batch_size: Count
     learning_rates: tuple[float, ...]
     initial: ArchitectureRecord
     untrained_eval: ArchitectureRecord | None

@@ -8,8 +8,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
+from typing import Annotated
+
+from gradlab_core.ranges import Cosine, Count, Framework, Level, Norm, OneOf, Share
 
 MODES = ("train", "eval")
+Mode = Annotated[str, OneOf(MODES)]
 
 
 class GradientState(enum.StrEnum):
@@ -35,31 +39,31 @@ class LayerStats:
 
     path: str
     kind: str
-    call: int
-    shape: tuple[int, ...]
-    mode: str
+    call: Count
+    shape: tuple[Count, ...]
+    mode: Mode
     mean: float
-    std: float
+    std: Norm
     min: float
     max: float
-    rms: float
-    zero_frac: float
-    nonfinite: int
-    saturated_frac: float | None
-    dead_unit_frac: float | None
+    rms: Norm
+    zero_frac: Share
+    nonfinite: Count
+    saturated_frac: Share | None
+    dead_unit_frac: Share | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ActivationSummary:
     """One line for a whole net; the ReLU fields are None when the net has no ReLU or SiLU."""
 
-    layers_tracked: int
+    layers_tracked: Count
     mean_mean: float | None
-    mean_std: float | None
-    min_std: float | None
-    max_std: float | None
-    relu_zero_frac_mean: float | None
-    relu_zero_frac_max: float | None
+    mean_std: Norm | None
+    min_std: Norm | None
+    max_std: Norm | None
+    relu_zero_frac_mean: Share | None
+    relu_zero_frac_max: Share | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,13 +74,13 @@ class GradientFlow:
     stand in `disconnected` too. `first` and `last` are None when the layer is disconnected or there is none.
     """
 
-    mode: str
+    mode: Mode
     loss: float
-    first: float | None
-    last: float | None
-    ratio: float | None
-    global_norm: float
-    layers: Mapping[str, float | None]
+    first: Norm | None
+    last: Norm | None
+    ratio: Norm | None
+    global_norm: Norm
+    layers: Mapping[str, Norm | None]
     disconnected: tuple[str, ...]
 
 
@@ -87,7 +91,7 @@ class Verdict:
 
     figure: str
     value: float | None
-    level: str
+    level: Level
     band: str | None
     text: str
 
@@ -97,14 +101,14 @@ class ArchitectureRecord:
     """Everything `analyze` measures on one net, one batch, in one mode."""
 
     name: str
-    framework: str
-    mode: str
-    params: int
-    flops: int
+    framework: Framework
+    mode: Mode
+    params: Count
+    flops: Count
     activations: ActivationSummary
     layers: tuple[LayerStats, ...]
     flow: GradientFlow
-    sensitivity: float
+    sensitivity: Norm
     verdicts: tuple[Verdict, ...]
 
 
@@ -120,25 +124,25 @@ class HiddenStateNorms:
 
     path: str
     cell: str
-    mode: str
+    mode: Mode
     loss: float
-    states: tuple[float, ...]
-    gradients: tuple[float, ...]
-    saturated: Mapping[str, tuple[float, ...]]
+    states: tuple[Norm, ...]
+    gradients: tuple[Norm, ...]
+    saturated: Mapping[str, tuple[Share, ...]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TensorStats:
     """Statistics of one tensor over its finite elements; `nonfinite` counts the others. NaN where nothing is finite."""
 
-    shape: tuple[int, ...]
+    shape: tuple[Count, ...]
     mean: float
-    std: float
+    std: Norm
     min: float
     max: float
-    rms: float
-    zero_frac: float
-    nonfinite: int
+    rms: Norm
+    zero_frac: Share
+    nonfinite: Count
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,10 +153,10 @@ class NonfiniteOrigin:
     that cannot be known; `operation` is the framework's own name, as `log`, `div`, `exp`; `value` is `nan` or `inf`.
     """
 
-    phase: str
+    phase: Annotated[str, OneOf(("forward", "loss", "backward"))]
     path: str | None
     operation: str
-    value: str
+    value: Annotated[str, OneOf(("nan", "inf"))]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,16 +178,16 @@ class Probe:
         origin: where a NaN or an Inf was born; None where there is none, or nobody looked.
     """
 
-    mode: str
-    batch: int
-    classes: int | None
+    mode: Mode
+    batch: Count
+    classes: Count | None
     loss: float
     input: TensorStats | None
     output: TensorStats
     target: TensorStats | None
     layers: tuple[LayerStats, ...]
-    shapes: Mapping[str, tuple[int, ...]]
-    copies: Mapping[str, float]
+    shapes: Mapping[str, tuple[Count, ...]]
+    copies: Mapping[str, Share]
     hidden: HiddenStateNorms | None = None
     origin: NonfiniteOrigin | None = None
 
@@ -196,13 +200,13 @@ class TensorNorms:
     began; None where they were not asked for, or there is no record before.
     """
 
-    param: float
-    grad: float | None
-    update: float
-    ratio: float
-    grad_cosine: float | None = None
-    update_cosine: float | None = None
-    distance: float | None = None
+    param: Norm
+    grad: Norm | None
+    update: Norm
+    ratio: Norm
+    grad_cosine: Cosine | None = None
+    update_cosine: Cosine | None = None
+    distance: Norm | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,22 +224,22 @@ class StepRecord:
     `probe` is what the model did on the batch of this step, before it; None at the steps where nobody looked.
     """
 
-    step: int
+    step: Count
     loss: float | None
     learning_rate: float | None
-    grad_norm: float
-    param_norm: float
-    update_norm: float
-    update_ratio: float
+    grad_norm: Norm
+    param_norm: Norm
+    update_norm: Norm
+    update_ratio: Norm
     tensors: Mapping[str, TensorNorms]
     states: Mapping[str, GradientState]
-    raw_grad_norm: float | None = None
+    raw_grad_norm: Norm | None = None
     clipped: bool | None = None
     skipped: bool = False
     anomaly: float | None = None
-    grad_cosine: float | None = None
-    update_cosine: float | None = None
-    distance: float | None = None
+    grad_cosine: Cosine | None = None
+    update_cosine: Cosine | None = None
+    distance: Norm | None = None
     probe: Probe | None = None
 
 
@@ -243,12 +247,12 @@ class StepRecord:
 class EpochRecord:
     """One pass over the training set; `test_accuracy` is None when no test set was given. Time in seconds."""
 
-    epoch: int
+    epoch: Count
     learning_rate: float
     train_loss: float
-    test_accuracy: float | None
-    grad_norm_mean: float
-    seconds: float
+    test_accuracy: Share | None
+    grad_norm_mean: Norm
+    seconds: Norm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -256,10 +260,10 @@ class TrainingRecord:
     """A whole run. `diverged_at` is the first step whose loss or gradient norm was NaN or Inf, None if there was none;
     its record is the last one and `epochs` holds only those that were finished."""
 
-    framework: str
+    framework: Framework
     steps: tuple[StepRecord, ...]
     epochs: tuple[EpochRecord, ...]
-    diverged_at: int | None
+    diverged_at: Count | None
 
 
 class Severity(enum.StrEnum):
@@ -287,7 +291,7 @@ class Finding:
     code: str
     severity: Severity
     paths: tuple[str, ...]
-    first_step: int
+    first_step: Count
     evidence: Mapping[str, float]
     remedies: tuple[str, ...]
     explanation: str

@@ -16,18 +16,20 @@ from gradlab_core.errors import GradlabError
 from gradlab_core.records import GradientFlow, GradientState, LayerStats, StepRecord, TensorNorms
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
-maybe = st.none() | numbers
+nonnegative = st.floats(min_value=0.0) | st.just(math.nan)
+maybe = st.none() | nonnegative
 
 
 @st.composite
 def steps(draw):
     paths = draw(st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=3))
-    norms = st.builds(TensorNorms, param=numbers, grad=maybe, update=numbers, ratio=numbers)
+    norms = st.builds(TensorNorms, param=nonnegative, grad=maybe, update=nonnegative, ratio=nonnegative)
     return StepRecord(
         step=draw(st.integers(0, 10**6)),
         tensors={path: draw(norms) for path in paths},
         states={path: draw(st.sampled_from(GradientState)) for path in paths},
-        **{name: draw(numbers) for name in "loss learning_rate grad_norm param_norm update_norm update_ratio".split()},
+        **{name: draw(numbers) for name in ("loss", "learning_rate")},
+        **{name: draw(nonnegative) for name in "grad_norm param_norm update_norm update_ratio".split()},
     )
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gradlab_core import codec
+from gradlab_core.decoding import decode
 from gradlab_core.errors import GradlabError
 from gradlab_core.records import StepRecord
 from gradlab_core.sinks.jsonl import HEADER, KIND
 
 EXPECTED = "expected a file that JsonlSink or `gradlab train` wrote"
+CHANGED = "the file was changed after it was written: repair the line or take it out"
 
 
 def load_records(path: str | os.PathLike[str]) -> list[StepRecord]:
@@ -29,15 +30,17 @@ def load_records(path: str | os.PathLike[str]) -> list[StepRecord]:
     try:
         with where.open("rb") as file:
             first = file.readline()
-            if _kind(first) == KIND:
-                return _lines(first, file, str(where))
+            header = _header(first, str(where))
+            if header is not None:
+                return _lines(header, file, str(where))
             if HEADER.startswith(first):  # killed while the header was written, before any record
                 return []
             text = (first + file.read()).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror or error) if isinstance(error, OSError) else error
         raise GradlabError(f"cannot read {where}: {reason}; {EXPECTED}") from error
-    return codec.parse(text, "step", StepRecord, str(where))
+    one_line = "\n" not in text.rstrip("\n")  # as `gradlab train` writes it
+    return codec.parse(text, "step", StepRecord, f"{where}, line 1" if one_line else str(where))
 
 
 def holds_records(path: str | os.PathLike[str]) -> bool:
@@ -49,17 +52,18 @@ def holds_records(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _kind(first: bytes) -> object:
+def _header(first: bytes, where: str) -> dict[str, Any] | None:
+    """The header of a file of JSON lines; None for a first line that is none."""
     try:
-        body = json.loads(first) if first.endswith(b"\n") else None
-    except ValueError:  # JSON or UTF-8
+        body = codec.loads(first, where, EXPECTED) if first.endswith(b"\n") else None
+    except GradlabError:  # the document as a whole will say so
         return None
     # A document of rows names its kind too, but is no header.
-    return body.get("kind") if isinstance(body, dict) and "rows" not in body else None
+    return body if isinstance(body, dict) and body.get("kind") == KIND and "rows" not in body else None
 
 
-def _lines(first: bytes, file: BinaryIO, where: str) -> list[StepRecord]:
-    version = json.loads(first).get("schema_version")
+def _lines(header: dict[str, Any], file: BinaryIO, where: str) -> list[StepRecord]:
+    version = header.get("schema_version")
     if version != codec.SCHEMA_VERSION:
         raise GradlabError(
             f"{where} has schema version {version!r}; this gradlab reads {codec.SCHEMA_VERSION}: read it with the "
@@ -69,12 +73,6 @@ def _lines(first: bytes, file: BinaryIO, where: str) -> list[StepRecord]:
     for number, line in enumerate(file, start=2):
         if not line.endswith(b"\n"):
             break
-        try:
-            body = json.loads(line)
-        except ValueError as error:
-            raise GradlabError(
-                f"{where}, line {number} is not JSON ({error}); the file was changed after it was written: repair the "
-                "line or take it out"
-            ) from error
-        records.append(codec.decode(StepRecord, body, f"{where}, line {number}"))
+        body = codec.loads(line, f"{where}, line {number}", CHANGED)
+        records.append(decode(StepRecord, body, f"{where}, line {number}"))
     return records
