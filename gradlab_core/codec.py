@@ -104,4 +104,5 @@ def write_text(path: Path, text: str) -> None:
         GradlabError: the folder does not exist or cannot be written.
     """
     with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names come from users: half a character, which UTF-8 cannot say, is spelled out.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

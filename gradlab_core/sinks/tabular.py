@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -44,9 +45,19 @@ def export(records: Iterable[StepRecord], path: str | os.PathLike[str]) -> None:
 def rows(record: StepRecord) -> Iterator[Row]:
     """The rows of one record: its numbers, then its states."""
     for path, name, value in quantities(record):
-        yield record.step, path, name, value, None
+        yield record.step, _text(path), name, value, None
     for path, state in record.states.items():
-        yield record.step, path, STATE, None, state.value
+        yield record.step, _text(path), STATE, None, state.value
+
+
+@functools.cache
+def _text(path: str) -> str:
+    r"""A path as UTF-8 can say it: half a character is spelled out.
+
+    >>> _text("a.weight"), _text("a\ud800")
+    ('a.weight', 'a\\ud800')
+    """
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _csv(records: Iterable[StepRecord], path: Path) -> None:
