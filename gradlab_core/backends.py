@@ -13,7 +13,24 @@ _NEEDS = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
 
 def available() -> tuple[str, ...]:
     """The frameworks installed here, the reference first; nothing is imported."""
-    return tuple(name for name, needs in _NEEDS.items() if all(importlib.util.find_spec(n) for n in needs))
+    return tuple(name for name, needs in _NEEDS.items() if all(map(_is_there, needs)))
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # something in this environment forbids it
+        return False
+
+
+def check(name: str) -> None:
+    """Import what the twin of that framework is built on.
+
+    Raises:
+        MissingDependency: it is not installed; the message holds the pip command. It is an ImportError too.
+    """
+    for module in _NEEDS[name]:
+        require(module, extra=name)
 
 
 def load(name: str) -> ModuleType:
@@ -29,6 +46,5 @@ def load(name: str) -> ModuleType:
     """
     if name not in BACKENDS:
         raise GradlabError(f"framework {name!r} is not known; expected one of {', '.join(BACKENDS)}")
-    for module in _NEEDS[name]:
-        require(module, extra=name)
+    check(name)
     return importlib.import_module(BACKENDS[name])

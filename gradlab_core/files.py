@@ -25,7 +25,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         GradlabError: the folder does not exist or cannot be written.
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # A short name, for one as long as the system takes has no room for more.
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:20]}.")
         os.close(handle)
         try:
             yield Path(name)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradlab_core.errors import GradlabError, refuse
+from gradlab_core.files import whole_file
 
 
 def check_weights(arrays: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -38,13 +39,8 @@ def save_weights(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
     target = Path(path)
     buffer = io.BytesIO()
     np.savez(buffer, **{name: np.asarray(value) for name, value in arrays.items()})  # type: ignore[arg-type]
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
+    with whole_file(target) as temporary:
         temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise GradlabError(f"cannot write {target}: {error.strerror}; name another place") from error
 
 
 def load_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

@@ -35,6 +35,7 @@ from gradlab_core.records import (
 from gradlab_core.report import write_html
 from gradlab_core.sinks import load_records
 from gradlab_core.specs import ModelSpec, TrainSpec
+from gradlab_jax import _installed as _installed
 from gradlab_jax.activations import activation_stats
 from gradlab_jax.analysis import analyze
 from gradlab_jax.cost import count_flops, count_params

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import json
 import math
 import os
+import re
 import struct
 import subprocess
 import sys
+import time
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gradlab_core import codec
 from gradlab_core.errors import GradlabError, MissingDependency
 from gradlab_core.records import StepRecord
-from gradlab_core.sinks import JsonlSink, export, load_records, open_sink, open_sinks
+from gradlab_core.sinks import JsonlSink, TableSink, export, load_records, open_sink, open_sinks
 from gradlab_core.sinks.flat import scalars
 from gradlab_core.sinks.jsonl import HEADER
 from gradlab_core.sinks.mlflow import LONGEST_NAME, MOST_METRICS, named
+from gradlab_core.sinks.tensorboard import single
 from tests.recorded import CUT, DEAD, NONFINITE_AT, alike, eventful, step
 
 WRITER = Path(__file__).with_name("killed_writer.py")
@@ -204,6 +211,26 @@ def test_parquet_keeps_nan_and_null_apart(tmp_path: Path) -> None:
     assert table["value"].null_count == len(missing) + sum(r["quantity"] == "state" for r in at.values())
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_as_a_sink_is_the_table_of_an_export(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("pyarrow")
+    export(eventful(), tmp_path / f"whole.{kind}")
+    with open_sink(f"{kind}:{tmp_path / 'run'}") as sink:
+        for record in eventful():
+            sink(record)
+        assert not (tmp_path / "run").exists()
+    assert (tmp_path / "run").read_bytes() == (tmp_path / f"whole.{kind}").read_bytes()
+    with pytest.raises(GradlabError, match="closed"):
+        sink(step(0))
+    with contextlib.suppress(KeyboardInterrupt), TableSink(tmp_path / f"cut.{kind}") as sink:
+        sink(step(0))
+        raise KeyboardInterrupt  # what was measured is kept
+    assert (tmp_path / f"cut.{kind}").stat().st_size > 100
+    with pytest.raises(GradlabError, match="is a folder"):
+        TableSink(tmp_path, kind=f".{kind}")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_table_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     def failing() -> Iterator[StepRecord]:
         yield step(0)
@@ -233,16 +260,62 @@ def test_tensorboard_reads_the_same_numbers(tmp_path: Path) -> None:
     events = list(files.EventFileLoader(str(next(tmp_path.iterdir()))).Load())
     events = [event for event in events if event.summary.value]
     assert [event.step for event in events] == list(range(61))  # one event a step
-    accumulator = accumulators.EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
+    accumulator = accumulators.EventAccumulator(str(tmp_path), size_guidance={"scalars": 0})
     accumulator.Reload()
-    make = pytest.importorskip("tensorboard.util.tensor_util").make_ndarray
     back: dict[int, dict[str, float]] = {}
-    for tag in accumulator.Tags()["tensors"]:
-        for event in accumulator.Tensors(tag):
-            back.setdefault(event.step, {})[tag] = float(make(event.tensor_proto))
-    assert alike([sorted(back[r.step].items()) for r in records], [sorted(scalars(r).items()) for r in records])
+    for tag in accumulator.Tags()["scalars"]:
+        for event in accumulator.Scalars(tag):
+            back.setdefault(event.step, {})[tag] = event.value
+    assert alike([sorted(back[r.step].items()) for r in records], [sorted(in_float32(r).items()) for r in records])
     assert f"gradlab/tensors/{CUT}/grad" not in back[0]  # missing is no number
-    assert accumulator.SummaryMetadata("gradlab/loss").plugin_data.plugin_name == "scalars"
+    assert back[60]["gradlab/grad_norm"] < math.inf  # 1e300 is no Inf, and 1e-300 no zero
+    assert back[60]["gradlab/update_norm"] > 0
+
+
+def in_float32(record: StepRecord) -> dict[str, float]:
+    return {tag: float(np.float32(single(number))) for tag, number in scalars(record).items()}
+
+
+def served(folder: Path, tags: list[str]) -> dict[str, list[Any]]:
+    """What TensorBoard as people start it gives to its page, by its fast loader: `{tag: [[time, step, value], …]}`."""
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", folder, "--host", "127.0.0.1", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = ""
+            while "(Press CTRL+C" not in said:
+                line = process.stdout.readline()
+                assert line, said
+                said += line
+            assert "fast data loading" in said  # the default, where its server is installed
+            address = re.search(r"http://\S+:\d+/", said)
+            assert address is not None
+            api = address[0] + "data/plugin/scalars/"
+            ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+            def answer(query: str) -> Any:
+                return json.load(ask(api + query, timeout=30))
+
+            until = time.monotonic() + 30
+            while not answer("tags") and time.monotonic() < until:  # it reads beside answering
+                time.sleep(0.05)
+            return {tag: answer(f"scalars?run=.&tag={urllib.parse.quote(tag)}") for tag in tags}
+        finally:
+            process.terminate()
+
+
+def test_tensorboards_fast_loader_shows_the_curves(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    if pytest.importorskip("tensorboard_data_server").server_binary() is None:
+        pytest.skip("no fast loader for this system")
+    records = [*eventful(), step(60, grad_norm=1e300, update_norm=1e-300)]
+    with open_sink(f"tensorboard:{tmp_path}") as sink:
+        for record in records:
+            sink(record)
+    tags = ["gradlab/loss", "gradlab/grad_norm", "gradlab/update_norm", f"gradlab/tensors/{DEAD}/grad"]
+    for tag, points in served(tmp_path, tags).items():
+        assert [number for _, number, _ in points] == list(range(61))
+        assert alike([float(value) for *_, value in points], [in_float32(r)[tag] for r in records])
 
 
 def test_tensorboard_needs_neither_torch_nor_tensorflow(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ app = typer.Typer(
 
 _PACKAGE = "gradlab_benchmarks"
 
-Framework = Annotated[str, typer.Option("--framework", "-f", help="torch, jax or both.")]
+Framework = Annotated[
+    str | None, typer.Option("--framework", "-f", help="torch, jax or both. Default: all that are installed.")
+]
 Rounds = Annotated[int, typer.Option(help="Timed calls of each case.")]
 Only = Annotated[list[str] | None, typer.Option(help="Only cases whose name contains this; may be repeated.")]
 Out = Annotated[Path | None, typer.Option(help="Write the JSON document to this file too.")]
@@ -45,7 +47,7 @@ Depth = Annotated[str, typer.Option(help="Blocks in each stage, as 2,2,2.")]
 
 @app.command()
 def norms(
-    framework: Framework = "both",
+    framework: Framework = None,
     elements: Annotated[int, typer.Option(help="Float32 elements in all.")] = 1 << 26,
     tensors: Annotated[int, typer.Option(help="Length of the list of tensors; divides the elements.")] = 64,
     scale: Annotated[float, typer.Option(help="Elements are scale·N(0,1): 1e25 shows what overflows.")] = 1.0,
@@ -65,7 +67,7 @@ def norms(
 
 @app.command()
 def step(
-    framework: Framework = "both",
+    framework: Framework = None,
     base: Base = 32,
     batch: Batch = 128,
     block: Block = "preact",
@@ -86,7 +88,7 @@ def step(
 
 @app.command()
 def analysis(
-    framework: Framework = "both",
+    framework: Framework = None,
     base: Base = 32,
     batch: Batch = 128,
     block: Block = "preact",
@@ -107,7 +109,7 @@ def analysis(
 
 @app.command()
 def monitor(
-    framework: Framework = "both",
+    framework: Framework = None,
     net: Annotated[
         list[str] | None, typer.Option(help="tinynet, wide (many parameters) or deep (many tensors); default: all.")
     ] = None,
@@ -139,7 +141,7 @@ def diagnosis(
     ] = None,
     programs: Annotated[int | None, typer.Option(help="Pairs of a healthy and a faulty run.")] = None,
     seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
-    framework: Framework = "both",
+    framework: Framework = None,
     jobs: Annotated[int, typer.Option(help="Processes that make runs at a time.")] = 2,
     split: Annotated[str, typer.Option(help="tuning, held-out or both.")] = "both",
     misses: Annotated[bool, typer.Option("--misses", help="List the misjudged runs, of the tuning part only.")] = False,
@@ -154,8 +156,7 @@ def diagnosis(
     Example: `gradlab bench diagnosis --runs diagnosis-runs --jobs 2`
     """
     bench = benchmark("bench_diagnosis")
-    if out is not None:
-        output.output_folder(out.parent)
+    output.output_file(out)
     with contextlib.ExitStack() as stack:
         if overhead:
             judged, rows = [], [benchmark("diagnosis.overhead").overhead()]
@@ -167,7 +168,7 @@ def diagnosis(
                 runs=output.output_folder(folder),
                 programs=bench.PROGRAMS if programs is None else programs,
                 seed=seed,
-                framework=framework,
+                framework=framework or _installed(),
                 jobs=jobs,
                 on_run=on_run,
             )
@@ -213,7 +214,7 @@ def parity(
 
 def _bench(
     verb: str,
-    framework: str,
+    framework: str | None,
     rounds: int,
     only: list[str] | None,
     compilation_cache: Path | None,
@@ -221,12 +222,11 @@ def _bench(
     json: bool,
     sizes: dict[str, Any],
 ) -> None:
-    if out is not None:
-        output.output_folder(out.parent)  # refused before the minutes of measuring, not after
+    output.output_file(out)  # refused before the minutes of measuring, not after
     run: Callable[..., list[Any]] = benchmark(f"bench_{verb}").run
     with _progress() as on_call:
         rows = run(
-            framework=framework,
+            framework=framework or _installed(),
             rounds=rounds,
             only=only or (),
             compilation_cache=compilation_cache,
@@ -242,6 +242,12 @@ def _bench(
     console = _wide_console()
     for table in benchmark("table").tables(rows):
         console.print(table)
+
+
+def _installed() -> str:
+    """The framework that is installed, or `both`."""
+    found = output.chosen_frameworks(None)
+    return found[0] if len(found) == 1 else "both"
 
 
 def _wide_console() -> Console:

@@ -23,19 +23,25 @@ def prepare(
     name: Annotated[str, typer.Argument(help="The data set: cifar10.")],
     source: Annotated[Path, typer.Option("--from", help="cifar-10-binary.tar.gz, as its authors publish it.")],
     data_dir: Annotated[Path, typer.Option("--data-dir", help="Where the copy goes.")],
+    json: output.JsonOption = False,
 ) -> None:
     """Write a copy that TFDS reads, without TensorFlow.
 
     Example: `gradlab data prepare cifar10 --from cifar-10-binary.tar.gz --data-dir ~/data`
     """
+    from gradlab_core import codec
     from gradlab_core.data import prepare_cifar10
-    from gradlab_core.data.prepare import prepared_summary
+    from gradlab_core.data.prepare import prepared_counts, prepared_summary
 
     if name != "cifar10":
         raise GradlabError(f"data set {name!r} cannot be prepared; expected cifar10")
-    with output.progress() as bar:
+    with output.progress(json) as bar:
         task = bar.add_task("writing", total=None)
         folder = prepare_cifar10(
             source, data_dir, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
+    if json:
+        row = {"name": name, "folder": str(folder), **prepared_counts(folder)}
+        typer.echo(codec.document("prepared-data", [row]))
+        return
     output.console().print(f"{prepared_summary(folder)} in {folder}", soft_wrap=True)

@@ -43,7 +43,7 @@ def diagnose(
     gallery: Annotated[bool, typer.Option("--list", help="List the scenarios of the gallery.")] = False,
     fix: Annotated[bool, typer.Option("--fix", help="Run the repaired program of the scenario too.")] = False,
     framework: Annotated[
-        str | None, typer.Option("--framework", "-f", help="torch or jax, for a scenario. Default: torch.")
+        str | None, typer.Option("--framework", "-f", help="torch or jax, for a scenario. Default: the one there is.")
     ] = None,
     sink: Annotated[
         list[str] | None,
@@ -81,14 +81,13 @@ def diagnose(
         loose = {"--out": out is not None, "--norms": norms, "--step": bool(step)}
         problems += [f"{option} has nothing to show with --list" for option, is_given in loose.items() if is_given]
     refuse("diagnose", problems)
-    if out is not None:
-        output.output_folder(out.parent)
+    output.output_file(out)
     shown = _Shown(json, norms or bool(step), step or (), out)
     if gallery:
         _list(json)
         bad = False
     elif scenario is not None:
-        bad = _scenario(scenario, fix, framework or "torch", sink or [], shown)
+        bad = _scenario(scenario, fix, output.chosen_framework(framework), sink or [], shown)
     else:
         assert target is not None
         bad = _target(target, shown)

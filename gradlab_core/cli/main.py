@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -32,6 +33,10 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 def run() -> None:
     """What the console script calls: bad input becomes a message and exit code 2, Ctrl-C exit code 130."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that has no sign for θ or → shows a question mark: it is no reason to stop.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         # Without typer's own handling, which turns an interrupt into exit code 1.
         code = app(standalone_mode=False)

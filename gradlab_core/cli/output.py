@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gradlab_core import backends
 from gradlab_core.errors import GradlabError
+from gradlab_core.files import cannot_write
 
 FOUND_SOMETHING = 1
 
@@ -24,6 +26,9 @@ JsonOption = Annotated[
 FrameworkOption = Annotated[
     list[str] | None,
     typer.Option("--framework", "-f", help="torch or jax; repeat for both. Default: all that are installed."),
+]
+OneFrameworkOption = Annotated[
+    str | None, typer.Option("--framework", "-f", help="torch or jax. Default: the first installed.")
 ]
 DataOption = Annotated[str, typer.Option("--data", help="digits (embedded) or cifar10.")]
 DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where the prepared cifar10 is.")]
@@ -50,6 +55,11 @@ def chosen_frameworks(names: list[str] | None) -> tuple[str, ...]:
             "pip install 'gradlab-parity[jax]'"
         )
     return found
+
+
+def chosen_framework(name: str | None) -> str:
+    """The framework asked for, or the first that is installed, the reference before the other."""
+    return chosen_frameworks([name] if name else None)[0]
 
 
 @contextlib.contextmanager
@@ -79,3 +89,18 @@ def output_folder(path: Path) -> Path:
             f"cannot write into {path}: {error.strerror or error}; name another folder with --out"
         ) from error
     return path
+
+
+def output_file(path: Path | None) -> None:
+    """Whether a file that was asked for can be written, before anything is measured: its folder is made, its name is
+    one that the system takes and no folder's."""
+    if path is None:
+        return
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise GradlabError(f"cannot write {path}: it is a folder; name a file in it")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    output_folder(path.parent)

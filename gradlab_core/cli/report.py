@@ -32,6 +32,7 @@ def report(
     from gradlab_core.sinks.loading import holds_records
     from gradlab_core.sinks.tabular import FORMATS
 
+    output.output_file(out)
     table = out.suffix.lower() in FORMATS
     recorded = [path for path in runs if holds_records(path)]
     if recorded or len(runs) > 1 or table:

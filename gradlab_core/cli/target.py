@@ -42,7 +42,7 @@ def is_target(text: str) -> bool:
     >>> is_target("mypackage.train:build"), is_target("run.jsonl")
     (True, False)
     """
-    return ":" in text and not Path(text).exists()
+    return ":" in text and not os.path.exists(text)
 
 
 def build(text: str) -> Built:

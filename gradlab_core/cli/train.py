@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    framework: Annotated[str, typer.Option("--framework", "-f", help="torch or jax.")] = "torch",
+    framework: output.OneFrameworkOption = None,
     block: Annotated[str, typer.Option("--block", "-b", help="The residual block.")] = "preact",
     base: Annotated[int, typer.Option(help="Channels of the first stage.")] = 8,
     depth: Annotated[str, typer.Option(help="Blocks in each stage, as 2,2,2.")] = "2,2,2",
@@ -52,9 +52,9 @@ def train(
     images = load_data(data, data_dir)
     model_spec = ModelSpec(block=block, base=base, layers=parse_depth(depth), num_classes=len(images.class_names))
     batches = Batches(images, batch_size=batch_size, seed=seed, augment=True)
+    framework = output.chosen_framework(framework)
     twin = backends.load(framework)
-    if out is not None:
-        output.output_folder(out.parent)
+    output.output_file(out)
     steps: list[StepRecord] = []
     try:
         with open_sinks(sink or []) as written, output.progress(json) as bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def load(data_dir: str | Path) -> ImageData:
     """
     folder = Path(data_dir).expanduser()
     advice = f"run: gradlab data prepare {NAME} --from cifar-10-binary.tar.gz --data-dir {folder}"
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # which takes any name, however long
         raise GradlabError(f"{folder} is not a folder; expected one with a prepared {NAME}; {advice}")
     if not any(folder.glob(f"{NAME}/*/dataset_info.json")):
         raise GradlabError(f"{folder} holds no {NAME}; expected {NAME}/<version>/dataset_info.json; {advice}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -54,7 +55,7 @@ def read_archive(archive: str | Path) -> ImageData:
 
 def _members(path: Path) -> dict[str, bytes]:
     """The content of every member that is needed, and an empty one for each of the others."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # which takes any name, however long
         raise GradlabError(f"{path} is not a file; expected {ARCHIVE}, to be had at {HOMEPAGE}")
     try:
         with path.open("rb") as raw:

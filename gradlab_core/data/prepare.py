@@ -80,12 +80,17 @@ def prepared_summary(folder: Path) -> str:
     Args:
         folder: what `prepare_cifar10` returned.
     """
-    info = json.loads((folder / "dataset_info.json").read_text())
-    counts = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
+    counts = prepared_counts(folder)
     found = f"{counts['train']:,} training and {counts['test']:,} test images"
     if counts == ORIGINAL:
         return found
     return f"{found}; the original has {ORIGINAL['train']:,} and {ORIGINAL['test']:,}, so this is not the full set"
+
+
+def prepared_counts(folder: Path) -> dict[str, int]:
+    """How many images each split of a prepared copy holds."""
+    info = json.loads((folder / "dataset_info.json").read_text())
+    return {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
 
 
 def _write_split(

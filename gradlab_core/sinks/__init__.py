@@ -1,4 +1,4 @@
-"""Where the records of a run go, one write a step: a file of our own, TensorBoard, Weights & Biases, MLflow.
+"""Where the records of a run go, one write a step: a file of our own, a table, TensorBoard, Weights & Biases, MLflow.
 
 A sink is called with each record: `with open_sink("jsonl:run.jsonl") as sink: sink(record)`. The libraries behind a
 sink are imported when it is opened, not before.
@@ -9,7 +9,7 @@ from gradlab_core.sinks.jsonl import JsonlSink
 from gradlab_core.sinks.loading import load_records
 from gradlab_core.sinks.mlflow import MlflowSink
 from gradlab_core.sinks.opening import open_sink, open_sinks
-from gradlab_core.sinks.tabular import export
+from gradlab_core.sinks.tabular import TableSink, export
 from gradlab_core.sinks.tensorboard import TensorBoardSink
 from gradlab_core.sinks.wandb import WandbSink
 
@@ -17,6 +17,7 @@ __all__ = [
     "JsonlSink",
     "MlflowSink",
     "Sink",
+    "TableSink",
     "TensorBoardSink",
     "WandbSink",
     "export",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 
 from gradlab_core.errors import GradlabError, refuse
@@ -10,6 +11,7 @@ from gradlab_core.records import StepRecord
 from gradlab_core.sinks.base import Sink
 from gradlab_core.sinks.jsonl import JsonlSink
 from gradlab_core.sinks.mlflow import MlflowSink
+from gradlab_core.sinks.tabular import TableSink
 from gradlab_core.sinks.tensorboard import TensorBoardSink
 from gradlab_core.sinks.wandb import WandbSink
 
@@ -18,6 +20,8 @@ KINDS: dict[str, tuple[str, Callable[[str], Sink]]] = {
     "tensorboard": ("FOLDER", TensorBoardSink),
     "wandb": ("PROJECT", WandbSink),
     "mlflow": ("EXPERIMENT", MlflowSink),
+    "csv": ("PATH", functools.partial(TableSink, kind=".csv")),
+    "parquet": ("PATH", functools.partial(TableSink, kind=".parquet")),
 }
 FORMS = ", ".join(f"{kind}:{target}" for kind, (target, _) in KINDS.items())
 
@@ -28,7 +32,7 @@ def open_sink(words: str) -> Sink:
     >>> open_sink("josnl:run.jsonl")
     Traceback (most recent call last):
     gradlab_core.errors.GradlabError: bad sink: 'josnl:run.jsonl'; expected one of jsonl:PATH, tensorboard:FOLDER, \
-wandb:PROJECT, mlflow:EXPERIMENT
+wandb:PROJECT, mlflow:EXPERIMENT, csv:PATH, parquet:PATH
     """
     return open_sinks([words])
 

@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from gradlab_core.errors import GradlabError, require
-from gradlab_core.files import whole_file
+from gradlab_core.files import cannot_write, whole_file
 from gradlab_core.records import StepRecord
+from gradlab_core.sinks.base import Sink
 from gradlab_core.sinks.flat import quantities
 
 COLUMNS = ("step", "path", "quantity", "value", "state")
 STATE = "state"
 Row = tuple[int, str, str, float | None, str | None]
 FORMATS = (".parquet", ".csv")
+Write = Callable[[StepRecord], None]
+PART = 100_000
+"""Rows that are kept before they go to a Parquet file."""
+
+
+class TableSink(Sink):
+    """Writes the table that `export` writes, while the run goes on; the file is there, whole, when the sink is closed.
+
+    An error or Ctrl-C closes the sink of a `with` statement, so what was measured is kept; a process that is killed
+    leaves nothing. For that there is `JsonlSink`.
+
+    Args:
+        path: the file; what was there before is replaced.
+        kind: `.csv` or `.parquet`; by default the ending of the path.
+
+    Raises:
+        GradlabError: another ending, or the file cannot be written.
+        MissingDependency: pyarrow is not installed (Parquet only).
+    """
+
+    def __init__(self, path: str | os.PathLike[str], kind: str | None = None) -> None:
+        self.path = Path(path)
+        self._open = contextlib.ExitStack()
+        self._write: Write | None = self._open.enter_context(_table(self.path, kind or self.path.suffix))
+
+    def __call__(self, record: StepRecord) -> None:
+        if self._write is None:
+            raise GradlabError(f"{self.path} is closed; open it again to write more")
+        try:
+            self._write(record)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def close(self) -> None:
+        self._write = None
+        self._open.close()
 
 
 def export(records: Iterable[StepRecord], path: str | os.PathLike[str]) -> None:
@@ -32,14 +70,23 @@ def export(records: Iterable[StepRecord], path: str | os.PathLike[str]) -> None:
         MissingDependency: pyarrow is not installed (Parquet only).
     """
     target = Path(path)
-    kind = target.suffix.lower()
-    if kind not in FORMATS:
-        raise GradlabError(f"{target} ends with {target.suffix!r}; expected {' or '.join(FORMATS)}")
-    write = _parquet if kind == ".parquet" else _csv
-    if write is _parquet:
+    with _table(target, target.suffix) as write:
+        for record in records:
+            write(record)
+
+
+@contextlib.contextmanager
+def _table(target: Path, kind: str) -> Iterator[Write]:
+    """What writes one record; the file is there when all of them were."""
+    opened = {".csv": _csv, ".parquet": _parquet}.get(kind.lower())
+    if opened is None:
+        raise GradlabError(f"{target} ends with {kind!r}; expected {' or '.join(FORMATS)}")
+    if opened is _parquet:
         require("pyarrow.parquet", extra="parquet")
-    with whole_file(target) as temporary:
-        write(records, temporary)
+    if os.path.isdir(target):  # found out now, not when the table is to take its place
+        raise GradlabError(f"cannot write {target}: it is a folder; name a file in it")
+    with whole_file(target) as temporary, opened(temporary) as write:
+        yield write
 
 
 def rows(record: StepRecord) -> Iterator[Row]:
@@ -60,12 +107,16 @@ def _text(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _csv(records: Iterable[StepRecord], path: Path) -> None:
+@contextlib.contextmanager
+def _csv(path: Path) -> Iterator[Write]:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for record in records:
+
+        def write(record: StepRecord) -> None:
             writer.writerows((s, p, q, _cell(value), state or "") for s, p, q, value, state in rows(record))
+
+        yield write
 
 
 def _cell(value: float | None) -> str:
@@ -78,25 +129,26 @@ def _cell(value: float | None) -> str:
     return repr(value) if math.isfinite(value) else "NaN" if math.isnan(value) else "Inf" if value > 0 else "-Inf"
 
 
-def _parquet(records: Iterable[StepRecord], path: Path) -> None:
+@contextlib.contextmanager
+def _parquet(path: Path) -> Iterator[Write]:
     arrow, parquet = require("pyarrow", extra="parquet"), require("pyarrow.parquet", extra="parquet")
     types = (arrow.int64(), arrow.string(), arrow.string(), arrow.float64(), arrow.string())
     schema = arrow.schema(list(zip(COLUMNS, types, strict=True)))
+    part: list[Row] = []  # so that a long run need not be in memory twice
     with parquet.ParquetWriter(path, schema) as writer:
-        for part in _parts(records):
+
+        def flush() -> None:
             # Column by column from Python lists: so None becomes null and NaN stays NaN.
             columns = zip(*part, strict=True)
             arrays = [arrow.array(column, kind) for column, kind in zip(columns, types, strict=True)]
             writer.write_batch(arrow.record_batch(arrays, schema=schema))
+            part.clear()
 
+        def write(record: StepRecord) -> None:
+            part.extend(rows(record))
+            if len(part) >= PART:
+                flush()
 
-def _parts(records: Iterable[StepRecord], size: int = 100_000) -> Iterator[list[Row]]:
-    """The rows in parts of at least so many, so that a long run need not be in memory twice."""
-    part: list[Row] = []
-    for record in records:
-        part += rows(record)
-        if len(part) >= size:
-            yield part
-            part = []
-    if part:
-        yield part
+        yield write
+        if part:
+            flush()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gradlab_core.cli import output
-from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, check_out, give
+from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, give
 
 
 def activations(
@@ -27,6 +27,6 @@ def activations(
     from gradlab_core.lab.studies.activations import study_activations
     from gradlab_core.report.lab.activations import activation_section
 
-    check_out(out)
+    output.output_file(out)
     study = study_activations(names or (), mean=mean, std=std, frameworks=framework or ())
     give("activation", study.rows, [activation_section(study)], out, json)

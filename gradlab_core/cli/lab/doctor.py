@@ -9,7 +9,7 @@ import typer
 
 from gradlab_core.cli import output
 from gradlab_core.cli.lab import net
-from gradlab_core.cli.lab.shared import OutOption, check_out, give
+from gradlab_core.cli.lab.shared import OutOption, give
 
 _OWN = ("depth", "width", "activation", "init", "init_number", "sigma_w", "sigma_b", "framework")
 
@@ -71,8 +71,8 @@ def doctor(
     under_test = square_net(
         depth, width, activation, init=init, init_number=init_number, sigma_w=sigma_w, sigma_b=sigma_b
     )
-    check_out(out)
-    check_out(save)
+    output.output_file(out)
+    output.output_file(save)
     name = target or net_name(under_test)
     with output.progress(json) as bar:
         bar.add_task("measuring", total=None)

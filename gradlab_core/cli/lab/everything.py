@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab_core.cli import output
 from gradlab_core.cli.lab import net
-from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, check_out, give
+from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, give
 
 if TYPE_CHECKING:
     from gradlab_core.lab.random_mlp import RandomMlp
@@ -53,7 +53,7 @@ def everything(
     from gradlab_core.report.lab.propagation import net_name, propagation_section
     from gradlab_core.report.lab.tie import tie_section
 
-    check_out(out)
+    output.output_file(out)
     asked = framework or ()
     under_test = square_net(
         depth, width, activation, init=init, init_number=init_number, sigma_w=sigma_w, sigma_b=sigma_b

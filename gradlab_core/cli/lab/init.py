@@ -8,7 +8,7 @@ import typer
 
 from gradlab_core.cli import output
 from gradlab_core.cli.lab.net import INITIALIZERS
-from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, check_out, give
+from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, give
 
 
 def init(
@@ -44,7 +44,7 @@ def init(
     from gradlab_core.lab.studies.initializers import study_initializers
     from gradlab_core.report.lab.initializers import initializer_section
 
-    check_out(out)
+    output.output_file(out)
     with output.progress(json) as bar:
         bar.add_task(f"{draws} draws", total=None)
         study = study_initializers(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gradlab_core.cli import output
-from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, check_out, give
+from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, give
 
 
 def products(
@@ -33,7 +33,7 @@ def products(
     from gradlab_core.lab.studies.products import study_products
     from gradlab_core.report.lab.products import product_section
 
-    check_out(out)
+    output.output_file(out)
     with output.progress(json) as bar:
         bar.add_task("multiplying", total=None)
         study = study_products(

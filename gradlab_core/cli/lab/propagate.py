@@ -9,7 +9,7 @@ import typer
 
 from gradlab_core.cli import output
 from gradlab_core.cli.lab import net
-from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, check_out, give
+from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, give
 from gradlab_core.errors import refuse
 
 _OWN = ("depth", "width", "activation", "init", "init_number", "sigma_w", "sigma_b", "nets", "seed", "framework")
@@ -49,7 +49,7 @@ def propagate(
     from gradlab_core.report.lab.propagation import propagation_section
 
     refuse("propagate", loose(context, target, _OWN))
-    check_out(out)
+    output.output_file(out)
     if target is not None:
         return _model(target, out, json)
     under_test = square_net(

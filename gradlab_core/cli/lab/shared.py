@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gradlab_core.cli import output
-from gradlab_core.errors import GradlabError
 
 if TYPE_CHECKING:
     from gradlab_core.report.lab.section import Section
@@ -18,14 +17,6 @@ FrameworkOption = Annotated[
     list[str] | None, typer.Option("--framework", "-f", help="Measure in torch or jax too; repeat for both.")
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Write an HTML page with the charts to this file.")]
-
-
-def check_out(out: Path | None) -> None:
-    """Whether the page, or another file, can be written, before anything is measured."""
-    if out is not None:
-        if out.is_dir():
-            raise GradlabError(f"cannot write {out}: it is a folder; name a file in it")
-        output.output_folder(out.parent)
 
 
 def give(

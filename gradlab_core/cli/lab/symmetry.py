@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gradlab_core.cli import output
-from gradlab_core.cli.lab.shared import OutOption, check_out, give
+from gradlab_core.cli.lab.shared import OutOption, give
 from gradlab_core.cli.lab.target import loose
 from gradlab_core.errors import GradlabError, refuse
 
@@ -41,7 +41,7 @@ def symmetry(
     Exit code 1 when units are tied; of the demonstration when it does not show what it is for.
     """
     refuse("symmetry", loose(context, target, ("steps", "units", "dropout", "seed")))
-    check_out(out)
+    output.output_file(out)
     if target is None:
         from gradlab_core.lab.studies.symmetry import study_tie
         from gradlab_core.report.lab.tie import tie_section

@@ -18,7 +18,7 @@ def own(net: RandomMlp, framework: str | None, *, seed: int) -> Built:
     """A net of gradlab's own in place of a user's, in that framework, or in the first that is installed."""
     from gradlab_core.lab.studies.doctor import own_model
 
-    chosen = output.chosen_frameworks([framework] if framework else None)[0]
+    chosen = output.chosen_framework(framework)
     return Built(chosen, own_model(chosen, net, seed=seed), {}, None)
 
 
