@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types format clean
+.PHONY: demo test lint types matrix format clean
 
 demo: $(READY)
 	$(BIN)/gradlab compare --out gradlab-report
@@ -20,6 +20,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# A telling part of the tests with the oldest and the newest JAX, for every Python that is found or named: PYTHONS="…".
+matrix:
+	$(PYTHON) tests/matrix.py
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -31,4 +35,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) gradlab-report .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .matrix gradlab-report .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
