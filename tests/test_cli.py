@@ -219,7 +219,11 @@ def test_cifar10_from_archive_to_comparison(console, tmp_path):
     (source / "batches.meta.txt").write_text("\n".join(names) + "\n\n")
     with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as archive:
         archive.add(source, "cifar-10-batches-bin")
-    done = console("data", "prepare", "cifar10", "--from", "cifar-10-binary.tar.gz", "--data-dir", "data")
+    prepare = ["data", "prepare", "cifar10", "--from", "cifar-10-binary.tar.gz", "--data-dir", "data"]
+    row = json.loads(console(*prepare, "--json").stdout)["rows"][0]
+    assert (row["name"], row["train"], row["test"]) == ("cifar10", 100, 20)
+    assert Path(row["folder"]).is_dir()
+    done = console(*prepare)
     assert done.returncode == 0, done.stderr
     assert "100 training and 20 test images" in " ".join(done.stdout.split())
     cifar = ["--data", "cifar10", "--data-dir", "data"]
