@@ -96,6 +96,7 @@ def output_file(path: Path | None) -> None:
     one that the system takes and no folder's."""
     if path is None:
         return
+    output_folder(path.parent)
     try:
         if stat.S_ISDIR(path.stat().st_mode):
             raise GradlabError(f"cannot write {path}: it is a folder; name a file in it")
@@ -103,4 +104,3 @@ def output_file(path: Path | None) -> None:
         pass
     except OSError as error:
         raise cannot_write(path, error) from error
-    output_folder(path.parent)
