@@ -20,7 +20,7 @@ Tree = Any
 
 
 def named_leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, jax.Array | None]]:
-    """`(path, array)` of every leaf, in order; None where a leaf is missing."""
+    """`(path, array)` of every leaf, in order; None where a leaf is missing. Random keys are left out."""
     if isinstance(tree, nnx.Module):
         for name, parameter in named_parameters(tree).items():
             yield _join(prefix, name), parameter
@@ -42,14 +42,20 @@ def named_leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, jax.Array 
             if not hasattr(leaf, "dtype") and not isinstance(leaf, (int, float, complex)):
                 where = path or "the tree"
                 raise GradlabError(f"{where} is a {type(leaf).__name__}; expected a pytree of arrays")
-            yield path, jnp.asarray(leaf)
+            if not _is_key(leaf):
+                yield path, jnp.asarray(leaf)
+
+
+def _is_key(leaf: Any) -> bool:
+    """Whether a leaf is a random key, as train states carry them: it has no size to measure."""
+    return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def map_leaves(tree: Tree, function: Any) -> Tree:
-    """The same pytree with `function` applied to every array."""
+    """The same pytree with `function` applied to every array; random keys stay as they are."""
     if isinstance(tree, nnx.Module):
         raise GradlabError("the tree is a module; expected a pytree of arrays")
-    return jax.tree.map(function, tree)
+    return jax.tree.map(lambda leaf: leaf if _is_key(leaf) else function(leaf), tree)
 
 
 def module_of(path: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import lax
@@ -146,9 +147,10 @@ def before_clipping(*, every: int = 1) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def read(opt_state: Any, *, probe: Probe | None = None) -> StepRecord:
+def read(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array | float | None = None) -> StepRecord:
     """The newest record in an optimizer state (or an `nnx.Optimizer`, or a train state that holds one): the only copy
-    to the host, in one transfer. The record also carries what `gradlab_jax.probe` saw on the batch of this step.
+    to the host, in one transfer. The record also carries what `gradlab_jax.probe` saw on the batch of this step, and
+    the `loss` of the step, for loops (Linen's `TrainState.apply_gradients`) that hand no value on to the optimizer.
 
     Raises:
         GradlabError: no monitor or several in it, nothing recorded yet, or the states of several runs at once.
@@ -164,7 +166,11 @@ def read(opt_state: Any, *, probe: Probe | None = None) -> StepRecord:
         raise GradlabError(
             f"the state holds {found.step.shape} runs or steps; expected one: jax.tree.map(lambda x: x[i], state)"
         )
-    m, rates, seen, raws = jax.device_get((found, rates, seen, raws[:1]))
+    if loss is not None and jnp.size(loss) != 1:
+        raise GradlabError(f"the loss handed to read has shape {jnp.shape(loss)}; expected one number")
+    m, rates, seen, raws, loss = jax.device_get((found, rates, seen, raws[:1], loss))
+    if loss is None and m.has_loss:
+        loss = m.loss
     if m.step < 0:
         raise GradlabError("the monitor has recorded nothing yet; expected at least one update")
     cut = {path for path, state in m.known if state == GradientState.DISCONNECTED}
@@ -189,7 +195,7 @@ def read(opt_state: Any, *, probe: Probe | None = None) -> StepRecord:
     record = step_record(
         measured,
         step=int(m.step),
-        loss=float(m.loss) if m.has_loss else None,
+        loss=None if loss is None else float(np.reshape(loss, ())),
         learning_rate=float(rates[0]) if len(set(map(float, rates))) == 1 and seen[0] == m.step + 1 else None,
         anomaly=float(m.score) if m.is_scored else None,
         known=dict(m.known),
