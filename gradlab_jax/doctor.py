@@ -34,13 +34,16 @@ from gradlab_jax.norms import layer_norms
 from gradlab_jax.weights import as_numpy, from_canonical, to_canonical
 
 
-def init_doctor(model: Any, x: jax.Array, *, target: float = 1.0, mode: str = "train") -> list[LayerStart]:
+def init_doctor(
+    model: Any, x: jax.Array, y: Any = None, *, target: float = 1.0, mode: str = "train"
+) -> list[LayerStart]:
     """How every dense and convolutional layer starts: how much its output varies against the target and the layer
     before, its gain against what the activation before it wants, and what to change.
 
     Args:
         model: an NNX module, or a bound Linen module; left as it was.
         x: input batch, native layout (N, spatial…, C).
+        y: labels, of no use here; taken so that what is called as `gradient_flow(model, x, y)` works here too.
         target: the variance that outputs should have.
         mode: `train` (batch statistics) or `eval` (running statistics).
 

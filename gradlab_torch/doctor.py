@@ -34,7 +34,7 @@ from gradlab_torch.weights import as_numpy, from_canonical, to_canonical
 
 
 def init_doctor(
-    model: torch.nn.Module, x: torch.Tensor, *, target: float = 1.0, mode: str = "train"
+    model: torch.nn.Module, x: torch.Tensor, y: Any = None, *, target: float = 1.0, mode: str = "train"
 ) -> list[LayerStart]:
     """How every dense and convolutional layer starts: how much its output varies against the target and the layer
     before, its gain against what the activation before it wants, and what to change.
@@ -42,6 +42,7 @@ def init_doctor(
     Args:
         model: any `torch.nn.Module`; left as it was.
         x: input batch, native layout (N, C, spatial…).
+        y: labels, of no use here; taken so that what is called as `gradient_flow(model, x, y)` works here too.
         target: the variance that outputs should have.
         mode: `train` (batch statistics) or `eval` (running statistics).
 

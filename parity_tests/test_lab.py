@@ -187,3 +187,11 @@ def test_no_gradient_step_breaks_a_tie_but_dropout_does(optimizer):
             step.step()
         after = [layer.groups for layer in gradlab_torch.symmetry_defect(model).layers]
         assert after == ([(), ()] if dropout else before)
+
+
+@pytest.mark.parametrize("twin", [gradlab_torch, gradlab_jax])
+def test_the_doctor_is_called_like_the_others(twin):
+    spec = ModelSpec(kind="mlp", features=4, widths=(5,), num_classes=2)
+    model = twin.build(spec, seed=0)
+    x, y = twin.to_native(np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)), np.arange(6) % 2
+    assert twin.init_doctor(model, x, y) == twin.init_doctor(model, x)
