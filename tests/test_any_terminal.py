@@ -91,6 +91,7 @@ PATHS = {
     "diagnose --out": ["diagnose", "RECORD", "--out", "PATH"],
     "diagnose --sink": ["diagnose", "--scenario", "deep-sigmoid", "--sink", "jsonl:PATH"],
     "bench --out": ["bench", "norms", "--out", "PATH"],
+    "bench --compilation-cache": ["bench", "norms", "--compilation-cache", "PATH"],
     "bench diagnosis --runs": ["bench", "diagnosis", "--runs", "PATH"],
     "data --from": ["data", "prepare", "cifar10", "--from", "PATH", "--data-dir", "d"],
     "lab symmetry": ["lab", "symmetry", "PATH.npz"],

@@ -223,6 +223,8 @@ def _bench(
     sizes: dict[str, Any],
 ) -> None:
     output.output_file(out)  # refused before the minutes of measuring, not after
+    if compilation_cache is not None:
+        output.output_folder(compilation_cache)
     run: Callable[..., list[Any]] = benchmark(f"bench_{verb}").run
     with _progress() as on_call:
         rows = run(

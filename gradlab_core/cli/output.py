@@ -85,9 +85,7 @@ def output_folder(path: Path) -> Path:
         with tempfile.NamedTemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise GradlabError(
-            f"cannot write into {path}: {error.strerror or error}; name another folder with --out"
-        ) from error
+        raise GradlabError(f"cannot write into {path}: {error.strerror or error}; name another folder") from error
     return path
 
 
