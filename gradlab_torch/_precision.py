@@ -24,7 +24,7 @@ def precise(precision: str, device: torch.device) -> Iterator[None]:
         with _switches(tf32=False), torch.autocast(device.type, getattr(torch, precision)):
             yield
     elif precision == "tf32" and device.type != "cuda":
-        with _switches(tf32=False), RoundedProducts(ARITHMETICS["tf32"]):
+        with _switches(tf32=False), RoundedProducts():
             yield
     else:
         with _switches(tf32=precision == "tf32"):

@@ -122,32 +122,28 @@ class Noise(TorchDispatchMode):
         """The same tensors, off by that relative error; they are changed in place."""
         for t in _floats(value):
             noise = torch.randn(t.shape, generator=self.draws, dtype=torch.float64).mul_(error)
-            floor = self.arithmetic.smallest if operand else 0.0
-            t.add_(torch.randn(t.shape, generator=self.draws, dtype=torch.float64), alpha=floor) if floor else None
+            if operand and self.arithmetic.smallest:
+                below = torch.randn(t.shape, generator=self.draws, dtype=torch.float64)
+                t.add_(below, alpha=self.arithmetic.smallest)
             t.mul_(noise.add_(1.0))
         return value
 
 
 class RoundedProducts(TorchDispatchMode):
-    """The operands of matrix products and convolutions are rounded to an arithmetic's number of bits."""
-
-    def __init__(self, arithmetic: Arithmetic) -> None:
-        super().__init__()
-        self.arithmetic = arithmetic
+    """The operands of matrix products and convolutions are rounded to TF32, which keeps 10 bits after the point."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet = function.overloadpacket
         if packet in PRODUCTS:
-            args = [self._rounded(a) if i in _operands_of(packet) else a for i, a in enumerate(args)]
+            args = [_rounded(a) if i in _operands_of(packet) else a for i, a in enumerate(args)]
         return function(*args, **(kwargs or {}))
 
-    def _rounded(self, x: torch.Tensor) -> torch.Tensor:
-        if self.arithmetic.name in ("bfloat16", "float16"):
-            return x.to(getattr(torch, self.arithmetic.name)).to(x.dtype)
-        drop = 1 << 13  # TF32 keeps 10 of the 23 bits after the point; halves go to the even neighbour, in magnitude
-        bits = x.float().contiguous().view(torch.int32)
-        kept = (bits + (drop // 2 - 1) + ((bits >> 13) & 1)) & -drop
-        return torch.where(torch.isfinite(x), kept.view(torch.float32), x.float()).to(x.dtype)
+
+def _rounded(x: torch.Tensor) -> torch.Tensor:
+    """To the nearest number with 13 of float32's 23 bits dropped; what lies halfway goes to the even one."""
+    bits = x.float().contiguous().view(torch.int32)
+    kept = (bits + ((1 << 12) - 1) + ((bits >> 13) & 1)) & -(1 << 13)
+    return torch.where(torch.isfinite(x), kept.view(torch.float32), x.float()).to(x.dtype)
 
 
 def _operands_of(packet: Any) -> range:
