@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradlab_core.cli import output
+from gradlab_core.cli import output, threads
 from gradlab_core.errors import GradlabError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def compare(
         as_published=as_published,
         **({"blocks": tuple(dict.fromkeys(block))} if block else {}),
     )
+    threads.choose(base)
     images = load_data(data, data_dir)
     folder = output.output_folder(out)
     runs, interrupted = _run(spec, images, folder, quiet=json)

@@ -8,7 +8,7 @@ import sys
 import typer
 from rich.console import Console
 
-from gradlab_core.cli import bench, compare, data, diagnose, lab, parity, report, train
+from gradlab_core.cli import bench, compare, data, diagnose, lab, parity, report, threads, train
 from gradlab_core.errors import GradlabError
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def run() -> None:
         # A terminal that has no sign for θ or → shows a question mark: it is no reason to stop.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    threads.wait_passively()
     try:
         # Without typer's own handling, which turns an interrupt into exit code 1.
         code = app(standalone_mode=False)

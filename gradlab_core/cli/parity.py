@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gradlab_core.cli import output
+from gradlab_core.cli import output, threads
 from gradlab_core.cli.compare import parse_depth
 
 
@@ -41,6 +41,7 @@ def parity(
 
     check_precision(precision)
     specs = [ModelSpec(block=b, base=base, layers=parse_depth(depth)) for b in dict.fromkeys(block or BLOCKS)]
+    threads.choose(base)
     torch, jax = backends.load("torch"), backends.load("jax")
     x, y = probe(load_data("digits"), batch_size, seed)
     # Digits are made of equal pixels and equal channels, in which a mix-up could hide.

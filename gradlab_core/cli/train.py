@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradlab_core.cli import output
+from gradlab_core.cli import output, threads
 from gradlab_core.cli.compare import parse_depth
 from gradlab_core.sinks.opening import FORMS, open_sinks
 
@@ -53,6 +53,7 @@ def train(
     model_spec = ModelSpec(block=block, base=base, layers=parse_depth(depth), num_classes=len(images.class_names))
     batches = Batches(images, batch_size=batch_size, seed=seed, augment=True)
     framework = output.chosen_framework(framework)
+    threads.choose(base)
     twin = backends.load(framework)
     output.output_file(out)
     steps: list[StepRecord] = []
