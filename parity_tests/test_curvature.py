@@ -18,11 +18,11 @@ import gradlab_jax
 import gradlab_torch
 from gradlab_core import curvature
 from gradlab_core.errors import GradlabError
-from gradlab_core.parity import tolerance
 from gradlab_core.specs import ModelSpec
 from gradlab_jax import curvature as jax_side
 from gradlab_jax.weights import canonical
 from gradlab_torch import curvature as torch_side
+from parity_tests import tolerance
 from parity_tests.conftest import batch_for, pair
 from parity_tests.test_per_example import TorchMlp, X, Y, mlps
 

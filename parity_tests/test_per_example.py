@@ -18,10 +18,10 @@ import gradlab_jax
 import gradlab_torch
 from gradlab_core import gradient_noise
 from gradlab_core.errors import GradlabError
-from gradlab_core.parity import tolerance
 from gradlab_core.specs import ModelSpec
 from gradlab_jax import per_example as jax_side
 from gradlab_torch import per_example as torch_side
+from parity_tests import tolerance
 from parity_tests.conftest import batch_for, pair
 
 LOGIC = 1e-9
