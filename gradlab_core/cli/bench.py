@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import itertools
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -173,15 +174,8 @@ def diagnosis(
                 on_run=on_run,
             )
             rows = [row for row in rows if row.part in parts]
-    document = codec.document("diagnosis-benchmark", rows)
-    if out is not None:
-        codec.write_text(out, document + "\n")
-    if json:
-        typer.echo(document)
-        return
-    console = _wide_console()
-    for shown in [*bench.report(rows, judged), *(bench.misjudged(judged) if misses else [])]:
-        console.print(shown)
+    shown = itertools.chain(bench.report(rows, judged), bench.misjudged(judged) if misses else [])
+    _hand_out("diagnosis-benchmark", rows, shown, out=out, json=json)
 
 
 @app.command()
@@ -201,15 +195,7 @@ def parity(
     bench = benchmark("bench_parity")
     with _progress() as on_pair:
         rows = bench.run(pairs=bench.PAIRS if pairs is None else pairs, seed=seed, planted=planted, on_pair=on_pair)
-    document = codec.document("parity-benchmark", rows)
-    if out is not None:
-        codec.write_text(out, document + "\n")
-    if json:
-        typer.echo(document)
-        return
-    console = _wide_console()
-    for shown in bench.report(rows):
-        console.print(shown)
+    _hand_out("parity-benchmark", rows, bench.report(rows), out=out, json=json)
 
 
 def _bench(
@@ -235,15 +221,20 @@ def _bench(
             on_call=on_call,
             **sizes,
         )
-    document = codec.document("benchmark", rows)
+    _hand_out("benchmark", rows, benchmark("table").tables(rows), out=out, json=json)
+
+
+def _hand_out(kind: str, rows: list[Any], shown: Iterable[Any], *, out: Path | None, json: bool) -> None:
+    """The document to a file if one is named, and it or the tables to the console."""
+    document = codec.document(kind, rows)
     if out is not None:
         codec.write_text(out, document + "\n")
     if json:
         typer.echo(document)
         return
     console = _wide_console()
-    for table in benchmark("table").tables(rows):
-        console.print(table)
+    for part in shown:
+        console.print(part)
 
 
 def _installed() -> str:
