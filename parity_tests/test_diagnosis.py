@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from gradlab_core import backends
 from gradlab_core.diagnose import diagnose
 from gradlab_core.errors import GradlabError
-from gradlab_core.records import Severity
+from gradlab_core.programs import OptimizerSpec, ProgramSpec
+from gradlab_core.records import GradientState, Severity
 from gradlab_core.scenarios import SCENARIOS
 from gradlab_core.specs import ModelSpec
 
@@ -25,6 +28,25 @@ def test_one_program_gives_the_same_findings(name):
     found = [diagnose(backends.load(f).run_program(SCENARIOS[name].program)) for f in FRAMEWORKS]
     assert found[0][0].code == SCENARIOS[name].codes[0]
     assert said(found[0]) == said(found[1])
+
+
+@pytest.mark.parametrize(
+    ("depth", "optimizer"),
+    [
+        (20, OptimizerSpec(name="adam", learning_rate=1e-3)),
+        (8, OptimizerSpec(name="sgd", learning_rate=0.1)),
+    ],
+)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_deep_sigmoid_net_is_told_why_its_updates_are_lost(framework, depth, optimizer):
+    """Its updates underflow and its last layer settles, both because the gradient vanishes."""
+    model = ModelSpec(kind="mlp", features=64, widths=(32,) * depth, activation="sigmoid", init="torch_default")
+    program = ProgramSpec(model=model, optimizer=optimizer, steps=100)
+    records = backends.load(framework).run_program(program)
+    blind = [dataclasses.replace(record, probe=None) for record in records]
+    assert depth < 20 or any(GradientState.LOST in record.states.values() for record in blind)
+    for given in (records, blind):
+        assert [(f.code, f.severity) for f in diagnose(given)] == [("vanishing-gradient", Severity.CRITICAL)]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

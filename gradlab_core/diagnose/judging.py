@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.rules import activations, gradients, nonfinite, plateau, rates, start, updating
@@ -23,6 +23,7 @@ RULES: tuple[Rule, ...] = (
     activations.dead,
     gradients.exploding,
     gradients.vanishing,
+    updating.lost,
     rates.too_high,
     nonfinite.nonfinite,
     rates.too_low,
@@ -78,12 +79,23 @@ def judge(history: History) -> list[Finding]:
     """The findings of a run so far."""
     if not history.count:
         return []
-    found = [finding for rule in RULES for finding in rule(history)]
+    found = {rule: list(rule(history)) for rule in RULES}
+    # What rounding swallows was too small before: the gradient that vanished says why, and says it of the same layers.
+    found[updating.lost] = [f for f in found[updating.lost] if not _covers(found[gradients.vanishing], f.paths)]
     # A note explains nothing away: it says that something did no harm.
-    alarms = [f.code for f in found if f.severity is not Severity.NOTE]
-    explained = {effect for code in alarms for effect in CONSEQUENCES.get(code, ())}
+    alarms = [(rule, f) for rule, findings in found.items() for f in findings if f.severity is not Severity.NOTE]
+    # Nor do lost updates; only where every one is lost, and nothing moves at all, is that the reason of a plateau.
+    causes = {f.code for rule, f in alarms if rule is not updating.lost}
+    reasons = causes | {f.code for _, f in alarms if f.severity is Severity.CRITICAL}
+    explained = {effect for code in causes for effect in CONSEQUENCES.get(code, ())}
     for place, symptom in enumerate(SYMPTOMS):
-        if set(alarms) - set(SYMPTOMS[place:]):
+        if reasons - set(SYMPTOMS[place:]):
             explained.add(symptom)
-    kept = [finding for finding in found if finding.code not in explained]
+    kept = [f for findings in found.values() for f in findings if f.code not in explained]
     return sorted(kept, key=lambda finding: list(Severity).index(finding.severity))
+
+
+def _covers(findings: Sequence[Finding], paths: Sequence[str]) -> bool:
+    """Whether every path is one of the findings', or stands within a module of theirs."""
+    known = {path for finding in findings for path in finding.paths}
+    return bool(known) and all(path in known or any(path.startswith(f"{k}.") for k in known) for path in paths)

@@ -17,8 +17,10 @@ def finding(
     seen: str,
     paths: Sequence[str] = (),
     evidence: Mapping[str, float] | None = None,
+    remedies: Sequence[str] | None = None,
 ) -> Finding:
-    """`seen` says in one sentence what this run showed; the catalogue says what it means and what to do."""
+    """`seen` says in one sentence what this run showed; the catalogue says what it means and, where nothing is known
+    that suits this run better, what to do."""
     known = CODES[code]
     return Finding(
         code=code,
@@ -26,7 +28,7 @@ def finding(
         paths=tuple(paths),
         first_step=step,
         evidence=dict(evidence or {}),
-        remedies=known.remedies,
+        remedies=known.remedies if remedies is None else tuple(remedies),
         explanation=f"{seen} {known.explanation}",
     )
 

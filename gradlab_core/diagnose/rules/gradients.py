@@ -6,11 +6,12 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 
+from gradlab_core.diagnose import remedies
 from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.making import figure, finding, some
 from gradlab_core.diagnose.progress import progress
 from gradlab_core.diagnose.weights import weight_paths
-from gradlab_core.records import Finding, HiddenStateNorms, Severity, StepRecord
+from gradlab_core.records import Finding, GradientState, HiddenStateNorms, Severity, StepRecord
 from gradlab_core.thresholds import (
     EXPLODING_GROWTH,
     EXPLODING_IN_TIME,
@@ -22,6 +23,8 @@ from gradlab_core.thresholds import (
     VANISHING_IN_TIME,
     VANISHING_STEPS,
 )
+
+_QUIET = frozenset({GradientState.TINY, GradientState.LOST, GradientState.ZERO})
 
 
 def exploding(history: History) -> Iterator[Finding]:
@@ -57,13 +60,15 @@ def exploding(history: History) -> Iterator[Finding]:
         evidence["first against last time step"] = _way(norms)
         grows = f"From the last time step back to the first the gradient grows by a factor of {figure(_way(norms))}."
         seen = f"{grows} {seen}" if large else grows
+    paths = _largest(worst) if hidden is None else [norms.path]
     yield finding(
         "exploding-gradient",
         Severity.CRITICAL,
         step=large[0].step if large else step,
-        paths=_largest(worst) if hidden is None else [norms.path],
+        paths=paths,
         evidence=evidence,
         seen=seen,
+        remedies=remedies.of_exploding(history, paths),
     )
 
 
@@ -86,6 +91,7 @@ def vanishing(history: History) -> Iterator[Finding]:
             evidence={"first against last time step": _way(norms), "time steps": float(len(norms.gradients))},
             seen=f"From the last time step back to the first the gradient of the state shrinks to "
             f"{figure(_way(norms))} of what it was.",
+            remedies=remedies.of_vanishing(history, [norms.path]),
         )
         return
     faded = _faded(history)
@@ -98,6 +104,7 @@ def vanishing(history: History) -> Iterator[Finding]:
             paths=paths,
             evidence={"first against last layers": ratio, "layers concerned": float(len(paths))},
             seen=f"Against its size, the gradient of {some(paths)} is {figure(ratio)} of that of the last layers.",
+            remedies=remedies.of_vanishing(history, paths),
         )
 
 
@@ -141,9 +148,21 @@ def _hidden(history: History, wrong: Callable[[float], bool]) -> tuple[int, Hidd
 
 def _faded(history: History) -> dict[str, float]:
     """Weights whose gradient, against their own size, is below `VANISHING_IN_DEPTH` of the largest behind them, from
-    the first steps on: what fades later, something else has made fade. The worst first; medians."""
-    early, whole = (_faded_among(history, records) for records in (history.early, history.selected))
+    the first steps on: what fades later, something else has made fade. The worst first; medians.
+
+    Records in which all gradients are tiny do not count: where the last layers have settled on a constant answer,
+    theirs are rounding, and no measure for those of the first."""
+    early, whole = (
+        _faded_among(history, [r for r in records if _speaks(r)] or records)
+        for records in (history.early, history.selected)
+    )
     return {path: ratio for path, ratio in whole.items() if path in early}
+
+
+def _speaks(record: StepRecord) -> bool:
+    """Whether some gradient is more than rounding; that of a weight that has settled is `tiny`."""
+    weights = [record.states[path] for path in record.tensors if path in record.states and "bias" not in path]
+    return not weights or any(state not in _QUIET for state in weights)
 
 
 def _faded_among(history: History, records: Sequence[StepRecord]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator
 
+from gradlab_core.diagnose import remedies
 from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.making import figure, finding
 from gradlab_core.diagnose.progress import Progress, progress
@@ -103,4 +104,5 @@ def too_low(history: History) -> Iterator[Finding]:
             },
             seen=f"All {history.count:,} steps together are at most {figure(reach)} of the length of the parameters, "
             f"and the loss went from {figure(found.start)} to {figure(found.recent)}.",
+            remedies=remedies.of_slowness(history),
         )

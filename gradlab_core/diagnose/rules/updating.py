@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gradlab_core.diagnose import remedies
 from gradlab_core.diagnose.history import History
 from gradlab_core.diagnose.making import figure, finding, some
 from gradlab_core.diagnose.progress import progress
@@ -29,11 +30,11 @@ def disconnected(history: History) -> Iterator[Finding]:
 
 
 def not_updating(history: History) -> Iterator[Finding]:
-    """`not-updating`, with its reason: each parameter is reported once, under the first that holds."""
+    """`not-updating`, with its reason: each parameter is reported once, under the first that holds. What is `lost` in
+    rounding is a rule of its own, since it is a consequence, of a small gradient or a small rate, and no cause."""
     yield from _nothing_moves(history)
     yield from _unregistered(history)
     yield from _frozen(history)
-    yield from _lost(history)
 
 
 def _nothing_moves(history: History) -> Iterator[Finding]:
@@ -58,6 +59,7 @@ def _nothing_moves(history: History) -> Iterator[Finding]:
             paths=list(first.tensors),
             evidence={**number, "gradient norm": first.grad_norm, "update ratio": first.update_ratio},
             seen=f"Nothing moved in {history.count:,} recorded steps, though there were gradients: {reason}.",
+            remedies=remedies.of_stillness(remedies.STILL),
         )
 
 
@@ -86,6 +88,7 @@ def _unregistered(history: History) -> Iterator[Finding]:
             paths=paths,
             evidence={"parameters unknown to the optimizer": float(len(paths))},
             seen=f"The optimizer does not know {some(paths)}, which could be trained.",
+            remedies=remedies.of_stillness(remedies.UNREGISTERED),
         )
 
 
@@ -107,13 +110,14 @@ def _frozen(history: History) -> Iterator[Finding]:
         evidence={"frozen parameters": float(len(frozen)), "trained parameters": float(len(trained))},
         seen=f"{some(paths)} {'is' if len(paths) == 1 else 'are'} frozen"
         + (", behind layers that are trained." if behind else ", as in fine-tuning."),
+        remedies=remedies.of_stillness(remedies.FROZEN),
     )
 
 
-def _lost(history: History) -> Iterator[Finding]:
-    """Updates below the rounding step of the parameter, at most steps. A bias is not enough: its gradient may be
-    nothing but rounding, as that of the keys of an attention, which the softmax cancels. Nor is a scale that starts at
-    1, where rounding is coarse, in a net that learns."""
+def lost(history: History) -> Iterator[Finding]:
+    """`not-updating`, in rounding: updates below the rounding step of the parameter, at most steps. A bias is not
+    enough: its gradient may be nothing but rounding, as that of the keys of an attention, which the softmax cancels.
+    Nor is a scale that starts at 1, where rounding is coarse, in a net that learns."""
     stays = history.states.get(GradientState.LOST, {})
     paths = history.paths([p for p, stay in stays.items() if stay.count >= LOST_SHARE * history.count])
     weights = [path for path in paths if not path.endswith("bias")]
@@ -130,6 +134,7 @@ def _lost(history: History) -> Iterator[Finding]:
         evidence={"share of steps lost": max(stays[p].count for p in weights) / history.count},
         seen=f"Updates of {some(weights)} were smaller than the rounding step of the parameter, and changed nothing "
         f"(update ratio of the whole net {figure(history.recent[-1].update_ratio)}).",
+        remedies=remedies.of_stillness(remedies.ROUNDED),
     )
 
 
