@@ -18,7 +18,7 @@ ANOMALY_SCORE = 6.0
 
 HEALTHY_UPDATE_RATIO = (1e-4, 1e-2)
 """Where ‖Δθ‖/‖θ‖ of a whole net lies in runs that learn: about 1e-3 in practice, a decade around it. A lead, not a law:
-fine-tuning and the end of a schedule lie below."""
+fine-tuning and the end of a schedule lie below. The one range that any page or note calls usual."""
 
 LEARNED_OF_START = 0.05
 LEARNED_OVER_NOISE = 2.0

@@ -96,6 +96,19 @@ def test_verdicts() -> None:
     assert "The gradient explodes" in words(high)
 
 
+def test_a_factor_a_little_off_1_is_said_with_the_layers_it_takes() -> None:
+    """χ = 1.003 is chaotic in the limit, and takes 334 layers for a factor of e: one word for both."""
+    found = study(sigma_w=(2 * 1.003) ** 0.5, depth=50)
+    section = propagation_section(found)
+    assert found.field.phase == "chaotic"
+    (said,) = [sentence for sentence in section.said if "gradient" in sentence]
+    assert "survives" in said
+    assert "grows by e in 334 layers" in said
+    (phase,) = [row[1] for sheet in section.sheets for row in sheet.rows if row[0] == "phase"]
+    assert phase == "chaotic: a gradient's second moment grows by e in 334 layers"
+    assert "explode" not in " ".join([*section.said, phase])
+
+
 def test_a_constant_start_has_no_map_and_a_dead_net_no_number() -> None:
     found = study(init="constant", init_number=0.05)
     assert found.phases is found.field is found.edge is found.largest_z is None

@@ -17,6 +17,7 @@ import pytest
 from gradlab_core import bands
 from gradlab_core.comparison import AS_PUBLISHED, CORRECT, Run
 from gradlab_core.errors import GradlabError
+from gradlab_core.norm_report import norm_report
 from gradlab_core.records import (
     ActivationSummary,
     ArchitectureRecord,
@@ -28,8 +29,12 @@ from gradlab_core.records import (
 )
 from gradlab_core.report import write_html
 from gradlab_core.report.agreement import statement
+from gradlab_core.report.charts import main_charts
 from gradlab_core.report.page import content, render
+from gradlab_core.report.recorded.page import content as recorded
 from gradlab_core.report.table import comparison_table
+from gradlab_core.report.values import number
+from gradlab_core.thresholds import HEALTHY_UPDATE_RATIO
 
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2>"
 LOST = "stage2.0.down.weight"
@@ -228,6 +233,17 @@ def test_the_published_section_shows_each_error_in_numbers() -> None:
 def test_on_the_published_data_the_figures_may_be_compared() -> None:
     runs = [dataclasses.replace(r, data="cifar10", base=32) for r in published()]
     assert content(runs)["repeated"].comparable
+
+
+def test_one_range_of_update_ratios_is_called_usual() -> None:
+    """On the page of a comparison, on that of a run and in the norm report."""
+    low, high = map(number, HEALTHY_UPDATE_RATIO)
+    captions = {item.key: item.caption for item in main_charts([run()])}
+    assert f"update ratio stays within {low} to {high}" in captions["training"]
+    steps = [dataclasses.replace(step, update_ratio=1e-3) for step in run().training.steps]
+    (words,) = [item.caption for item in recorded({"a": steps})["sections"][0]["charts"] if item.key == "run-0-curves"]
+    assert f"zone from {low} to {high}" in words
+    assert any(f"usual {low} to {high}" in note for note in norm_report(steps).notes)
 
 
 # In a real browser.

@@ -11,7 +11,9 @@ from gradlab_core.report import agreement, curves, depth
 from gradlab_core.report.against import against_band
 from gradlab_core.report.canvas import Chart
 from gradlab_core.report.nets import main_runs, published_runs
+from gradlab_core.report.values import number
 from gradlab_core.report.words import LABELS
+from gradlab_core.thresholds import HEALTHY_UPDATE_RATIO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Illustration:
 def main_charts(runs: Sequence[Run]) -> list[Illustration]:
     """Along the depth of the nets, then along the training."""
     main = main_runs(runs)
+    low, high = map(number, HEALTHY_UPDATE_RATIO)
     charts = [
         Illustration(
             "activation-std",
@@ -51,8 +54,8 @@ def main_charts(runs: Sequence[Run]) -> list[Illustration]:
                 "training",
                 "What happened during training",
                 "Loss, gradient norm and update ratio at every optimizer step. Healthy: the loss falls, the gradient "
-                "norm neither collapses nor explodes, the update ratio stays near 0.001 to 0.01 (a rule of thumb). "
-                "A run that left the rails has a dashed mark.",
+                f"norm neither collapses nor explodes, the update ratio stays within {low} to {high} (a lead, not a "
+                "law). A run that left the rails has a dashed mark.",
                 curves.training(main),
             )
         )

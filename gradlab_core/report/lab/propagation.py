@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from gradlab_core.lab.against_theory import LayerComparison
+from gradlab_core.lab.meanfield import MeanField
 from gradlab_core.lab.random_mlp import RandomMlp
 from gradlab_core.lab.studies.propagation import PropagationStudy, comparable, standard_errors
 from gradlab_core.report import style
@@ -22,11 +23,7 @@ _FEW = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Layers in the table."""
 _MANY = 5.0
 """Standard errors that need a word, whether they are chance or not."""
-_PHASES = {
-    "ordered": "gradients vanish, inputs merge",
-    "critical": "neither",
-    "chaotic": "gradients explode, inputs part",
-}
+_INPUTS = {"ordered": "inputs merge", "critical": "inputs neither merge nor part", "chaotic": "inputs part"}
 _ROWS = (("Signal", "preactivation"), ("Gradient", "gradient"))
 
 
@@ -78,7 +75,12 @@ def _said(study: PropagationStudy, states: Sequence[str]) -> Iterable[str]:
         if log == -math.inf:
             yield f"The {name} {state}: on its way {way} it becomes exactly 0 in at least one of the nets."
         else:
-            yield f"The {name} {state}: its root mean square changes by a factor of {magnitude(log)} {way}."
+            pace = (
+                f"; in the limit of many layers its {_pace(study.field)}"
+                if name == "gradient" and study.field is not None
+                else ""
+            )
+            yield f"The {name} {state}: its root mean square changes by a factor of {magnitude(log)} {way}{pace}."
     if study.edge is not None:
         stays = "" if study.edge.stable else "; a net that starts there does not stay there"
         yield f"The critical σ_w is {number(study.edge.sigma_w)}, that of this net {number(study.sigma_w)}{stays}."
@@ -89,6 +91,20 @@ def _said(study: PropagationStudy, states: Sequence[str]) -> Iterable[str]:
         yield f"Not the definition's numbers: {listed([framework_name(f) for f in study.wrong])}."
     for framework, apart in study.differences.items():
         yield f"{framework_name(framework)}, in float64 on the same nets, is at most {number(apart)} off."
+
+
+def _pace(field: MeanField) -> str:
+    """How fast a gradient changes with depth in the limit, in one figure: whether that is much depends on the depth.
+
+    >>> from gradlab_core.lab.meanfield import mean_field
+    >>> _pace(mean_field("tanh", sigma_w=1.5)), _pace(mean_field("relu", sigma_w=2**0.5))
+    ('second moment grows by e in 7.67 layers', 'second moment stays')
+    """
+    length = abs(field.gradient_length)
+    if length == math.inf:
+        return "second moment stays"
+    way = "grows" if field.gradient_length < 0 else "falls"
+    return f"second moment {way} by e in {number(length)} layers"
 
 
 def _against_theory(study: PropagationStudy) -> Iterable[str]:
@@ -144,10 +160,12 @@ def _field(study: PropagationStudy) -> list[Sheet]:
     if found is None:
         return []
     ends = {0.0: "0: the signal dies out", math.inf: "Inf: the signal explodes"}
+    # What becomes of two inputs is known where the variance settles.
+    inputs = "" if found.correlation is None else f", {_INPUTS[found.phase]}"
     rows = [
         ("variance that many layers lead to, q", ends.get(found.q, number(found.q))),
         ("χ there, the factor of a gradient's second moment a layer", number(found.chi, 7)),
-        ("phase", f"{found.phase}: {_PHASES[found.phase]}"),
+        ("phase", f"{found.phase}: a gradient's {_pace(found)}{inputs}"),
     ]
     for name, value in (
         ("layers in which the variance settles by a factor e", found.variance_length),
@@ -156,10 +174,6 @@ def _field(study: PropagationStudy) -> list[Sheet]:
     ):
         if value is not None:  # there is none where the signal dies out or explodes
             rows.append((name, "Inf: never" if value == math.inf else number(value)))
-    way = "grows" if found.gradient_length < 0 else "falls"
-    length = abs(found.gradient_length)
-    known = "Inf: never" if length == math.inf else number(length)
-    rows.append((f"layers in which a gradient's second moment {way} by e", known))
     return [Sheet("Mean field: nets of infinite width and depth", ["figure", "value"], rows, words=["value"])]
 
 
