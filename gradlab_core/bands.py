@@ -1,6 +1,7 @@
 """Bands: ranges of a figure with a word for each, as named sets that say on which set-up they were found.
 
-A band set is evidence about one set-up, never a law: a figure outside it is a lead, not a fault.
+A band set is evidence about one set-up, never a law: a figure outside it is a lead, not a fault. So it judges the runs
+of its own set-up, and others only where somebody asks for it by name.
 """
 
 from __future__ import annotations
@@ -44,8 +45,14 @@ class Band:
 
 @dataclasses.dataclass(frozen=True)
 class BandSet:
+    """Bands that were found together; `data`, `base` and `layers` are those of the nets they were found on, which had
+    been trained."""
+
     name: str
     source: str
+    data: str
+    base: int
+    layers: tuple[int, ...]
     bands: tuple[Band, ...]
 
     def __getitem__(self, figure: str) -> Band:
@@ -56,6 +63,9 @@ _TOP = math.inf
 TINYNET_CIFAR10 = BandSet(
     name="tinynet-cifar10",
     source="the published residual-block experiment: TinyNet base 32 on CIFAR-10, one seed, after one epoch",
+    data="cifar10",
+    base=32,
+    layers=(2, 2, 2),
     bands=(
         Band(
             "mean_std",
@@ -135,6 +145,16 @@ def band_set(name: str) -> BandSet:
     return BAND_SETS[name]
 
 
+def suited(data: str, base: int, layers: tuple[int, ...]) -> BandSet | None:
+    """The band set that was found on such nets, None where there is none; it holds after their training.
+
+    >>> suited("cifar10", 32, (2, 2, 2)).name, suited("digits", 8, (1, 1, 1))
+    ('tinynet-cifar10', None)
+    """
+    wanted = (data, base, tuple(layers))
+    return next((found for found in BAND_SETS.values() if (found.data, found.base, found.layers) == wanted), None)
+
+
 def figures(activations: ActivationSummary, flow: GradientFlow, sensitivity: float) -> dict[str, float | None]:
     """The figures that a band set judges, by name, in the order of the report."""
     return {
@@ -149,13 +169,12 @@ def figures(activations: ActivationSummary, flow: GradientFlow, sensitivity: flo
 
 
 def judge(
-    activations: ActivationSummary, flow: GradientFlow, sensitivity: float, bands: BandSet = TINYNET_CIFAR10
+    activations: ActivationSummary, flow: GradientFlow, sensitivity: float, bands: BandSet | None = None
 ) -> tuple[Verdict, ...]:
-    """A verdict per figure, and first the one that holds in every set-up: does every parameter get a gradient?"""
-    return (
-        connected(flow),
-        *(bands[name].judge(value, bands.name) for name, value in figures(activations, flow, sensitivity).items()),
-    )
+    """The verdict that holds in every set-up, whether every parameter gets a gradient; and where a band set is given,
+    one per figure."""
+    known = () if bands is None else figures(activations, flow, sensitivity).items()
+    return (connected(flow), *(bands[name].judge(value, bands.name) for name, value in known if bands is not None))
 
 
 def connected(flow: GradientFlow) -> Verdict:

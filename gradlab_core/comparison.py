@@ -11,7 +11,7 @@ import numpy as np
 from gradlab_core import bands
 from gradlab_core.codec import encode
 from gradlab_core.ranges import Count, Framework
-from gradlab_core.records import ArchitectureRecord, TrainingRecord
+from gradlab_core.records import ArchitectureRecord, TrainingRecord, Verdict
 
 AS_PUBLISHED, CORRECT = "as published", "correct"
 INITIAL, TRAINED = "at initialisation", "after training"
@@ -69,23 +69,26 @@ class Figure:
 _TRAINING_FIGURES = ("train_loss", "test_accuracy", "grad_norm_mean", "seconds")
 
 
-def summarize(runs: Iterable[Run]) -> list[Figure]:
-    """Mean ± standard deviation over the seeds of every figure of every net, with a verdict on the mean."""
+def summarize(runs: Iterable[Run], *, judged_by: bands.BandSet | None = None) -> list[Figure]:
+    """Mean ± standard deviation over the seeds of every figure of every net, with a verdict on the mean: by the band
+    set that is asked for, else by the one of the same set-up, if there is one, on the trained nets."""
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.setup, run.block, run.framework), []).append(run)
-    return [figure for group in groups.values() for figure in _summarize_net(group)]
+    return [figure for group in groups.values() for figure in _summarize_net(group, judged_by)]
 
 
-def _summarize_net(runs: list[Run]) -> list[Figure]:
+def _summarize_net(runs: list[Run], judged_by: bands.BandSet | None) -> list[Figure]:
     rows: list[Figure] = []
+    own = bands.suited(runs[0].data, runs[0].base, runs[0].depth)
 
     def add(moment: str, figure: str, values: list[float | None], *, judged: bool = False) -> None:
         known = [v for v in values if v is not None]
         mean = float(np.mean(known)) if known else None
         # Seeds of which one is infinite have no spread.
         std = float(np.std(known, ddof=1)) if len(known) > 1 and np.isfinite(known).all() else None
-        verdict = bands.TINYNET_CIFAR10[figure].judge(mean, bands.TINYNET_CIFAR10.name) if judged else None
+        known_bands = judged_by or (own if moment == TRAINED else None)
+        verdict = _judged(figure, mean, known_bands) if judged else None
         where = {"setup": runs[0].setup, "block": runs[0].block, "framework": runs[0].framework, "moment": moment}
         rows.append(
             Figure(
@@ -112,6 +115,16 @@ def _summarize_net(runs: list[Run]) -> list[Figure]:
     for name in _TRAINING_FIGURES if last else ():
         add("last epoch", name, [getattr(epoch, name) for epoch in last])
     return rows
+
+
+def _judged(figure: str, mean: float | None, band_set: bands.BandSet | None) -> Verdict | None:
+    """Whatever the set-up, a figure that is infinite is bad, and one that is none is unknown."""
+    if band_set is not None:
+        return band_set[figure].judge(mean, band_set.name)
+    if mean is not None and math.isfinite(mean):
+        return None
+    level = "bad" if mean is not None and math.isinf(mean) else "unknown"
+    return Verdict(figure=figure, value=mean, level=level, band=None, text=f"{figure}: {_number(mean)}")
 
 
 def _disconnected(runs: list[Run]) -> Figure:

@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from gradlab_core import bands, reference
+from gradlab_core import reference
+from gradlab_core.bands import band_set, judge
 from gradlab_core.records import ArchitectureRecord
 from gradlab_jax.activations import activation_stats
 from gradlab_jax.cost import count_flops, count_params
@@ -15,7 +16,7 @@ from gradlab_jax.sensitivity import input_sensitivity
 
 
 def analyze(
-    model: Any, x: jax.Array, y: Any, noise: jax.Array, *, name: str, mode: str = "train"
+    model: Any, x: jax.Array, y: Any, noise: jax.Array, *, name: str, mode: str = "train", bands: str | None = None
 ) -> ArchitectureRecord:
     """Activations, gradient flow, sensitivity and cost of one net on one batch, judged.
 
@@ -25,10 +26,13 @@ def analyze(
         name: what the report calls the net.
         mode: `train` or `eval`, for all measurements. On an untrained net with batch normalisation `eval` means
             nothing: its running statistics are still 0 and 1.
+        bands: a band set by name, as `tinynet-cifar10`, that judges the figures too. Bands were found on one set-up;
+            without a name nothing is held against them.
 
     Returns:
         A record whose `flops` are those of one example.
     """
+    judged_by = None if bands is None else band_set(bands)
     layers = activation_stats(model, x, mode=mode)
     summary = reference.activation_summary(layers)
     flow = gradient_flow(model, x, y, mode=mode)
@@ -43,5 +47,5 @@ def analyze(
         layers=tuple(layers),
         flow=flow,
         sensitivity=sensitivity,
-        verdicts=bands.judge(summary, flow, sensitivity),
+        verdicts=judge(summary, flow, sensitivity, judged_by),
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from gradlab_core import bands, reference
+from gradlab_core import reference
+from gradlab_core.bands import band_set, judge
 from gradlab_core.records import ArchitectureRecord
 from gradlab_torch.activations import activation_stats
 from gradlab_torch.cost import count_flops, count_params
@@ -15,7 +16,14 @@ from gradlab_torch.sensitivity import input_sensitivity
 
 
 def analyze(
-    model: torch.nn.Module, x: torch.Tensor, y: Any, noise: torch.Tensor, *, name: str, mode: str = "train"
+    model: torch.nn.Module,
+    x: torch.Tensor,
+    y: Any,
+    noise: torch.Tensor,
+    *,
+    name: str,
+    mode: str = "train",
+    bands: str | None = None,
 ) -> ArchitectureRecord:
     """Activations, gradient flow, sensitivity and cost of one net on one batch, judged.
 
@@ -25,10 +33,13 @@ def analyze(
         name: what the report calls the net.
         mode: `train` or `eval`, for all measurements. On an untrained net with batch normalisation `eval` means
             nothing: its running statistics are still 0 and 1.
+        bands: a band set by name, as `tinynet-cifar10`, that judges the figures too. Bands were found on one set-up;
+            without a name nothing is held against them.
 
     Returns:
         A record whose `flops` are those of one example.
     """
+    judged_by = None if bands is None else band_set(bands)
     layers = activation_stats(model, x, mode=mode)
     summary = reference.activation_summary(layers)
     flow = gradient_flow(model, x, y, mode=mode)
@@ -43,5 +54,5 @@ def analyze(
         layers=tuple(layers),
         flow=flow,
         sensitivity=sensitivity,
-        verdicts=bands.judge(summary, flow, sensitivity),
+        verdicts=judge(summary, flow, sensitivity, judged_by),
     )

@@ -11,6 +11,7 @@ import pytest
 import gradlab_jax
 import gradlab_torch
 from gradlab_core import kinds
+from gradlab_core.errors import GradlabError
 from gradlab_core.noise import default_noise
 from gradlab_core.records import MODES
 from gradlab_core.specs import ModelSpec
@@ -68,6 +69,18 @@ def test_analyze(sides, spec):
         assert_close(*records)
         assert records[0].sensitivity > 0
         assert records[0].flow.ratio == pytest.approx(records[0].flow.first / (records[0].flow.last + 1e-12))
+
+
+@pytest.mark.parametrize("twin", [gradlab_torch, gradlab_jax])
+def test_bands_judge_only_where_they_are_asked_for(twin):
+    model = twin.build(ModelSpec(kind="mlp", features=4, widths=(8,), num_classes=3), seed=0)
+    x = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+    given = (model, twin.to_native(x), np.arange(6) % 3, twin.to_native(1e-3 * x))
+    assert [v.figure for v in twin.analyze(*given, name="net").verdicts] == ["disconnected"]
+    asked = twin.analyze(*given, name="net", bands="tinynet-cifar10").verdicts
+    assert {v.band for v in asked} == {None, "tinynet-cifar10"}
+    with pytest.raises(GradlabError, match="band set 'universal' is not known"):
+        twin.analyze(*given, name="net", bands="universal")
 
 
 def test_check_gradients(sides, spec):

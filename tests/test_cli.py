@@ -87,6 +87,19 @@ def test_a_person_gets_tables_and_words(console):
     for words in ("at initialisation", "tracked layer calls", "every parameter gets a gradient", "report.html"):
         assert words in done.stdout
     assert "after training" not in done.stdout
+    # The bands that there are were found on another set-up, so they judge only when asked.
+    assert "No colours" in done.stdout
+    assert "(good: " not in done.stdout
+
+
+def test_bands_judge_where_they_are_asked_for(console, tmp_path):
+    done = console("compare", *TINY, "--epochs", "0", "-f", "torch", "--bands", "tinynet-cifar10", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "(good: " in done.stdout
+    assert "asked for by name" in (tmp_path / "out" / "report.html").read_text()
+    again = console("report", "out/runs.json", "--json")
+    rows = json.loads(again.stdout)["rows"]
+    assert {row["band"] for row in rows} == {None}
 
 
 def test_a_run_that_leaves_the_rails_keeps_its_records_and_says_where(console, tmp_path):
@@ -149,6 +162,7 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path):
 
 BAD = {
     "unknown block": (["compare", "--block", "postakt"], ["postakt", "expected one of plain"]),
+    "unknown bands": (["compare", "--bands", "universal", "-f", "torch"], ["universal", "tinynet-cifar10"]),
     "unknown framework": (["compare", "-f", "keras"], ["keras", "torch or jax"]),
     "all at once": (["compare", "--seeds", "0", "--base", "0"], ["2 problems", "seeds is 0", "base is 0"]),
     "depth": (["compare", "--depth", "2;2"], ["2;2", "as 2,2,2"]),

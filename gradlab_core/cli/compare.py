@@ -12,6 +12,7 @@ from gradlab_core.cli import output, threads
 from gradlab_core.errors import GradlabError
 
 if TYPE_CHECKING:
+    from gradlab_core.bands import BandSet
     from gradlab_core.comparison import Run
     from gradlab_core.data import ImageData
     from gradlab_core.experiment import CompareSpec
@@ -34,6 +35,7 @@ def compare(
     as_published: Annotated[
         bool, typer.Option("--as-published", help="Repeat the published experiment too, with its errors.")
     ] = False,
+    bands: output.BandsOption = None,
     json: output.JsonOption = False,
 ) -> None:
     """Compare residual blocks: cost, activations, gradient flow, sensitivity, before and after training.
@@ -42,6 +44,7 @@ def compare(
 
     Exit code 1 when something is wrong whatever the set-up: a parameter without a gradient, a run that left the rails.
     """
+    from gradlab_core.bands import band_set
     from gradlab_core.comparison import findings
     from gradlab_core.data import load_data
     from gradlab_core.experiment import CompareSpec
@@ -57,13 +60,14 @@ def compare(
         as_published=as_published,
         **({"blocks": tuple(dict.fromkeys(block))} if block else {}),
     )
+    judged_by = None if bands is None else band_set(bands)
     threads.choose(base)
     images = load_data(data, data_dir)
     folder = output.output_folder(out)
     runs, interrupted = _run(spec, images, folder, quiet=json)
     if runs:
-        _report(runs, folder)
-        _show(runs, folder, json=json)
+        _report(runs, folder, bands)
+        _show(runs, folder, judged_by, json=json)
     if interrupted:
         raise KeyboardInterrupt
     if findings(runs):
@@ -101,23 +105,23 @@ def _run(spec: CompareSpec, images: ImageData, folder: Path, *, quiet: bool) -> 
     return runs, False
 
 
-def _report(runs: list[Run], folder: Path) -> None:
+def _report(runs: list[Run], folder: Path, bands: str | None) -> None:
     if all(importlib.util.find_spec(name) for name in ("jinja2", "plotly")):
         from gradlab_core.report import write_html
 
-        write_html(runs, folder / REPORT)
+        write_html(runs, folder / REPORT, bands=bands)
 
 
-def _show(runs: list[Run], folder: Path, *, json: bool) -> None:
+def _show(runs: list[Run], folder: Path, judged_by: BandSet | None, *, json: bool) -> None:
     from gradlab_core import codec
     from gradlab_core.cli.tables import comparison_tables
     from gradlab_core.comparison import findings, summarize
 
     if json:
-        typer.echo(codec.document("comparison", summarize(runs)))
+        typer.echo(codec.document("comparison", summarize(runs, judged_by=judged_by)))
         return
     console = output.console()
-    for table in comparison_tables(summarize(runs), findings(runs)):
+    for table in comparison_tables(summarize(runs, judged_by=judged_by), findings(runs)):
         console.print(table)
     written = folder / REPORT
     if written.exists():

@@ -31,6 +31,10 @@ OneFrameworkOption = Annotated[
     str | None, typer.Option("--framework", "-f", help="torch or jax. Default: the first installed.")
 ]
 DataOption = Annotated[str, typer.Option("--data", help="digits (embedded) or cifar10.")]
+BandsOption = Annotated[
+    str | None,
+    typer.Option(help="Judge the figures by a band set of another set-up, as tinynet-cifar10; default: by none."),
+]
 DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where the prepared cifar10 is.")]
 
 

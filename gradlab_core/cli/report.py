@@ -23,6 +23,7 @@ def report(
     out: Annotated[
         Path, typer.Option(help="The HTML file to write; .csv or .parquet exports the records of one run as a table.")
     ] = Path("report.html"),
+    bands: output.BandsOption = None,
     json: output.JsonOption = False,
 ) -> None:
     """Draw the HTML report of recorded runs, or export their numbers.
@@ -36,9 +37,10 @@ def report(
     table = out.suffix.lower() in FORMATS
     recorded = [path for path in runs if holds_records(path)]
     if recorded or len(runs) > 1 or table:
+        refuse("report", ["--bands judges figures of a comparison; a recorded run has none"] if bands else [])
         _steps(runs, out, table=table, json=json)
     else:
-        _comparison(runs[0], out, json=json)
+        _comparison(runs[0], out, bands, json=json)
     if not json:
         output.console().print(f"{'table' if table else 'report'}: {out}", soft_wrap=True)
 
@@ -74,7 +76,8 @@ def _load(paths: list[Path]) -> dict[Path, list[StepRecord]]:
     return found
 
 
-def _comparison(path: Path, out: Path, *, json: bool) -> None:
+def _comparison(path: Path, out: Path, bands: str | None, *, json: bool) -> None:
+    from gradlab_core.bands import band_set
     from gradlab_core.comparison import Run, summarize
     from gradlab_core.report import write_html
 
@@ -87,6 +90,7 @@ def _comparison(path: Path, out: Path, *, json: bool) -> None:
     found = codec.parse(text, "run", Run, str(path))
     if not found:
         raise GradlabError(f"{path} holds no run; expected at least one")
-    write_html(found, out)
+    judged_by = None if bands is None else band_set(bands)
+    write_html(found, out, bands=bands)
     if json:
-        typer.echo(codec.document("comparison", summarize(found)))
+        typer.echo(codec.document("comparison", summarize(found, judged_by=judged_by)))

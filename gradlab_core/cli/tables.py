@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from gradlab_core import bands
+from gradlab_core.bands import BAND_SETS
 from gradlab_core.comparison import Figure
 from gradlab_core.report.lab.section import Sheet
 
@@ -66,12 +66,15 @@ def comparison_tables(figures: Sequence[Figure], findings: Sequence[str]) -> Ite
     for setup, framework in dict.fromkeys((f.setup, f.framework) for f in figures):
         rows = [f for f in figures if (f.setup, f.framework) == (setup, framework)]
         yield _table(f"{FRAMEWORKS[framework]}, {setup}", rows)
-    yield Text(
-        f"Colours: bands {bands.TINYNET_CIFAR10.name} ({bands.TINYNET_CIFAR10.source}). On another set-up they are a "
-        "lead, not a law.",
-        style="dim",
-    )
-    yield _words(figures)
+    used = {f.band for f in figures if f.band}
+    for band_set in BAND_SETS.values():
+        if band_set.name in used:
+            words = f"Colours: bands {band_set.name} ({band_set.source}). On another set-up they are a lead, not a law."
+        else:
+            words = f"No colours: bands {band_set.name} are of another set-up ({band_set.source}); --bands asks."
+        yield Text(words, style="dim")
+    if used:
+        yield _words([f for f in figures if f.band])
     if findings:
         yield Text("Found:", style="bold red")
         yield Text("\n".join(f"  • {finding}" for finding in findings))
@@ -113,11 +116,12 @@ def _table(title: str, rows: Sequence[Figure]) -> Table:
 
 
 def _words(figures: Sequence[Figure]) -> Text:
-    """One sentence a net: what its bands say of it at initialisation."""
+    """One sentence a net: what its bands say of it, at initialisation or, of its own set-up, after training."""
     text = Text()
     for setup, block, framework in dict.fromkeys((f.setup, f.block, f.framework) for f in figures):
         mine = [f for f in figures if (f.setup, f.block, f.framework) == (setup, block, framework)]
-        odd = [f.text for f in mine if f.moment == "at initialisation" and f.level in ("watch", "bad")]
+        moment = mine[0].moment
+        odd = [f.text for f in mine if f.moment == moment and f.level in ("watch", "bad")]
         text.append(f"{block} ({FRAMEWORKS[framework]}, {setup}): ", style="bold")
-        text.append("; ".join(odd) + "\n" if odd else "all figures at initialisation are within their bands\n")
+        text.append("; ".join(odd) + "\n" if odd else f"all figures {moment} are within their bands\n")
     return text

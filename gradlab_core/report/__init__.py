@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from gradlab_core import codec
+from gradlab_core.bands import BandSet, band_set
 from gradlab_core.comparison import Run
 from gradlab_core.errors import GradlabError, refuse
 from gradlab_core.examination import RangeTest
@@ -21,6 +22,7 @@ def write_html(
     *,
     findings: Mapping[str, Sequence[Finding]] | None = None,
     range_tests: Mapping[str, RangeTest] | None = None,
+    bands: str | None = None,
 ) -> None:
     """Write the report of `runs` to `path`: a whole file or nothing.
 
@@ -28,22 +30,25 @@ def write_html(
         runs: what `gradlab compare` found; or the records of one run; or those of several, by the name of the run.
         findings: of runs by their name, where `diagnose` on their records would miss some; the others are diagnosed.
         range_tests: of runs by their name, where `examine` made one.
+        bands: a band set by name, as `tinynet-cifar10`, that judges the figures of a comparison. Without one they are
+            judged only by bands of their own set-up; records of a run have none.
 
     The file holds everything it needs, plotly.js included (about 5 MB), and makes no network request.
 
     Raises:
-        GradlabError: there is no run, a run has no record, or the file cannot be written.
+        GradlabError: there is no run, a run has no record, a band set is not known, or the file cannot be written.
         MissingDependency: plotly or jinja2 is not installed.
     """
     if not runs:
         raise GradlabError("write_html: no runs; expected at least one")
-    codec.write_text(Path(path), _page(runs, findings, range_tests))
+    codec.write_text(Path(path), _page(runs, findings, range_tests, None if bands is None else band_set(bands)))
 
 
 def _page(
     runs: Sequence[Run] | Sequence[StepRecord] | Mapping[str, Sequence[StepRecord]],
     findings: Mapping[str, Sequence[Finding]] | None,
     range_tests: Mapping[str, RangeTest] | None,
+    asked: BandSet | None,
 ) -> str:
     from gradlab_core.report import page
     from gradlab_core.report.recorded import page as recorded
@@ -55,7 +60,7 @@ def _page(
     compared = [run for run in runs if isinstance(run, Run)]
     records = [run for run in runs if isinstance(run, StepRecord)]
     if len(compared) == len(runs):
-        return page.render(compared)
+        return page.render(compared, asked)
     if len(records) == len(runs):
         return recorded.render({"Recorded run": records})
     kinds = sorted({type(run).__name__ for run in runs})

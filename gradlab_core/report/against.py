@@ -1,4 +1,5 @@
-"""Small charts of each figure against the zones of its band: one row per block, its frameworks and moments in it."""
+"""Small charts of each figure, against the zones of its band where one applies: one row per block, its frameworks and
+moments in it."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from gradlab_core.bands import TINYNET_CIFAR10, Band
+from gradlab_core.bands import Band
 from gradlab_core.comparison import INITIAL, TRAINED, Figure
 from gradlab_core.report import style
 from gradlab_core.report.canvas import Chart
@@ -17,14 +18,14 @@ _MOMENTS = (INITIAL, TRAINED)
 _BAR = {"thickness": 1, "width": 3, "color": style.MUTED}
 
 
-def against_band(name: str, figures: Sequence[Figure]) -> Chart:
-    """The chart of one figure; `figures` may hold others too."""
-    band, chosen = TINYNET_CIFAR10[name], [f for f in figures if f.figure == name and f.moment in _MOMENTS]
+def against_band(name: str, figures: Sequence[Figure], band: Band | None) -> Chart:
+    """The chart of one figure; `figures` may hold others too. Without a band there are no zones."""
+    chosen = [f for f in figures if f.figure == name and f.moment in _MOMENTS]
     blocks = list(dict.fromkeys(f.block for f in chosen))
     frameworks = list(dict.fromkeys(f.framework for f in chosen))
     drawn = [f for f in chosen if odd(f.value) is None]
-    edges = [edge for edge, _, _ in band.zones if math.isfinite(edge)]
-    reach = [*edges, *(e for f in drawn if f.value is not None for e in _ends(f))]
+    edges = [edge for edge, _, _ in band.zones if math.isfinite(edge)] if band is not None else []
+    reach = [*edges, *(e for f in drawn if f.value is not None for e in _ends(f))] or [0.0, 1.0]
     # Figures that span decades need a logarithmic axis; it cannot show a 0.
     log = min(reach) > 0 and max(reach) / min(reach) > 12
     low, high = (min(reach) * 0.8, max(reach) * 1.25) if log else _around(min(reach), max(reach))
@@ -37,7 +38,7 @@ def against_band(name: str, figures: Sequence[Figure]) -> Chart:
     rows = {block: len(blocks) - 1 - i for i, block in enumerate(blocks)}
     ticks = {"tickvals": list(rows.values()), "ticktext": [style.text(b, 16) for b in rows]}
     layout["yaxis"] = style.axis(showgrid=False, range=[-0.55, len(blocks) - 0.45], fixedrange=True) | ticks
-    layout["shapes"], layout["annotations"] = _zones(band, low, high, log)
+    layout["shapes"], layout["annotations"] = ([], []) if band is None else _zones(band, low, high, log)
     traces = []
     for framework in frameworks:
         for moment in _MOMENTS:
@@ -67,8 +68,9 @@ def _trace(points: list[tuple[Figure, float]], framework: str, moment: str) -> C
 
 
 def _hover(f: Figure) -> str:
+    judged = "" if f.level == "none" else f" ({f.level})"
     who = f"{style.text(f.block)} · {framework_name(f.framework)}, {f.moment}"
-    return f"{who}<br><b>{with_std(f.figure, f.value, f.std)}</b> ({f.level}), seeds: {f.seeds}"
+    return f"{who}<br><b>{with_std(f.figure, f.value, f.std)}</b>{judged}, seeds: {f.seeds}"
 
 
 def _ends(f: Figure) -> list[float]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from gradlab_core.bands import TINYNET_CIFAR10
+from gradlab_core.bands import BandSet, band_set
 from gradlab_core.comparison import Run, summarize
 from gradlab_core.report import agreement, curves, depth
 from gradlab_core.report.against import against_band
 from gradlab_core.report.canvas import Chart
 from gradlab_core.report.nets import main_runs, published_runs
 from gradlab_core.report.values import number
-from gradlab_core.report.words import LABELS
+from gradlab_core.report.words import JUDGED, LABELS
 from gradlab_core.thresholds import HEALTHY_UPDATE_RATIO
 
 
@@ -26,8 +26,8 @@ class Illustration:
     figure: Chart
 
 
-def main_charts(runs: Sequence[Run]) -> list[Illustration]:
-    """Along the depth of the nets, then along the training."""
+def main_charts(runs: Sequence[Run], asked: BandSet | None = None) -> list[Illustration]:
+    """Along the depth of the nets, then along the training; `asked` are the bands that were asked for."""
     main = main_runs(runs)
     low, high = map(number, HEALTHY_UPDATE_RATIO)
     charts = [
@@ -42,9 +42,10 @@ def main_charts(runs: Sequence[Run]) -> list[Illustration]:
         Illustration(
             "zero-fraction",
             "How much each ReLU switches off",
-            "The share of outputs that are exactly 0 in every ReLU call before training. Healthy: around a half; the "
-            "shaded zone is the band of the mean. Near 100 % a layer is dead, near 0 % it is almost linear.",
-            depth.zero_fraction(main),
+            "The share of outputs that are exactly 0 in every ReLU call before training. Healthy: around a half. "
+            + ("The shaded zone is the band of the mean. " if asked else "")
+            + "Near 100 % a layer is dead, near 0 % it is almost linear.",
+            depth.zero_fraction(main, asked["relu_zero_frac_mean"] if asked else None),
         ),
         _gradients("gradient-norms", "How much gradient reaches each layer", main),
     ]
@@ -73,15 +74,16 @@ def main_charts(runs: Sequence[Run]) -> list[Illustration]:
     return charts
 
 
-def band_charts(runs: Sequence[Run]) -> list[Illustration]:
-    """One small chart per figure that a band judges."""
-    figures = summarize(main_runs(runs))
-    return [
-        Illustration(
-            f"band-{band.figure}", LABELS[band.figure], f"Good: {band.good}.", against_band(band.figure, figures)
-        )
-        for band in TINYNET_CIFAR10.bands
-    ]
+def band_charts(runs: Sequence[Run], asked: BandSet | None = None) -> list[Illustration]:
+    """One small chart per figure of the comparison, with the zones of the band that judges it, if one does."""
+    figures = summarize(main_runs(runs), judged_by=asked)
+    charts = []
+    for name in JUDGED:
+        used = next((f.band for f in figures if f.figure == name and f.band), None)
+        band = band_set(used)[name] if used else None
+        words = f"Good: {band.good}." if band else ""
+        charts.append(Illustration(f"band-{name}", LABELS[name], words, against_band(name, figures, band)))
+    return charts
 
 
 def published_charts(runs: Sequence[Run]) -> list[Illustration]:

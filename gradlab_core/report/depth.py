@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gradlab_core import bands, kinds
+from gradlab_core import kinds
+from gradlab_core.bands import Band
 from gradlab_core.comparison import Run
 from gradlab_core.records import ArchitectureRecord, LayerStats
 from gradlab_core.report import style
@@ -40,16 +41,17 @@ def activation_std(runs: Sequence[Run], record: Measured = initial) -> Chart:
     return canvas.figure()
 
 
-def zero_fraction(runs: Sequence[Run]) -> Chart:
-    """The zero fraction of every call of a ReLU-like activation."""
+def zero_fraction(runs: Sequence[Run], band: Band | None = None) -> Chart:
+    """The zero fraction of every call of a ReLU-like activation; with a band for their mean, its zone."""
     canvas = Canvas([Panel("", "share of zeros")], _CALL)
     for net in nets(runs):
         rows = [(x, seeds) for x, seeds in _rows(net, initial) if seeds[0].kind in kinds.ZERO_SUMMARY]
         if rows:
             canvas.line(0, net, [_point(net, x, seeds, "zero_frac", percent) for x, seeds in rows])
-    edges = [edge for edge, _, _ in bands.TINYNET_CIFAR10["relu_zero_frac_mean"].zones]
-    zone = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": edges[1], "y1": edges[2], "layer": "below"}
-    canvas.shapes.append({**zone, "fillcolor": style.ZONES["good"], "line": {"width": 0}})
+    if band is not None:
+        edges = [edge for edge, _, _ in band.zones]
+        zone = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": edges[1], "y1": edges[2], "layer": "below"}
+        canvas.shapes.append({**zone, "fillcolor": style.ZONES["good"], "line": {"width": 0}})
     figure = canvas.figure()
     figure["layout"]["yaxis"] |= {"range": [-0.03, 1.03], "tickformat": ".0%"}
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradlab_core.bands import TINYNET_CIFAR10
+from gradlab_core.bands import BAND_SETS, BandSet, suited
 from gradlab_core.comparison import CORRECT, Run
 from gradlab_core.report.charts import band_charts, main_charts, published_charts
 from gradlab_core.report.nets import framework_name, main_runs, nets
@@ -17,24 +17,24 @@ from gradlab_core.report.verdict import verdict
 from gradlab_core.report.words import BLOCKS, DEFINITIONS
 
 
-def render(runs: Sequence[Run]) -> str:
-    """The whole HTML page."""
-    return fill("template.html.j2", content(runs))
+def render(runs: Sequence[Run], asked: BandSet | None = None) -> str:
+    """The whole HTML page; `asked` are bands that were asked for by name."""
+    return fill("template.html.j2", content(runs, asked))
 
 
-def content(runs: Sequence[Run]) -> dict[str, Any]:
+def content(runs: Sequence[Run], asked: BandSet | None = None) -> dict[str, Any]:
     """Everything the template shows, under the names it uses."""
     main = main_runs(runs)
-    charts = {"main": main_charts(runs), "bands": band_charts(runs), "published": published_charts(runs)}
+    charts = {"main": main_charts(runs, asked), "bands": band_charts(runs, asked), "published": published_charts(runs)}
     blocks = list(dict.fromkeys(run.block for run in main))
     return {
-        "verdict": verdict(runs),
+        "verdict": verdict(runs, asked),
         "about_blocks": [(block, BLOCKS[block]) for block in blocks if block in BLOCKS],
         "main_is_correct": main[0].setup == CORRECT,
         "trained": any(run.training.steps for run in main),
-        "table": comparison_table(main),
-        "band_source": TINYNET_CIFAR10.source,
-        "band_name": TINYNET_CIFAR10.name,
+        "table": comparison_table(main, asked),
+        "bands": _bands(main, asked),
+        "known_bands": list(BAND_SETS.values()),
         "charts": charts,
         "figures": {item.key: item.figure for group in charts.values() for item in group},
         "repeated": repeated(runs),
@@ -42,6 +42,13 @@ def content(runs: Sequence[Run]) -> dict[str, Any]:
         "settings": _settings(runs),
         "version": version(),
     }
+
+
+def _bands(runs: Sequence[Run], asked: BandSet | None) -> dict[str, Any] | None:
+    """The bands that judge figures of the page: those that were asked for, or those of the runs' own set-up."""
+    own = next((found for run in runs if run.trained and (found := suited(run.data, run.base, run.depth))), None)
+    used = asked or own
+    return None if used is None else {"name": used.name, "source": used.source, "asked": asked is not None}
 
 
 SETTING_COLUMNS = (

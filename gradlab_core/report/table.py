@@ -1,21 +1,22 @@
-"""The comparison table: a column per net, a row per figure, a level in words and colour for each figure judged."""
+"""The comparison table: a column per net, a row per figure, a level in words and colour for each figure that a band
+judges."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
+from gradlab_core.bands import BandSet
 from gradlab_core.comparison import INITIAL, TRAINED, Figure, Run, summarize
 from gradlab_core.report.nets import framework_name, nets
 from gradlab_core.report.values import NOT_MEASURED, with_std
-from gradlab_core.report.words import LABELS
+from gradlab_core.report.words import JUDGED, LABELS
 
 _SIGNS = {"good": "✓", "watch": "!", "bad": "✕", "unknown": "?"}
-_JUDGED = ("mean_std", "min_std", "max_std", "relu_zero_frac_mean", "global_norm", "ratio", "sensitivity")
 _GROUPS = (
     ("The net", INITIAL, ("params", "flops", "layers_tracked", "disconnected")),
-    ("At initialisation", INITIAL, _JUDGED),
-    ("After training", TRAINED, _JUDGED),
+    ("At initialisation", INITIAL, JUDGED),
+    ("After training", TRAINED, JUDGED),
     ("Last epoch of training", "last epoch", ("train_loss", "test_accuracy", "grad_norm_mean")),
 )
 
@@ -39,10 +40,10 @@ class Table:
     groups: list[tuple[str, list[tuple[str, list[Cell]]]]]
 
 
-def comparison_table(runs: Sequence[Run]) -> Table:
-    """The table of these runs, all of one set-up."""
+def comparison_table(runs: Sequence[Run], asked: BandSet | None = None) -> Table:
+    """The table of these runs, all of one set-up; `asked` are bands that were asked for."""
     found = nets(runs)
-    by_key = {(f.block, f.framework, f.moment, f.figure): f for f in summarize(runs)}
+    by_key = {(f.block, f.framework, f.moment, f.figure): f for f in summarize(runs, judged_by=asked)}
     groups = []
     for title, moment, names in _GROUPS:
         rows = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from gradlab_core.bands import BandSet
 from gradlab_core.comparison import INITIAL, TRAINED, Run, findings, summarize
 from gradlab_core.report import agreement
 from gradlab_core.report.nets import framework_name, main_runs, published_runs
@@ -24,12 +25,12 @@ class Verdict:
     agreement: str
 
 
-def verdict(runs: Sequence[Run]) -> Verdict:
-    """The verdict in plain words on all runs given."""
+def verdict(runs: Sequence[Run], asked: BandSet | None = None) -> Verdict:
+    """The verdict in plain words on all runs given; `asked` are bands that were asked for by name."""
     main = main_runs(runs)
     level, sentence = agreement.statement(runs)
     apart = findings(published_runs(runs)) if len(main) < len(runs) else []
-    return Verdict(_compared(main), findings(main), apart, _notes(runs, main), level, sentence)
+    return Verdict(_compared(main), findings(main), apart, _notes(runs, main, asked), level, sentence)
 
 
 def _each(runs: Sequence[Run], field: str) -> list[str]:
@@ -50,14 +51,14 @@ def _compared(runs: Sequence[Run]) -> str:
     )
 
 
-def _notes(runs: Sequence[Run], main: Sequence[Run]) -> list[str]:
+def _notes(runs: Sequence[Run], main: Sequence[Run], asked: BandSet | None) -> list[str]:
     notes = []
     if any(published_runs(runs)) and len(main) < len(runs):
         notes.append(
             f"{len(runs) - len(main)} further runs repeat a published experiment with its errors; they have their own "
             "section below and are not in the table or the charts before it."
         )
-    notes += [note for note in (_accuracy(main), _outside(main)) if note]
+    notes += [note for note in (_accuracy(main), _outside(main, asked)) if note]
     if len({run.seed for run in main}) == 1:
         notes.append("There is one seed only, so no difference between the blocks can be told from chance.")
     return notes
@@ -79,12 +80,17 @@ def _accuracy(runs: Sequence[Run]) -> str:
     return f"{lead} {'That is more than' if apart else 'They differ by less than'} their standard deviations together."
 
 
-def _outside(runs: Sequence[Run]) -> str:
-    judged = [f for f in summarize(runs) if f.band and f.moment in (INITIAL, TRAINED) and f.level != "unknown"]
+def _outside(runs: Sequence[Run], asked: BandSet | None) -> str:
+    judged = [
+        f
+        for f in summarize(runs, judged_by=asked)
+        if f.band and f.moment in (INITIAL, TRAINED) and f.level != "unknown"
+    ]
     outside = sum(f.level in ("watch", "bad") for f in judged)
     if not judged:
         return ""
     return (
-        f"{outside} of {len(judged)} figures lie outside their band. The bands come from another set-up, so each is a "
-        "lead to follow, not a fault."
+        f"{outside} of {len(judged)} figures lie outside their band. "
+        + ("The bands come from another set-up" if asked else "The bands come from one seed")
+        + ", so each is a lead to follow, not a fault."
     )

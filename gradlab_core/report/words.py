@@ -19,6 +19,9 @@ LABELS = {
     "grad_norm_mean": "Mean gradient norm",
 }
 
+JUDGED = ("mean_std", "min_std", "max_std", "relu_zero_frac_mean", "global_norm", "ratio", "sensitivity")
+"""The figures that a band set judges."""
+
 BLOCKS = {
     "plain": "two convolutions, no skip connection: the fair control",
     "plain_unpadded": "plain, but its first convolution lost its padding (an error of the published experiment)",
