@@ -49,13 +49,15 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def opened(browser: Any) -> Iterator[Callable[[Path, int], Any]]:
-    """Opens a page at a width, without a network, once its charts are drawn: it says nothing on the console, asks for
-    nothing, runs no script of its data and is no wider than the window."""
+def opened(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a page at a width, light or dark, without a network, once its charts are drawn: it says nothing on the
+    console, asks for nothing, runs no script of its data and is no wider than the window."""
     contexts = []
 
-    def call(path: Path, width: int) -> Any:
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, offline=True))
+    def call(path: Path, width: int, scheme: str = "light") -> Any:
+        contexts.append(
+            browser.new_context(viewport={"width": width, "height": 900}, offline=True, color_scheme=scheme)
+        )
         page = contexts[-1].new_page()
         said: list[str] = []
         asked: list[str] = []

@@ -215,6 +215,21 @@ def test_the_norm_report_is_on_the_page() -> None:
     assert unknown.figures[5] == "not measured"
 
 
+def test_nothing_is_green_beside_a_finding() -> None:
+    """The class and the summary look at less than the diagnosis does."""
+    calm = [step(i) for i in range(60)]
+    grave = Finding(
+        code="vanishing-gradient", severity=Severity.CRITICAL, paths=("fc.weight",), first_step=0, evidence={},
+        remedies=(), explanation="Seen.",
+    )  # fmt: skip
+    beside, alone = (content({"a": calm}, {"a": found})["sections"][0] for found in ([grave], []))
+    assert {(row.norm_class, row.level) for row in beside["norms"]["rows"]} == {("stable", "unknown")}
+    assert {(row.norm_class, row.level) for row in alone["norms"]["rows"]} == {("stable", "good")}
+    assert (beside["level"], alone["level"]) == ("unknown", "good")
+    assert 'class="chip good"' not in render({"a": calm}, {"a": [grave]})
+    assert 'class="box good"' not in render({"a": calm}, {"a": [grave]})
+
+
 def test_trends_are_on_the_page() -> None:
     page = render({"run": eventful()})
     for words in ("First → last of 6 parameters", "2 → 2", "Early against late layers, gradient norm"):

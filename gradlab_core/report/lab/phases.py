@@ -70,8 +70,8 @@ def phase_chart(study: PropagationStudy) -> Illustration:
         "phases",
         "Vanishing, critical, exploding",
         f"What becomes of a gradient on its way from the last layer to the first, for {study.net.activation}{biases}, "
-        "by mean-field theory, for infinite width. Blue vanishes, red explodes, white keeps its size; between the "
-        f"black lines it changes by less than {number(SURVIVES)}. The deeper the net, the narrower that band"
+        "by mean-field theory, for infinite width. Blue vanishes, red explodes, without a colour it keeps its size; "
+        f"between the lines it changes by less than {number(SURVIVES)}. The deeper the net, the narrower that band"
         f"{_edge_words(study)}{_apart(study)}",
         {"data": data, "layout": layout},
     )

@@ -39,25 +39,28 @@ class Way:
     direction: str
 
 
-def norms(run: RecordedRun) -> dict[str, Any]:
-    """What the template shows of the norm report."""
+def norms(run: RecordedRun, diagnosis: str = "good") -> dict[str, Any]:
+    """What the template shows of the norm report: beside a diagnosis that is not `good`, `stable` is a word without a
+    colour, for norms of the whole net cannot see what the diagnosis saw."""
     report = norm_report.norm_report(run.records)
     return {
         "headings": HEADINGS,
-        "rows": [row(each) for each in report.rows],
+        "rows": [row(each, diagnosis) for each in report.rows],
         "stretches": stretch_words(report),
         "notes": report.notes,
     }
 
 
-def row(norms: NormRow) -> Row:
+def row(norms: NormRow, diagnosis: str = "good") -> Row:
     """One line of the table."""
     figures = (
         norms.loss, norms.learning_rate, norms.grad_norm, norms.moving_average, norms.param_norm,
         norms.estimated_update, norms.update_norm, norms.step_ratio, norms.update_ratio,
     )  # fmt: skip
     word = norms.norm_class or trend_words.NO_PATH
-    return Row(f"{norms.step:,}", [number(figure) for figure in figures], word, LEVELS[norms.norm_class])
+    level = LEVELS[norms.norm_class]
+    level = "unknown" if level == "good" and diagnosis != "good" else level
+    return Row(f"{norms.step:,}", [number(figure) for figure in figures], word, level)
 
 
 def stretch_words(report: NormReport) -> str:

@@ -25,6 +25,10 @@ from gradlab_core.report.words import DEFINITIONS
 from gradlab_core.thresholds import ANOMALY_SCORE, ANOMALY_WARM_UP, HEALTHY_UPDATE_RATIO
 
 _WORDS = ("Gradient norm", "Update ratio", "No gradient path", "not measured, NaN, Inf, 0")
+_PARTS = (
+    ("diagnosis", "Diagnosis"), ("recorded", "What was recorded"), ("charts", "Charts"), ("norms", "Norm report"),
+    ("trends", "Trends"), ("states", "States of the parameters"),
+)  # fmt: skip
 _SCORE = (
     "Anomaly score",
     "How many standard deviations the logarithm of the gradient norm is away from its moving mean over the steps "
@@ -55,6 +59,7 @@ def content(
     together = _together(every)
     charts = [*together, *(item for section in sections for item in (*section["charts"], *section["trend_charts"]))]
     return {
+        "short": len(sections) > 1,  # of one run the findings stand on top already
         "together": together,
         "sections": sections,
         "figures": {item.key: item.figure for item in charts},
@@ -65,14 +70,22 @@ def content(
 
 def _section(index: int, run: RecordedRun, findings: Sequence[Finding], range_test: RangeTest | None) -> dict[str, Any]:
     rows, always_ok = state_rows(run)
-    said = summary(run)
+    said, heaviest = summary(run), level(findings)
+    tables = trend_tables(run)
+    parts = [part for part in _PARTS if part[0] != "trends" or tables["rows"]]
     charts = [*_range_charts(index, range_test), *_charts(index, run, findings)]
     return {
-        "key": f"run-{index}", "name": run.name, "summary": said, "level": said.level, "states": rows,
+        "key": f"run-{index}", "name": run.name, "parts": parts, "summary": said, "states": rows,
+        "level": _beside(heaviest, said.level),
         "always_ok": always_ok, "charts": charts, "findings": diagnosed(findings),
-        "diagnosis_level": level(findings), "norms": norms(run), "trends": trend_tables(run),
+        "diagnosis_level": heaviest, "norms": norms(run, heaviest), "trends": tables,
         "trend_charts": _trend_charts(index, run),
     }  # fmt: skip
+
+
+def _beside(diagnosis: str, own: str) -> str:
+    """Nothing is called good beside a finding that says otherwise."""
+    return "unknown" if own == "good" and diagnosis != "good" else own
 
 
 def _together(runs: Sequence[RecordedRun]) -> list[Illustration]:
@@ -137,7 +150,7 @@ def _charts(index: int, run: RecordedRun, findings: Sequence[Finding]) -> list[I
                 f"run-{index}-ratios",
                 "Update ratio of every parameter",
                 f"{what} Inf says that a parameter that was 0 has moved, as biases do at their first step. A row that "
-                "stays much lighter than the others hardly learns.",
+                "stays at the low end of the scale hardly learns.",
                 heatmap(run, "ratio"),
             ),
         ]
