@@ -17,6 +17,7 @@ from flax import nnx
 
 from gradlab_core.errors import GradlabError
 from gradlab_core.records import MODES
+from gradlab_jax._inputs import arguments, call
 
 # The names flax gives to what PyTorch calls weight, running_mean and running_var.
 _NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "mean": "running_mean", "var": "running_var"}
@@ -137,7 +138,7 @@ class _Nnx:
         model = nnx.merge(self.graphdef, state, rest, copy=True)
         for path, module in named_modules(model):
             setattr(module, PATH, path)
-        out = model(x)
+        out = call(model, x)
         for _, module in named_modules(model):
             delattr(module, PATH)
         return out, _split(model)[2]
@@ -189,9 +190,14 @@ class _Linen:
             for part in key[:-1]:
                 node = node.setdefault(part, {})
             node[key[-1]] = value
+        places, names = arguments(x)
         rngs = {"dropout": jax.random.key(0)} if self.mode == "train" else {}
         out, state = self.module.apply(
-            {"params": tree, **rest}, x, mutable=list(rest), rngs=rngs, **_mode_arguments(self.module, self.mode)
+            {"params": tree, **rest},
+            *places,
+            mutable=list(rest),
+            rngs=rngs,
+            **{**_mode_arguments(self.module, self.mode), **names},
         )
         return out, {**rest, **state}
 

@@ -88,7 +88,7 @@ def _taps(f: Functional, structure: Any, avals: tuple[Any, ...]) -> tuple[Tap, .
     return tuple(tap for tap, _ in found)
 
 
-def taps(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[Tap, ...]:
+def taps(f: Functional, params: Any, rest: Any, x: Any) -> tuple[Tap, ...]:
     """The taps of a model in execution order; traced once per model and shape, nothing is computed."""
     leaves, structure = jax.tree.flatten((params, rest, x))
     return _taps(f, structure, tuple(jax.typeof(leaf) for leaf in leaves))

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 
 from gradlab_core import kinds
 from gradlab_core.records import LayerStats, TensorStats
+from gradlab_jax._inputs import Inputs, checked_inputs
 from gradlab_jax._module import Functional, functional
 from gradlab_jax._taps import Tap, run_tapped
-from gradlab_jax.checks import check_model_inputs
 
 
-def activation_stats(model: Any, x: jax.Array, *, mode: str) -> list[LayerStats]:
+def activation_stats(model: Any, x: Inputs, *, mode: str) -> list[LayerStats]:
     """Statistics of each call of each convolution, normalisation and activation, in execution order.
 
     Activations called as functions (`nnx.relu(x)`) count, under the path of the module that called them; a layer
@@ -24,7 +24,8 @@ def activation_stats(model: Any, x: jax.Array, *, mode: str) -> list[LayerStats]
 
     Args:
         model: an NNX module, or a bound Linen module (`module.bind(variables)`).
-        x: input batch, native layout (N, spatial…, C).
+        x: input batch, native layout (N, spatial…, C); several inputs by name in a mapping, by
+            place in a tuple or a list.
         mode: `train` (batch statistics) or `eval` (running statistics).
 
     Raises:
@@ -36,7 +37,7 @@ def activation_stats(model: Any, x: jax.Array, *, mode: str) -> list[LayerStats]
     [('0', 'conv', (2, 4, 8, 8)), ('', 'relu', (2, 4, 8, 8))]
     """
     f, params, rest = functional(model, mode)
-    check_model_inputs(x)
+    x = checked_inputs(x)
     rows = jax.device_get(_all_stats(f, params, rest, x))
     return [row.record(mode) for row in rows]
 

@@ -11,14 +11,15 @@ from gradlab_core import reference
 from gradlab_core.records import GradientFlow, GradientState
 from gradlab_core.states import gradient_state
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
+from gradlab_jax._inputs import Inputs, checked_inputs
 from gradlab_jax._module import Functional, functional
 from gradlab_jax._norms import stacked_norms
 from gradlab_jax._taps import taps
-from gradlab_jax.checks import as_labels, check_model_inputs, check_model_labels
+from gradlab_jax.checks import as_labels, check_model_labels
 from gradlab_jax.losses import cross_entropy
 
 
-def gradient_flow(model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entropy, mode: str = "train") -> GradientFlow:
+def gradient_flow(model: Any, x: Inputs, y: Any, *, loss: Loss = cross_entropy, mode: str = "train") -> GradientFlow:
     """Loss, and the gradient norm of every parameter on one batch.
 
     `first` is the weight of the first convolution in execution order (without one, the first weight; of a recurrent
@@ -27,7 +28,8 @@ def gradient_flow(model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entrop
 
     Args:
         model: an NNX module, or a bound Linen module; left as it was.
-        x: input batch, native layout (N, spatial…, C).
+        x: input batch, native layout (N, spatial…, C); several inputs by name in a mapping, by
+            place in a tuple or a list.
         y: integer labels (N,), or what `loss(logits, y)` takes.
 
     Raises:
@@ -39,7 +41,7 @@ def gradient_flow(model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entrop
     (['weight', 'bias'], 1.0)
     """
     f, params, rest = functional(model, mode)
-    y = _checked_labels(f, params, rest, x, y, loss)
+    x, y = _checked(f, params, rest, x, y, loss)
     value, sizes = jax.device_get(_flow(f, loss, params, rest, x, y))
     cut = disconnected(f, params, rest, x, y, loss)
     layers = {n: None if c else float(s) for n, c, s in zip(f.names, cut, sizes, strict=True)}
@@ -48,7 +50,7 @@ def gradient_flow(model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entrop
 
 
 def check_gradients(
-    model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
+    model: Any, x: Inputs, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
 ) -> dict[str, GradientState]:
     """`{path: state of its gradient}` on one batch; tells `disconnected`, zero by the structure of the program, from
     `zero`, a number.
@@ -59,7 +61,7 @@ def check_gradients(
     'zero'
     """
     f, params, rest = functional(model, mode)
-    y = _checked_labels(f, params, rest, x, y, loss)
+    x, y = _checked(f, params, rest, x, y, loss)
     _, sizes = jax.device_get(_flow(f, loss, params, rest, x, y))
     cut = disconnected(f, params, rest, x, y, loss)
     rows = zip(f.names, params, cut, sizes, strict=True)
@@ -67,13 +69,13 @@ def check_gradients(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _flow(f: Functional, loss: Loss, params: Any, rest: Any, x: jax.Array, y: jax.Array) -> Any:
+def _flow(f: Functional, loss: Loss, params: Any, rest: Any, x: Any, y: jax.Array) -> Any:
     value, grads, _, _ = loss_and_gradients(f, params, rest, x, y, loss)
     return value, stacked_norms(list(grads))
 
 
-def _checked_labels(f: Functional, params: Any, rest: Any, x: Any, y: Any, loss: Loss) -> jax.Array:
-    check_model_inputs(x)
+def _checked(f: Functional, params: Any, rest: Any, x: Any, y: Any, loss: Loss) -> tuple[Any, jax.Array]:
+    x = checked_inputs(x)
     if loss is cross_entropy:
         check_model_labels(y, jax.eval_shape(f.apply, params, rest, x)[0])
-    return as_labels(y)
+    return x, as_labels(y)

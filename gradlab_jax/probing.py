@@ -12,16 +12,17 @@ from flax import nnx
 from gradlab_core.records import Probe
 from gradlab_jax._gradients import Loss
 from gradlab_jax._hidden import measured_states, recurrent_calls
+from gradlab_jax._inputs import Inputs, checked_inputs, examples, floating
 from gradlab_jax._module import Functional, functional, named_modules
 from gradlab_jax._recurrent import Recurrent
 from gradlab_jax._symmetry import copied_shares
 from gradlab_jax._taps import Tap, run_tapped
 from gradlab_jax.activations import rows_of, stats, tracked
-from gradlab_jax.checks import as_labels, check_logits, check_loss, check_model_inputs, check_model_labels
+from gradlab_jax.checks import as_labels, check_logits, check_loss, check_model_labels
 from gradlab_jax.losses import cross_entropy
 
 
-def probe(model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entropy, mode: str = "train") -> Probe:
+def probe(model: Any, x: Inputs, y: Any, *, loss: Loss = cross_entropy, mode: str = "train") -> Probe:
     """Everything a diagnosis wants to know of a model on one batch that norms cannot say.
 
     One compiled program for each model and shape, and one transfer: one forward pass; a net with one recurrent layer
@@ -30,11 +31,13 @@ def probe(model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entropy, mode:
 
     Args:
         model: an NNX module, or a bound Linen module; left as it was, running statistics and random state included.
-        x: input batch, native layout (N, spatial…, C), or tokens.
+        x: input batch, native layout (N, spatial…, C), or tokens. Several inputs go to the model by name,
+            `model(**x)` of a mapping, or by place, `model(*x)` of a tuple or a list; `input` is then of the first that
+            holds no whole numbers, and the first of all counts the examples.
         y: integer labels (N,), or what `loss(logits, y)` takes.
 
     Raises:
-        GradlabError: not a Flax model, an unknown mode, a batch that is no array or empty, labels out of range, or a
+        GradlabError: not a Flax model, an unknown mode, a batch of no array or empty, labels out of range, or a
             loss that is not one number.
 
     >>> net = nnx.Sequential(nnx.Linear(3, 4, rngs=nnx.Rngs(0)), jax.nn.relu, nnx.Linear(4, 2, rngs=nnx.Rngs(1)))
@@ -44,20 +47,20 @@ def probe(model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entropy, mode:
     (2, 1.0, ['relu'], 1.0)
     """
     f, params, rest = functional(model, mode)
-    check_model_inputs(x, finite=False)
+    x = checked_inputs(x, finite=False)
     labels = as_labels(y)
     if loss is cross_entropy:
         check_model_labels(labels, _logits.eval_shape(f, params, rest, x))
     modules = named_modules(model) if isinstance(model, nnx.Module) else ()
     is_recurrent = any(isinstance(module, Recurrent) for _, module in modules)
-    found = jax.device_get(_probe(f, loss, is_recurrent, params, rest, x, labels))
+    found = jax.device_get(_probe(f, loss, is_recurrent, params, rest, x, floating(x), labels))
     weights = [name for name, p in zip(f.names, params, strict=True) if p.ndim > 1]
     is_classification = (
         len(found["output"].shape) == 2 and labels.ndim == 1 and jnp.issubdtype(labels.dtype, jnp.integer)
     )
     return Probe(
         mode=mode,
-        batch=len(x),
+        batch=examples(x),
         classes=found["output"].shape[-1] if is_classification else None,
         loss=found["loss"].item(),
         input=found["input"].of_tensor() if "input" in found else None,
@@ -74,15 +77,18 @@ _logits = jax.jit(lambda f, params, rest, x: f.apply(params, rest, x)[0], static
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _probe(f: Functional, loss: Loss, is_recurrent: bool, params: Any, rest: Any, x: jax.Array, y: jax.Array) -> Any:
+def _probe(
+    f: Functional, loss: Loss, is_recurrent: bool, params: Any, rest: Any, x: Any, numbers: Any, y: jax.Array
+) -> Any:
     out, _, handed = run_tapped(f, params, rest, x, tracked)
-    numbers = {name: t for name, t in (("input", x), ("target", y)) if jnp.issubdtype(t.dtype, jnp.floating)}
+    # Which of several inputs is the first is known outside only: here a dict comes sorted.
+    measured = {"output": out, "input": numbers, "target": floating(y)}
     weights = [p.transpose(order) for p, order in zip(params, f.axes, strict=True) if p.ndim > 1]
     calls = recurrent_calls(f, params, rest, x)[1] if is_recurrent else []
     return {
         "loss": check_loss(loss(check_logits(out), y)).reshape(()),
         # A batch of images has its channels last here.
-        **{name: stats(t, Tap("", "", 0, t.ndim == 4)) for name, t in {"output": out, **numbers}.items()},
+        **{name: stats(t, Tap("", "", 0, t.ndim == 4)) for name, t in measured.items() if t is not None},
         "layers": rows_of(handed),
         "copies": copied_shares(weights) if weights else [],
         "hidden": measured_states(f, loss, calls[0], params, rest, x, y) if len(calls) == 1 else None,

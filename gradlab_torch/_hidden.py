@@ -11,12 +11,13 @@ from gradlab_core.hidden import from_measured, refuse_calls
 from gradlab_core.records import HiddenStateNorms
 from gradlab_core.recurrent import BOUNDED
 from gradlab_torch._gradients import Loss
+from gradlab_torch._inputs import Inputs, call, outside_inference
 from gradlab_torch._module import own_randomness
 from gradlab_torch._norms import row_norms
 from gradlab_torch._recurrent import Observed
 
 
-def measured_states(private: torch.nn.Module, x: torch.Tensor, labels: Any, loss: Loss, mode: str) -> HiddenStateNorms:
+def measured_states(private: torch.nn.Module, x: Inputs, labels: Any, loss: Loss, mode: str) -> HiddenStateNorms:
     """The record of a private copy.
 
     Raises:
@@ -27,7 +28,7 @@ def measured_states(private: torch.nn.Module, x: torch.Tensor, labels: Any, loss
         vars(watch.layer)["forward"] = watch
     # Also where the caller switched gradients off: they are what is asked for here.
     with torch.inference_mode(False), torch.enable_grad(), own_randomness(private):
-        out = private(x.clone() if x.is_inference() else x)
+        out = call(private, outside_inference(x))
         refuse_calls([watch.path for watch in watches for _ in watch.calls])
         value = loss(out, labels)
         (watch,) = (watch for watch in watches if watch.calls)
@@ -37,7 +38,7 @@ def measured_states(private: torch.nn.Module, x: torch.Tensor, labels: Any, loss
     there = [torch.zeros_like(h) if slope is None else slope for h, slope in zip(states, slopes, strict=True)]
     sizes = [row_norms(torch.cat(tensors).detach()) for tensors in (states, there)]
     counts = [_saturated(gate, BOUNDED[watch.cell][name]) for name, gate in watch.gates().items()]
-    wide = torch.float32 if x.device.type == "mps" else torch.float64
+    wide = torch.float32 if value.device.type == "mps" else torch.float64
     numbers = torch.cat([t.detach().reshape(-1).to(wide) for t in (value, *sizes, *counts)]).tolist()  # one transfer
     total, norms, rest = numbers[0], numbers[1 : 1 + 2 * steps * examples], numbers[1 + 2 * steps * examples :]
     rows = [norms[i : i + examples] for i in range(0, len(norms), examples)]

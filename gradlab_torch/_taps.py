@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradlab_core import kinds
 from gradlab_torch import _activation_patterns as patterns
+from gradlab_torch._inputs import Inputs, call
 from gradlab_torch._module import own_randomness
 
 
@@ -40,7 +41,7 @@ OnTap = Callable[[Tap, torch.Tensor], Any]
 """Gets a layer's output the moment it is computed; returns anything to hand out."""
 
 
-def run_tapped(model: nn.Module, x: torch.Tensor, on_tap: OnTap) -> tuple[Any, list[tuple[Tap, Any]]]:
+def run_tapped(model: nn.Module, x: Inputs, on_tap: OnTap) -> tuple[Any, list[tuple[Tap, Any]]]:
     """`model(x)` of a private copy, with every layer's output shown to `on_tap`; and what `on_tap` handed out, in
     execution order."""
     watch = _Watch(on_tap)
@@ -50,7 +51,7 @@ def run_tapped(model: nn.Module, x: torch.Tensor, on_tap: OnTap) -> tuple[Any, l
             handles.append(module.register_forward_pre_hook(watch.enter(path)))
             handles.append(module.register_forward_hook(watch.leave(path, _classify(module))))
         with watch, own_randomness(model):
-            out = model(x)
+            out = call(model, x)
     finally:
         for handle in handles:
             handle.remove()

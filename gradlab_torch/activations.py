@@ -10,13 +10,13 @@ import torch
 
 from gradlab_core import kinds
 from gradlab_core.records import LayerStats, TensorStats
+from gradlab_torch._inputs import Inputs, checked_inputs
 from gradlab_torch._measurements import transferred
 from gradlab_torch._module import private_copy
 from gradlab_torch._taps import Tap, run_tapped
-from gradlab_torch.checks import check_model_inputs
 
 
-def activation_stats(model: torch.nn.Module, x: torch.Tensor, *, mode: str) -> list[LayerStats]:
+def activation_stats(model: torch.nn.Module, x: Inputs, *, mode: str) -> list[LayerStats]:
     """Statistics of each call of each convolution, normalisation and activation, in execution order.
 
     Activations called as functions (`F.relu(x)`) count, under the path of the module that called them; a layer
@@ -24,7 +24,8 @@ def activation_stats(model: torch.nn.Module, x: torch.Tensor, *, mode: str) -> l
 
     Args:
         model: any `torch.nn.Module`.
-        x: input batch, native layout (N, C, spatial…).
+        x: input batch, native layout (N, C, spatial…); several inputs by name in a mapping, by
+            place in a tuple or a list.
         mode: `train` (batch statistics) or `eval` (running statistics).
 
     Raises:
@@ -35,7 +36,7 @@ def activation_stats(model: torch.nn.Module, x: torch.Tensor, *, mode: str) -> l
     [('0', 'conv', (2, 4, 8, 8)), ('1', 'relu', (2, 4, 8, 8))]
     """
     private = private_copy(model, mode)
-    check_model_inputs(x)
+    x = checked_inputs(x)
     with torch.no_grad():
         _, handed = run_tapped(private, x, tracked)
     rows = rows_of(handed)

@@ -10,14 +10,15 @@ from gradlab_core import reference
 from gradlab_core.records import GradientFlow, GradientState
 from gradlab_core.states import gradient_state
 from gradlab_torch._gradients import Loss, loss_and_gradients
+from gradlab_torch._inputs import Inputs, checked_inputs, tensors
 from gradlab_torch._module import private_copy
-from gradlab_torch.checks import as_labels, check_model_inputs, check_model_labels
+from gradlab_torch.checks import as_labels, check_model_labels
 from gradlab_torch.losses import cross_entropy
 from gradlab_torch.norms import leaf_norms
 
 
 def gradient_flow(
-    model: torch.nn.Module, x: torch.Tensor, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
+    model: torch.nn.Module, x: Inputs, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
 ) -> GradientFlow:
     """Loss, and the gradient norm of every parameter on one batch.
 
@@ -27,7 +28,8 @@ def gradient_flow(
 
     Args:
         model: any `torch.nn.Module`; left as it was, `.grad` included.
-        x: input batch, native layout (N, C, spatial…).
+        x: input batch, native layout (N, C, spatial…); several inputs by name in a mapping, by
+            place in a tuple or a list.
         y: integer labels (N,), or what `loss(logits, y)` takes.
 
     Raises:
@@ -42,7 +44,7 @@ def gradient_flow(
 
 
 def check_gradients(
-    model: torch.nn.Module, x: torch.Tensor, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
+    model: torch.nn.Module, x: Inputs, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
 ) -> dict[str, GradientState]:
     """`{path: state of its gradient}` on one batch; tells `disconnected`, no path, from `zero`, a number.
 
@@ -57,14 +59,14 @@ def check_gradients(
 
 
 def _flow(
-    model: torch.nn.Module, x: torch.Tensor, y: Any, loss: Loss, mode: str
+    model: torch.nn.Module, x: Inputs, y: Any, loss: Loss, mode: str
 ) -> tuple[float, dict[str, float | None], list[tuple[str, str]]]:
     """Loss, gradient norm of every parameter (None: no path), and `(path, kind)` of the layers as they ran."""
     private = private_copy(model, mode)
-    check_model_inputs(x)
+    x = checked_inputs(x)
 
     def checked_loss(out: Any, y: Any) -> torch.Tensor:
-        labels = as_labels(y, x.device)
+        labels = as_labels(y, tensors(x)[0].device)
         if loss is cross_entropy:
             check_model_labels(labels, out)
         return loss(out, labels)

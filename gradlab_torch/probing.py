@@ -10,16 +10,17 @@ from gradlab_core.errors import GradlabError
 from gradlab_core.records import HiddenStateNorms, Probe
 from gradlab_torch._gradients import Loss
 from gradlab_torch._hidden import measured_states
+from gradlab_torch._inputs import Inputs, checked_inputs, examples, floating, tensors
 from gradlab_torch._measurements import path_of, transferred
 from gradlab_torch._module import private_copy
 from gradlab_torch._symmetry import copied_share
 from gradlab_torch._taps import Tap, run_tapped
 from gradlab_torch.activations import rows_of, stats, tracked
-from gradlab_torch.checks import as_labels, check_logits, check_loss, check_model_inputs, check_model_labels
+from gradlab_torch.checks import as_labels, check_logits, check_loss, check_model_labels
 from gradlab_torch.losses import cross_entropy
 
 
-def probe(model: torch.nn.Module, x: torch.Tensor, y: Any, *, loss: Loss = cross_entropy, mode: str = "train") -> Probe:
+def probe(model: torch.nn.Module, x: Inputs, y: Any, *, loss: Loss = cross_entropy, mode: str = "train") -> Probe:
     """Everything a diagnosis wants to know of a model on one batch that norms cannot say.
 
     One forward pass; a net with one recurrent layer takes a second one, and a backward pass. NaN and Inf are counted,
@@ -27,11 +28,13 @@ def probe(model: torch.nn.Module, x: torch.Tensor, y: Any, *, loss: Loss = cross
 
     Args:
         model: any `torch.nn.Module`; left as it was, running statistics and random state included.
-        x: input batch, native layout (N, C, spatial…), or tokens.
+        x: input batch, native layout (N, C, spatial…), or tokens. Several inputs go to the model by name,
+            `model(**x)` of a mapping, or by place, `model(*x)` of a tuple or a list; `input` is then of the first that
+            holds no whole numbers, and the first of all counts the examples.
         y: integer labels (N,), or what `loss(logits, y)` takes.
 
     Raises:
-        GradlabError: not a PyTorch model, an unknown mode, a batch that is no tensor or empty, labels out of range, or
+        GradlabError: not a PyTorch model, an unknown mode, a batch of no tensor or empty, labels out of range, or
             a loss that is not one number.
 
     >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
@@ -41,15 +44,18 @@ def probe(model: torch.nn.Module, x: torch.Tensor, y: Any, *, loss: Loss = cross
     (2, 1.0, ['relu'], 1.0)
     """
     private = private_copy(model, mode)
-    check_model_inputs(x, finite=False)
-    labels = as_labels(y, x.device)
+    x = checked_inputs(x, finite=False)
+    labels = as_labels(y, tensors(x)[0].device)
     with torch.no_grad():
         out, handed = run_tapped(private, x, tracked)
         if loss is cross_entropy:
             check_model_labels(labels, out)
         value = check_loss(loss(check_logits(out), labels))
-        numbers = {name: t for name, t in (("input", x), ("target", labels)) if t.is_floating_point()}
-        whole = {name: stats(t, Tap("", "", 0, False)) for name, t in {"output": out, **numbers}.items()}
+        whole = {
+            name: stats(tensor, Tap("", "", 0, False))
+            for name, tensor in (("output", out), ("input", floating(x)), ("target", floating(labels)))
+            if tensor is not None
+        }
         copies = {path_of(n): copied_share(p).reshape(1) for n, p in model.named_parameters() if p.ndim > 1}
     layers = rows_of(handed)
     found = transferred(
@@ -63,7 +69,7 @@ def probe(model: torch.nn.Module, x: torch.Tensor, y: Any, *, loss: Loss = cross
     is_classification = out.ndim == 2 and labels.ndim == 1 and labels.dtype == torch.int64
     return Probe(
         mode=mode,
-        batch=len(x),
+        batch=examples(x),
         classes=out.shape[-1] if is_classification else None,
         loss=found["loss"]["loss"],
         input=whole["input"].of_tensor(found["input"]) if "input" in whole else None,
@@ -76,9 +82,7 @@ def probe(model: torch.nn.Module, x: torch.Tensor, y: Any, *, loss: Loss = cross
     )
 
 
-def _states(
-    model: torch.nn.Module, x: torch.Tensor, labels: torch.Tensor, loss: Loss, mode: str
-) -> HiddenStateNorms | None:
+def _states(model: torch.nn.Module, x: Inputs, labels: torch.Tensor, loss: Loss, mode: str) -> HiddenStateNorms | None:
     if not any(isinstance(module, torch.nn.RNNBase) for module in model.modules()):
         return None
     try:
