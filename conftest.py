@@ -8,6 +8,8 @@ import tempfile
 
 import pytest
 
+from gradlab_core.parity import PRECISIONS
+
 # The suite runs a process a core; more threads than cores wait for each other. Set before a framework is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -21,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--precision",
         default="highest",
-        choices=("highest", "tf32", "bfloat16", "float16", "as-is"),
+        choices=PRECISIONS,
         help="What products of float32 are made in when both twins train side by side.",
     )
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import itertools
 import math
 import reprlib
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gradlab_core.errors import GradlabError
@@ -144,19 +145,7 @@ def _optional(inner: Reader) -> Reader:
 
 def _many(arguments: tuple[Any, ...]) -> Reader:
     inner = _reader(arguments[0])
-
-    def read(value: Any) -> tuple[Any, ...]:
-        items = _exactly(list, value)
-        found: list[Any] = []
-        try:
-            for item in items:
-                found.append(inner(item))
-        except _Misfit as misfit:
-            misfit.within(f"[{len(found)}]")
-            raise
-        return tuple(found)
-
-    return read
+    return lambda value: _items(itertools.repeat(inner), _exactly(list, value))
 
 
 def _several(arguments: tuple[Any, ...]) -> Reader:
@@ -166,16 +155,21 @@ def _several(arguments: tuple[Any, ...]) -> Reader:
         items = _exactly(list, value)
         if len(items) != len(readers):
             raise _Misfit(f"a list of {len(items)}; expected {len(readers)}")
-        found: list[Any] = []
-        try:
-            for inner, item in zip(readers, items, strict=True):
-                found.append(inner(item))
-        except _Misfit as misfit:
-            misfit.within(f"[{len(found)}]")
-            raise
-        return tuple(found)
+        return _items(readers, items)
 
     return read
+
+
+def _items(readers: Iterable[Reader], items: list[Any]) -> tuple[Any, ...]:
+    """Every item by its reader; the place of one that does not fit is named."""
+    found: list[Any] = []
+    try:
+        for inner, item in zip(readers, items, strict=False):  # one reader may serve any number of items
+            found.append(inner(item))
+    except _Misfit as misfit:
+        misfit.within(f"[{len(found)}]")
+        raise
+    return tuple(found)
 
 
 def _mapping(inner: Reader) -> Reader:

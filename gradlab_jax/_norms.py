@@ -7,6 +7,7 @@ two. On an accelerator a branch waits for the host, and three sums in one pass c
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from typing import Any
 
@@ -59,43 +60,47 @@ def _joint_branching(real: list[jax.Array]) -> jax.Array:
 def _joint_slope(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (real,), (moves,) = primals, tangents
     norm = _joint(real)
-    along = [_along(x, move, norm) for x, move in zip(real, moves, strict=True)]
+    along = [_along(x[None], move[None], norm[None])[0] for x, move in zip(real, moves, strict=True)]
     return norm, sum(along, jnp.zeros((), norm.dtype))
 
 
-def _along(x: jax.Array, move: jax.Array, norm: jax.Array) -> jax.Array:
-    """How fast a norm grows as `x` moves: ⟨x/‖x‖, move⟩, and 0 where the norm is 0."""
-    return jnp.sum(x.astype(norm.dtype) / jnp.where(norm == 0, 1, norm) * move.astype(norm.dtype))
+def _along(rows: jax.Array, moves: jax.Array, norms: jax.Array) -> jax.Array:
+    """How fast the norm of each row grows as it moves: ⟨x/‖x‖, move⟩, and 0 where the norm is 0."""
+    over = tuple(range(1, rows.ndim))
+    safe = jnp.expand_dims(jnp.where(norms == 0, 1, norms), over)
+    return jnp.sum(rows.astype(norms.dtype) / safe * moves.astype(norms.dtype), axis=over)
 
 
 def stacked_norms(arrays: list[jax.Array]) -> jax.Array:
     """‖·‖₂ of each array as one vector; differentiable, with x/‖x‖ and 0 where a norm is 0."""
-    return _stacked([wide(x) for x in arrays])
+    if not arrays:
+        return jnp.zeros(0)
+    groups = alike(arrays)
+    rows = [wide(side_by_side([arrays[i] for i in group])) for group in groups]
+    return joined(groups, _of_rows(tuple(is_large(arrays[group[0]]) for group in groups), rows))
 
 
-@jax.custom_jvp
-def _stacked(arrays: list[jax.Array]) -> jax.Array:
-    found: jax.Array = lax.platform_dependent(arrays, cpu=_stacked_branching, default=_stacked_binned)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _of_rows(large: tuple[bool, ...], rows: list[jax.Array]) -> list[jax.Array]:
+    """The norms of the rows of matrices; `large` ones have but one row."""
+    branching = functools.partial(_rows_branching, large)
+    found: list[jax.Array] = lax.platform_dependent(rows, cpu=branching, default=_rows_binned)
     return found
 
 
-def _stacked_binned(arrays: list[jax.Array]) -> jax.Array:
+def _rows_binned(rows: list[jax.Array]) -> list[jax.Array]:
     """One pass into three sums a row, no branch."""
-    groups = alike(arrays)
-    rows = [side_by_side([arrays[i] for i in group]) for group in groups]
-    return joined(groups, [from_bins(binned_squares(m)) for m in rows])
+    return [from_bins(binned_squares(m)) for m in rows]
 
 
-def _stacked_branching(arrays: list[jax.Array]) -> jax.Array:
+def _rows_branching(large: tuple[bool, ...], rows: list[jax.Array]) -> list[jax.Array]:
     """A large array has a branch of its own; the small ones share one, since a bias that is all zero asks for the
     second pass at every step and must not drag the large ones along."""
-    groups = alike(arrays)
-    rows = [side_by_side([arrays[i] for i in group]) for group in groups]
-    norms = {k: _joint_branching([m])[None] for k, m in enumerate(rows) if is_large(arrays[groups[k][0]])}
+    norms = {k: _joint_branching([m])[None] for k, m in enumerate(rows) if large[k]}
     small = [k for k in range(len(rows)) if k not in norms]
     if small:
         totals = [row_squares(rows[k], jnp.ones(1)) for k in small]
-        kept = [_kept(total, arrays[groups[k][0]].size) for k, total in zip(small, totals, strict=True)]
+        kept = [_kept(total, rows[k].size // len(rows[k])) for k, total in zip(small, totals, strict=True)]
 
         def rescaled(rows: list[jax.Array]) -> list[jax.Array]:
             scales = [jnp.where(k, 1, _scale(total)) for k, total in zip(kept, totals, strict=True)]
@@ -104,15 +109,14 @@ def _stacked_branching(arrays: list[jax.Array]) -> jax.Array:
         whole = jnp.all(jnp.concatenate(kept))
         sizes = lax.cond(whole, lambda _: [jnp.sqrt(t) for t in totals], rescaled, [rows[k] for k in small])
         norms.update(zip(small, sizes, strict=True))
-    return joined(groups, [norms[k] for k in range(len(rows))])
+    return [norms[k] for k in range(len(rows))]
 
 
-@_stacked.defjvp
-def _stacked_slope(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    (arrays,), (moves,) = primals, tangents
-    norms = _stacked(arrays)
-    along = [_along(x, move, norms[i]) for i, (x, move) in enumerate(zip(arrays, moves, strict=True))]
-    return norms, jnp.stack(along) if along else jnp.zeros_like(norms)
+@_of_rows.defjvp
+def _of_rows_slope(large: tuple[bool, ...], primals: Any, tangents: Any) -> tuple[list[jax.Array], list[jax.Array]]:
+    (rows,), (moves,) = primals, tangents
+    norms = _of_rows(large, rows)
+    return norms, [_along(m, move, norm) for m, move, norm in zip(rows, moves, norms, strict=True)]
 
 
 def binned_squares(rows: jax.Array) -> jax.Array:

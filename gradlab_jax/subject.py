@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -184,9 +184,8 @@ class Subject:
 
 
 def _platform() -> str:
-    device: Any = getattr(
-        jax.config, "jax_default_device", None
-    )  # a device, the name of a platform, or None for the usual one
+    # A device, the name of a platform, or None for the usual one; JAX's types do not know its options.
+    device = cast(Any, jax.config).jax_default_device
     if device is None:
         return jax.default_backend()
     return device if isinstance(device, str) else str(device.platform)

@@ -23,11 +23,6 @@ def gradients(registered: Named) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in registered if p.grad is not None}
 
 
-def stored(gradient: torch.Tensor) -> torch.Tensor:
-    """What is stored of a gradient: of a sparse one, the zeros that are not add nothing to a norm."""
-    return gradient.coalesce().values() if gradient.is_sparse else gradient
-
-
 def dense(gradient: torch.Tensor) -> torch.Tensor:
     """A gradient with its zeros."""
     return gradient.to_dense() if gradient.is_sparse else gradient

@@ -52,13 +52,13 @@ class _Norms(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+        ctx.save_for_backward(*inputs, output)
 
     @staticmethod
     def backward(ctx: Any, slopes: torch.Tensor) -> Any:
-        norms = stacked_norms(list(ctx.saved_tensors))  # again, so that the second derivative finds its way
+        *tensors, norms = ctx.saved_tensors
         found = []
-        for x, norm, slope in zip(ctx.saved_tensors, norms, slopes, strict=True):
+        for x, norm, slope in zip(tensors, norms, slopes, strict=True):
             safe = torch.where(norm == 0, 1.0, norm)
             found.append(((x.to(torch.promote_types(x.dtype, norm.dtype)) / safe) * slope).to(x.dtype))
         return tuple(found)

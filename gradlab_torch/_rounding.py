@@ -95,6 +95,7 @@ class Noise(TorchDispatchMode):
             out = function(*[self._disturbed(_copy(a), error) for a in args], **kwargs)
         if packet in _SUMS and out.is_floating_point():
             bias = _error_of_plain_sum(args[0], args[1] if len(args) > 1 else None, out)
+            bias = bias / terms if packet is _aten.mean else bias
             out.add_(bias * torch.randn(out.shape, generator=self.draws, dtype=torch.float64))
         return self._disturbed(out, error)
 
@@ -180,9 +181,8 @@ def _error_of_plain_sum(x: torch.Tensor, axes: Any, out: torch.Tensor) -> torch.
     plain = torch.from_numpy(
         np.cumsum(rows.numpy().astype(np.float32), axis=-1, dtype=np.float32)[..., -1].astype(float)
     )
-    exact = rows.sum(-1)
-    wrong = (plain - exact).abs() / torch.where(exact == 0, 1.0, exact.abs())
-    return torch.nan_to_num(wrong.reshape(out.shape), 0.0, 0.0, 0.0) * out.abs()
+    wrong = (plain - rows.sum(-1)).abs().reshape(out.shape)
+    return torch.nan_to_num(wrong, 0.0, 0.0, 0.0)
 
 
 def _mutated(function: Any, args: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from gradlab_core.monitoring import Measured, check_monitor, step_record
 from gradlab_core.records import Finding, GradientState, Probe, StepRecord
 from gradlab_torch._applied import Applied
 from gradlab_torch._extras import Extras
-from gradlab_torch._measurements import Parts, gradients, lost_to_rounding, path_of, stored, transferred
+from gradlab_torch._measurements import Parts, gradients, lost_to_rounding, path_of, transferred
 from gradlab_torch._norms import stacked_norms
 from gradlab_torch._sharding import refuse_sharded
 from gradlab_torch.integrations import scalers
@@ -113,7 +113,7 @@ class Monitor:
         """Call between `backward` (with a scaler: `scaler.unscale_(optimizer)`) and clipping: the record then holds the
         gradient norm before it too."""
         if self._is_recorded():
-            self._raw = global_norm([stored(g) for g in gradients(self._registered()).values()])
+            self._raw = global_norm(gradients(self._registered()))
 
     def close(self) -> None:
         """Remove every hook; the monitor keeps what it recorded. If losses were observed and no step was ever taken, a
@@ -192,7 +192,7 @@ class Monitor:
     def _see_gradients(self, started: _Started) -> None:
         with torch.inference_mode(False), torch.no_grad():
             started.gradients = gradients(started.registered)
-            sizes = stacked_norms([stored(g) for g in started.gradients.values()])
+            sizes = stacked_norms(list(started.gradients.values()))
             scale = getattr(self.optimizer, "grad_scale", None)  # a fused optimizer unscales by itself, and only now
             sizes = sizes if scale is None else sizes / scale.to(sizes.device)
             started.parts["grad"] = list(started.gradients), sizes

@@ -6,7 +6,6 @@ Set by variables that are read when a framework is loaded, so it needs a process
 from __future__ import annotations
 
 import os
-import re
 import runpy
 import sys
 import tempfile
@@ -22,8 +21,8 @@ from gradlab_core.parity import compare, moved
 from gradlab_core.recurrent import CELLS
 from gradlab_core.specs import BLOCKS, ModelSpec, TrainSpec
 from parity_tests.conftest import FLAT, batch_for
+from tests.snippets import SNIPPETS, promised
 
-README = Path(__file__).parent.parent / "README.md"
 # The last stage has the strided 1×1 convolution of few channels whose backward is not safe everywhere.
 SPECS = {block: ModelSpec(block=block, base=2, layers=(1, 1)) for block in BLOCKS}
 SPECS |= {cell: ModelSpec(kind="recurrent", cell=cell, features=3, hidden=4, num_classes=2) for cell in CELLS}
@@ -58,11 +57,10 @@ def train(base: int) -> None:
 
 def print_as_promised(snippet: str) -> None:
     """A snippet of the README prints what stands beside it."""
-    promised = re.findall(r"^(?:print\(.*\)  )?# +(.*)$", snippet, flags=re.MULTILINE)
     with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stdout(StringIO()) as printed:
         Path("snippet.py").write_text(snippet)
         runpy.run_path("snippet.py", run_name="__main__")
-    assert printed.getvalue().splitlines() == promised, printed.getvalue()
+    assert printed.getvalue().splitlines() == promised(snippet), printed.getvalue()
 
 
 def main() -> None:
@@ -71,7 +69,7 @@ def main() -> None:
         train(base)
     for name in sys.argv[1:] or SPECS:
         agree(SPECS[name])
-    for snippet in re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)[:2]:
+    for snippet in SNIPPETS[:2]:
         print_as_promised(snippet)
     print(f"all held: {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gradlab_core.sinks import load_records
+from tests.snippets import SNIPPETS, promised
 
 ROOT = Path(__file__).parent.parent
-SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 
 
 def test_the_first_two_snippets_differ_in_the_import_and_in_comments_only():
@@ -29,9 +29,7 @@ def test_a_snippet_prints_what_it_says(index, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("snippet.py").write_text(snippet)
     runpy.run_path("snippet.py", run_name="__main__")
-    # What stands behind a print, or on a line of its own after it.
-    promised = re.findall(r"^(?:print\(.*\)  )?# +(.*)$", snippet, flags=re.MULTILINE)
-    assert capsys.readouterr().out.splitlines() == promised
+    assert capsys.readouterr().out.splitlines() == promised(snippet)
     files = list(tmp_path.glob("*.jsonl"))
     assert len(files) == ("JsonlSink" in snippet)
     for file in files:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special
 
 from gradlab_core import reference
 
@@ -77,6 +76,8 @@ def factor(tests: int, draws: int = DRAWS[-1]) -> float:
     >>> round(factor(2_000), 1), round(factor(200_000), 1)
     (6.2, 7.3)
     """
+    from scipy import special  # here, since importing it takes longer than the rest of a twin's own modules
+
     return float(-special.stdtrit(draws, ALARMS / max(tests, 1) / 2))
 
 
