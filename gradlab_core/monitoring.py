@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
 from gradlab_core import reference
 from gradlab_core.errors import refuse
-from gradlab_core.records import GradientState, StepRecord, TensorNorms
+from gradlab_core.later import build
+from gradlab_core.records import GradientState, Probe, StepRecord, TensorNorms
 from gradlab_core.states import gradient_state
 
 EXTRAS = ("grad_cosine", "update_cosine", "distance")
@@ -52,7 +54,7 @@ class Measured:
     extras: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     before: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def grad_norm(self) -> float:
         """Of all gradients together."""
         return reference.global_norm([[g for g in self.grads if g is not None]])
@@ -66,47 +68,60 @@ def step_record(
     learning_rate: float | None,
     anomaly: float | None,
     known: Mapping[str, GradientState] | None = None,
+    probe: Probe | None = None,
 ) -> StepRecord:
-    """The record of one step; `known` holds the states that the program decides, in the order of the model."""
+    """The record of one step; `known` holds the states that the program decides, in the order of the model.
+
+    What it says of each tensor is made when it is asked for, from what was measured: that must not change any more.
+    """
     m = measured
-    tensors = {
+    # The norm of all tensors is the norm of their norms.
+    param_norm, update_norm = reference.global_norm([m.params]), reference.global_norm([m.updates])
+    fields = {
+        "step": step,
+        "loss": loss,
+        "learning_rate": learning_rate,
+        "grad_norm": m.grad_norm,
+        "param_norm": param_norm,
+        "update_norm": update_norm,
+        "update_ratio": reference.ratio(update_norm, param_norm),
+        "raw_grad_norm": m.raw_grad_norm,
+        "clipped": None if m.raw_grad_norm is None else m.raw_grad_norm > m.grad_norm * (1 + 1e-6),
+        "skipped": update_norm == 0.0 and m.grad_norm != 0.0 and not any(m.lost),
+        "anomaly": anomaly,
+        "grad_cosine": _over_all(m, "grad_cosine", m.grads),
+        "update_cosine": _over_all(m, "update_cosine", m.updates),
+        "distance": reference.global_norm([list(m.extras["distance"].values())]) if "distance" in m.extras else None,
+        "probe": probe,
+    }
+    return build(StepRecord, fields, {"tensors": lambda: _tensors(m), "states": lambda: _states(m, known or {})})
+
+
+def _tensors(m: Measured) -> dict[str, TensorNorms]:
+    nothing: Mapping[str, float] = {}
+    extras = [(quantity, m.extras.get(quantity, nothing)) for quantity in EXTRAS]
+    return {
         name: TensorNorms(
-            param=p, grad=g, update=u, ratio=reference.ratio(u, p), **{e: m.extras.get(e, {}).get(name) for e in EXTRAS}
+            param=p, grad=g, update=u, ratio=reference.ratio(u, p), **{quantity: v.get(name) for quantity, v in extras}
         )
         for name, p, g, u in zip(m.names, m.params, m.grads, m.updates, strict=True)
     }
+
+
+def _states(m: Measured, known: Mapping[str, GradientState]) -> dict[str, GradientState]:
     found = {
         name: gradient_state(g, size, lost=lost)
         for name, size, g, lost in zip(m.names, m.sizes, m.grads, m.lost, strict=True)
     }
-    # The norm of all tensors is the norm of their norms.
-    param_norm, update_norm = reference.global_norm([m.params]), reference.global_norm([m.updates])
-    grad_norm = m.grad_norm
-    return StepRecord(
-        step=step,
-        loss=loss,
-        learning_rate=learning_rate,
-        grad_norm=grad_norm,
-        param_norm=param_norm,
-        update_norm=update_norm,
-        update_ratio=reference.ratio(update_norm, param_norm),
-        tensors=tensors,
-        states={**(known or {}), **found},
-        raw_grad_norm=m.raw_grad_norm,
-        clipped=None if m.raw_grad_norm is None else m.raw_grad_norm > grad_norm * (1 + 1e-6),
-        skipped=update_norm == 0.0 and grad_norm != 0.0 and not any(m.lost),
-        anomaly=anomaly,
-        grad_cosine=_over_all(m, "grad_cosine", dict(zip(m.names, m.grads, strict=True))),
-        update_cosine=_over_all(m, "update_cosine", dict(zip(m.names, m.updates, strict=True))),
-        distance=reference.global_norm([list(m.extras["distance"].values())]) if "distance" in m.extras else None,
-    )
+    return {**known, **found}
 
 
-def _over_all(m: Measured, quantity: str, now: Mapping[str, float | None]) -> float | None:
+def _over_all(m: Measured, quantity: str, norms: Sequence[float | None]) -> float | None:
     """The cosine of all tensors taken as two vectors, from those of the tensors and their norms."""
     cosines, then = m.extras.get(quantity, {}), m.before.get(quantity, {})
     if not cosines:
         return None
+    now = dict(zip(m.names, norms, strict=True))
     parts = [(c, a, b) for path, c in cosines.items() if (a := now[path]) and (b := then[path])]
     whole = reference.global_norm([[a for _, a, _ in parts]]), reference.global_norm([[b for _, _, b in parts]])
     return sum(c * (a / whole[0]) * (b / whole[1]) for c, a, b in parts) if parts else math.nan

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Mapping
 from typing import Annotated
 
+from gradlab_core.later import made_later
 from gradlab_core.ranges import Cosine, Count, Framework, Level, Norm, OneOf, Share
 
 MODES = ("train", "eval")
@@ -209,6 +210,7 @@ class TensorNorms:
     distance: Norm | None = None
 
 
+@made_later("tensors", "states")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepRecord:
     """One optimizer step: norms of all parameters before it, of their gradients and of the update it applied.
