@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +17,7 @@ from gradlab_core.monitoring import Measured, check_monitor, step_record
 from gradlab_core.records import GradientState, Probe, StepRecord
 from gradlab_jax import _extras
 from gradlab_jax._measurements import Known, Measurements, Moving, in_order, leaves_of, measure, nothing_yet, still
+from gradlab_jax._transfer import to_host
 from gradlab_jax._tree import Tree
 from gradlab_jax.norms import global_norm
 
@@ -168,13 +166,13 @@ def read(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array | float 
         )
     if loss is not None and jnp.size(loss) != 1:
         raise GradlabError(f"the loss handed to read has shape {jnp.shape(loss)}; expected one number")
-    m, rates, seen, raws, loss = jax.device_get((found, rates, seen, raws[:1], loss))
+    m, rates, seen, raws, loss = to_host((found, rates, seen if rates else [], raws[:1], loss))
     if loss is None and m.has_loss:
         loss = m.loss
     if m.step < 0:
         raise GradlabError("the monitor has recorded nothing yet; expected at least one update")
     cut = {path for path, state in m.known if state == GradientState.DISCONNECTED}
-    numbers = {quantity: list(map(float, vector)) for quantity, vector in m.norms.items()}
+    numbers = {quantity: vector.tolist() for quantity, vector in m.norms.items()}
     raw = next((float(norm) for step, norm in raws if step == m.step), None)
     measured = Measured(
         names=m.names,
@@ -192,15 +190,15 @@ def read(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array | float 
         },
         before={e: _named(m.names, v, set()) for e, v in m.before.items()},
     )
-    record = step_record(
+    return step_record(
         measured,
         step=int(m.step),
         loss=None if loss is None else float(np.reshape(loss, ())),
         learning_rate=float(rates[0]) if len(set(map(float, rates))) == 1 and seen[0] == m.step + 1 else None,
         anomaly=float(m.score) if m.is_scored else None,
         known=dict(m.known),
+        probe=probe,
     )
-    return dataclasses.replace(record, probe=probe)
 
 
 def recorded(opt_state: Any) -> Measurements:
@@ -230,10 +228,16 @@ def _nodes(tree: Any) -> list[Any]:
         tree = nnx.as_pure(tree.opt_state)
     found = []
     for node in jax.tree.leaves(tree, is_leaf=_is_wanted):
-        if _is_wanted(node):
-            parts = jax.tree.leaves(node, is_leaf=functools.partial(operator.is_not, node))
-            found += [node, *_nodes([part for part in parts if part is not node])]
+        if isinstance(node, MonitorState):  # its memory is as large as the net, and holds nothing to read
+            found += [node, *_nodes((node.inner, node.measurements))]
+        elif _is_wanted(node):
+            found += [node, *([] if isinstance(node, Measurements) else _nodes(_parts(node)))]
     return found
+
+
+def _parts(node: Any) -> list[Any]:
+    """What stands directly in a node."""
+    return [part for part in jax.tree.leaves(node, is_leaf=lambda part: part is not node) if part is not node]
 
 
 def _is_wanted(node: Any) -> bool:
@@ -245,4 +249,4 @@ def _value(x: Any) -> Any:
 
 
 def _named(names: Sequence[str], vector: Any, cut: set[str]) -> dict[str, float]:
-    return {name: float(v) for name, v in zip(names, vector, strict=True) if name not in cut}
+    return {name: v for name, v in zip(names, vector.tolist(), strict=True) if name not in cut}
