@@ -18,18 +18,20 @@ def to_host(tree: Any) -> Any:
     array. What is on the host already, NumPy arrays and Python numbers, stays as it is.
     """
     leaves, structure = jax.tree.flatten(tree)
-    found = {i: _here(leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
-    place = next((x.sharding for x in found.values()), None)
+    arrays = {i: _here(leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
+    place = next((x.sharding for x in arrays.values()), None)
     # An array that is spread over devices, or lies on another one, goes by itself; of a monitor's none does.
-    together = [i for i, x in found.items() if x.sharding.num_devices == 1 and x.sharding == place]
+    together = [x for x in arrays.values() if x.sharding.num_devices == 1 and x.sharding == place]
     if len(together) > 1:
-        arrays = [found[i] for i in together]
-        with jax.enable_x64(any(x.dtype.itemsize == 8 for x in arrays)):  # outside of it JAX would cut them short
-            words = jax.device_get(_packed(arrays))
-        found |= dict(zip(together, _unpacked(words, arrays), strict=True))
-    rest = {i: x for i, x in found.items() if not isinstance(x, np.ndarray)}
-    found |= jax.device_get(rest)
-    return jax.tree.unflatten(structure, [found.get(i, leaf) for i, leaf in enumerate(leaves)])
+        kept = set(map(id, together))
+        alone = [x for x in arrays.values() if id(x) not in kept]
+        with jax.enable_x64(any(x.dtype.itemsize == 8 for x in together)):  # outside of it JAX would cut them short
+            words = jax.device_get(_packed(together))
+        found = dict(zip(map(id, together), _unpacked(words, together), strict=True))
+    else:
+        alone, found = list(arrays.values()), {}
+    found |= zip(map(id, alone), jax.device_get(alone), strict=True)
+    return jax.tree.unflatten(structure, [found[id(arrays[i])] if i in arrays else x for i, x in enumerate(leaves)])
 
 
 def _here(x: jax.Array) -> jax.Array:

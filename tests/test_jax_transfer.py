@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -92,3 +96,26 @@ def test_one_step_of_a_scan_is_one_array_too(brought):
     brought.clear()
     assert gl.read(one).step == 1
     assert len(brought) == 1
+
+
+def test_replicated_over_devices_and_on_several():
+    """In a process of its own, which has four devices."""
+    code = """
+import jax, jax.numpy as jnp, numpy as np, optax, gradlab_jax as gl
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+kind, taken = type(jnp.zeros(1)), []
+real = kind._value
+kind._value = property(lambda x: (taken.append(x.shape), real.fget(x))[1])
+mesh = Mesh(np.array(jax.devices()), "d")
+tx = gl.monitor(optax.sgd(0.1))
+params = {"w": jax.device_put(jnp.ones((8, 3)), NamedSharding(mesh, P("d"))), "b": jnp.ones(3)}
+params["b"] = jax.device_put(params["b"], NamedSharding(mesh, P()))
+state = jax.jit(tx.update)(params, tx.init(params), params)[1]
+taken.clear()
+record = gl.read(state)
+print(len(taken), round(record.grad_norm**2), record.step)
+print(gl.read(state, loss=jax.device_put(jnp.float32(1.5), jax.devices()[3])).loss)
+"""
+    environ = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    ran = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=120)
+    assert ran.stdout.splitlines() == ["1 27 0", "1.5"], ran.stderr
