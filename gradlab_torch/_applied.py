@@ -1,15 +1,17 @@
 """The update that an optimizer really applied, without a copy of the parameters that is made anew at each step.
 
 Fresh memory of the size of a net costs more than the arithmetic on it, so the copy lives in buffers that stay; large
-tensors pass through in blocks that fit a processor's cache, so that each is read once and not three times.
+tensors pass through in blocks that fit a processor's cache, so that each is read once and not three times. On a GPU
+the norms come with the copy and with the difference, in one launch each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from gradlab_torch import _launches as launches
 from gradlab_torch import _norms as norms
 
 _BLOCK = 1 << 17  # elements; half a megabyte
@@ -20,8 +22,11 @@ class Applied:
 
     def __init__(self, params: Sequence[torch.Tensor]) -> None:
         self.params, self.kind = list(params), _kind(params)
-        self.groups = norms.alike(self.params)
-        self.olds = [torch.empty_like(norms.side_by_side([params[i] for i in g])) for g in self.groups]
+        real = [launches.as_real(p.detach()) for p in self.params]
+        self.parts = [
+            (members, (_Launched if way == "launched" else _Rows)([real[i] for i in members]))
+            for way, members in norms.ways(real)
+        ]
 
     def fits(self, params: Sequence[torch.Tensor]) -> bool:
         """Whether these are the parameters that the buffers are for."""
@@ -29,19 +34,57 @@ class Applied:
 
     def before(self) -> torch.Tensor:
         """Take the copy; gives the norms of the parameters."""
-        found = []
-        for group, old in zip(self.groups, self.olds, strict=True):
-            new = norms.side_by_side([self.params[i] for i in group])
-            found.append(_copy(old, new))
-        return norms.joined(self.groups, found)
+        return self._joined([part.before for _, part in self.parts])
 
     def after(self) -> torch.Tensor:
         """Norms of what was applied since `before`."""
-        found = []
-        for group, old in zip(self.groups, self.olds, strict=True):
-            new = norms.side_by_side([self.params[i] for i in group])
-            found.append(_difference(new, old))
-        return norms.joined(self.groups, found)
+        return self._joined([part.after for _, part in self.parts])
+
+    def _joined(self, measured: Sequence[Callable[[list[torch.Tensor]], torch.Tensor]]) -> torch.Tensor:
+        real = [launches.as_real(p.detach()) for p in self.params]
+        members = [members for members, _ in self.parts]
+        found = [way([real[i] for i in part]) for part, way in zip(members, measured, strict=True)]
+        return norms.joined(members, found)
+
+
+class _Launched:
+    """Copies with the places in memory of what they are copies of, in one launch for each type and device."""
+
+    def __init__(self, params: list[torch.Tensor]) -> None:
+        self.olds = [torch.empty_like(p) for p in params]
+
+    def before(self, params: list[torch.Tensor]) -> torch.Tensor:
+        return self._measured(launches.copied, params)
+
+    def after(self, params: list[torch.Tensor]) -> torch.Tensor:
+        return self._measured(launches.differences, params)
+
+    def _measured(self, way: Callable[..., torch.Tensor], params: list[torch.Tensor]) -> torch.Tensor:
+        # What the optimizer put in a parameter's place may lie in another order: it is brought into that of the copy.
+        pairs = zip(params, self.olds, strict=True)
+        now = [p if p.stride() == old.stride() else torch.empty_like(old).copy_(p) for p, old in pairs]
+        groups = launches.alike(now)
+        return norms.joined(groups, [way([now[i] for i in g], [self.olds[i] for i in g]) for g in groups])
+
+
+class _Rows:
+    """Copies as rows, those of one shape side by side."""
+
+    def __init__(self, params: list[torch.Tensor]) -> None:
+        self.groups = norms.alike(params)
+        self.olds = [torch.empty_like(norms.side_by_side([params[i] for i in g])) for g in self.groups]
+
+    def before(self, params: list[torch.Tensor]) -> torch.Tensor:
+        return self._measured(lambda new, old: _copy(old, new), params)
+
+    def after(self, params: list[torch.Tensor]) -> torch.Tensor:
+        return self._measured(_difference, params)
+
+    def _measured(
+        self, way: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], params: list[torch.Tensor]
+    ) -> torch.Tensor:
+        rows = (norms.side_by_side([params[i] for i in group]) for group in self.groups)
+        return norms.joined(self.groups, [way(new, old) for new, old in zip(rows, self.olds, strict=True)])
 
 
 def _kind(params: Sequence[torch.Tensor]) -> list[object]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from gradlab_torch._measurements import Parts, dense
+from gradlab_torch._measurements import dense
 from gradlab_torch._norms import stacked_norms
+from gradlab_torch._transfer import Parts
 from gradlab_torch.updates import stacked_cosines
 
 Tensors = Mapping[str, torch.Tensor]

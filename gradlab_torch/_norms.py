@@ -4,17 +4,25 @@ Plain sums of squares in float32 overflow at 1e19, underflow at 1e-20, and on th
 PyTorch's own total norm of 2²⁶ floats is wrong in the third digit. Here the squares are summed along short rows, the
 rows in float64; only when that sum says that range was lost is there a second, rescaled pass. Small tensors of one
 shape are measured together, so that a net of a thousand of them costs a few calls and not thousands.
+
+On an accelerator a call costs more than the arithmetic, and to look at a result is to wait for the device. There one
+kernel measures all tensors of a kind (`_launches`), and where Triton is missing PyTorch's own foreach kernel does, in
+float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from gradlab_torch import _launches as launches
+
 _ROW = 1024  # elements a row: long enough for full memory speed, short enough for float32 partial sums
 _SMALL = 1 << 16  # elements; up to here tensors are copied side by side, which costs less than a call for each
+
+_NARROW = (torch.float32, torch.bfloat16, torch.float16)  # whose squares float64 holds
 
 
 def wide(t: torch.Tensor) -> torch.Tensor:
@@ -76,8 +84,37 @@ class _Norms(torch.autograd.Function):
 
 
 def _stacked(tensors: list[torch.Tensor]) -> torch.Tensor:
-    groups = alike(tensors)
-    return joined(groups, [row_norms(side_by_side([tensors[i] for i in group])) for group in groups])
+    tensors = [launches.as_real(t) for t in tensors]
+    groups, found = [], []
+    for way, members in ways(tensors):
+        part = [tensors[i] for i in members]
+        if way == "launched":
+            inner = launches.alike(part)
+            found += [launches.norms([part[i] for i in group]) for group in inner]
+        elif way == "foreach":
+            inner = [list(range(len(part)))]
+            found.append(torch.stack(torch._foreach_norm(part, 2, dtype=torch.float64)).to(torch.float32))
+        else:
+            inner = alike(part)
+            found += [row_norms(side_by_side([part[i] for i in group])) for group in inner]
+        groups += [[members[i] for i in group] for group in inner]
+    return joined(groups, found)
+
+
+def ways(tensors: Sequence[torch.Tensor]) -> list[tuple[str, list[int]]]:
+    """Which tensors are measured by our kernels, by PyTorch's (those of one device), and row by row."""
+    found: dict[tuple[str, object], list[int]] = {}
+    works = {d: not torch.compiler.is_compiling() and launches.works(d) for d in {t.device for t in tensors}}
+    for i, t in enumerate(tensors):
+        device = t.device
+        if works[device] and launches.fits(t):
+            key: tuple[str, object] = ("launched", None)
+        elif device.type not in ("cpu", "mps") and t.dtype in _NARROW:
+            key = ("foreach", device)
+        else:
+            key = ("rows", None)
+        found.setdefault(key, []).append(i)
+    return [(way, members) for (way, _), members in found.items()]
 
 
 def alike(tensors: list[torch.Tensor]) -> list[list[int]]:
@@ -105,8 +142,13 @@ def joined(groups: list[list[int]], norms: list[torch.Tensor]) -> torch.Tensor:
     if not groups:
         return torch.zeros(0)
     dtype = torch.float64 if any(n.dtype == torch.float64 for n in norms) else torch.float32
-    order = sorted(range(sum(map(len, groups))), key=[i for group in groups for i in group].__getitem__)
-    return torch.cat([n.to(norms[0].device, dtype) for n in norms])[order]
+    found = torch.cat([n.to(norms[0].device, dtype) for n in norms])
+    places = [i for group in groups for i in group]
+    order = sorted(range(len(places)), key=places.__getitem__)
+    if order == list(range(len(order))):
+        return found
+    # A list of places would go to the device, and the host wait for that; single elements do not leave it.
+    return found[order] if found.device.type == "cpu" else torch.stack([found[i] for i in order])
 
 
 def row_norms(rows: torch.Tensor) -> torch.Tensor:

@@ -11,9 +11,9 @@ import torch
 from gradlab_core import kinds
 from gradlab_core.records import LayerStats, TensorStats
 from gradlab_torch._inputs import Inputs, checked_inputs
-from gradlab_torch._measurements import transferred
 from gradlab_torch._module import private_copy
 from gradlab_torch._taps import Tap, run_tapped
+from gradlab_torch._transfer import transferred
 
 
 def activation_stats(model: torch.nn.Module, x: Inputs, *, mode: str) -> list[LayerStats]:

@@ -22,10 +22,10 @@ from gradlab_core.lab.repair import (
     repaired,
     scaled_weights,
 )
-from gradlab_torch._measurements import transferred
 from gradlab_torch._module import own_randomness, private_copy
 from gradlab_torch._signals import as_signals, measured
 from gradlab_torch._taps import Tap, run_tapped
+from gradlab_torch._transfer import transferred
 from gradlab_torch._tree import Tree
 from gradlab_torch.checks import check_model_inputs
 from gradlab_torch.initializers import initialize

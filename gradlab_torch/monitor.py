@@ -13,13 +13,16 @@ import torch
 from gradlab_core.anomaly import MovingScore
 from gradlab_core.diagnose import Live
 from gradlab_core.errors import GradlabError
-from gradlab_core.monitoring import Measured, check_monitor, step_record
+from gradlab_core.monitoring import check_monitor
 from gradlab_core.records import Finding, GradientState, Probe, StepRecord
 from gradlab_torch._applied import Applied
 from gradlab_torch._extras import Extras
-from gradlab_torch._measurements import Parts, gradients, lost_to_rounding, path_of, transferred
+from gradlab_torch._lost import lost_to_rounding
+from gradlab_torch._measurements import gradients, path_of
 from gradlab_torch._norms import stacked_norms
 from gradlab_torch._sharding import refuse_sharded
+from gradlab_torch._taken import Norms, Taken
+from gradlab_torch._transfer import Parts, Transfer
 from gradlab_torch.integrations import scalers
 from gradlab_torch.norms import global_norm
 
@@ -34,13 +37,15 @@ class Monitor:
         every: record every so many steps, the first included; the others cost nothing but a count.
         extras: any of `grad_cosine`, `update_cosine` (between successive records) and `distance` (from where the
             parameters are now). Each holds one or two more copies of the parameters.
-        on_record: called with each `StepRecord` as soon as it is complete: a sink, `list.append`, a function of yours.
+        on_record: called with each `StepRecord`: a sink, `list.append`, a function of yours. On the CPU at the end of
+            its step; on a GPU, which no step waits for, when `last` is asked for, else at the end of the step after it
+            or on `close`.
         on_finding: called with each `Finding` once, as soon as the records show it: `gradlab_core.diagnose.Live`.
         scaler: a `torch.amp.GradScaler`; the steps it leaves out are then counted in `skipped_steps`. (A fused
             optimizer is called all the same; there the record says `skipped`.)
 
     Attributes:
-        last: the newest record, None before the first.
+        last: the newest record, None before the first. To read it on a GPU is to wait for its step.
         steps: optimizer steps seen. A step that a scaler leaves out is none.
 
     Memory: one copy of the parameters, in buffers that stay while the monitor is there. A monitor is a context manager;
@@ -82,7 +87,8 @@ class Monitor:
         refuse_sharded("Monitor", model, [p for group in optimizer.param_groups for p in group["params"]])
         self.model, self.optimizer, self.every, self.on_record = model, optimizer, every, on_record
         self._watch = None if on_finding is None else Live(on_finding)
-        self.last: StepRecord | None = None
+        self._last: StepRecord | None = None
+        self._pending: Taken | None = None
         self.steps = self.skipped_steps = 0
         self._score = MovingScore()
         self._loss: torch.Tensor | None = None
@@ -90,8 +96,9 @@ class Monitor:
         self._probe: Probe | None = None
         self._applied: Applied | None = None
         self._started: _Started | None = None
+        self._wanted = tuple(extras)
         self._extras: Extras | None = Extras(extras, dict(self._registered()))
-        self._norms_before: dict[str, dict[str, float]] = {}
+        self._norms_before: Norms = {}
         self._hooks = [
             optimizer.register_step_pre_hook(self._on_start),
             optimizer.register_step_post_hook(self._on_end),
@@ -99,6 +106,12 @@ class Monitor:
         self._scaler, self._steps_at_update = scaler, 0
         if scaler is not None:
             scalers.listen(scaler, self._on_scaler_update)
+
+    @property
+    def last(self) -> StepRecord | None:
+        """The newest record, None before the first."""
+        self._deliver()
+        return self._last
 
     def observe(self, loss: torch.Tensor | float, *, probe: Probe | None = None) -> None:
         """Tell the monitor the loss of the coming step; it stays on its device until the record is made. The record
@@ -118,17 +131,15 @@ class Monitor:
     def close(self) -> None:
         """Remove every hook; the monitor keeps what it recorded. If losses were observed and no step was ever taken, a
         last record says so; findings of the last records are told."""
-        never = None
         if self.steps == 0 and self._loss is not None and self._extras is not None:
-            never = self._never_stepped(self._extras)
+            self._never_stepped(self._extras)
+            self._loss = None
         for hook in self._hooks:
             hook.remove()
         if self._scaler is not None:
             scalers.leave(self._scaler, self._on_scaler_update)
         self._hooks, self._scaler, self._applied, self._started, self._extras = [], None, None, None, None
-        if never is not None:
-            self._loss = None
-            self._tell(never)
+        self._deliver()
         if self._watch is not None:
             self._watch.close()
             self._watch = None
@@ -156,6 +167,11 @@ class Monitor:
         frame = sys._getframe(1)
         if self._started is not None and _is_running(self._started.frame):
             return None  # a subclass calls the step of its base: the outer one is recorded
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise GradlabError(
+                "optimizer.step() is being captured in a CUDA graph; expected it outside: a replay runs no hooks, so "
+                "the monitor would see nothing of it. Capture forward and backward, or close the monitor before"
+            )
         self._started = started = _Started(frame)
         if not self._is_recorded() or self._extras is None:
             return None
@@ -182,12 +198,12 @@ class Monitor:
             started.parts = {"param": (list(params), self._applied.before()), **extras.at_start(params)}
         return self._applied
 
-    def _never_stepped(self, extras: Extras) -> StepRecord:
+    def _never_stepped(self, extras: Extras) -> None:
         started = _Started(sys._getframe())
         applied = self._see_parameters(started, extras)
         self._see_gradients(started)
         with torch.inference_mode(False), torch.no_grad():
-            return dataclasses.replace(self._record(started, applied, extras, stepped=False), skipped=True)
+            self._pending = self._taken(started, applied, extras, stepped=False)
 
     def _see_gradients(self, started: _Started) -> None:
         with torch.inference_mode(False), torch.no_grad():
@@ -204,52 +220,52 @@ class Monitor:
         if started is None or started.frame is not sys._getframe(1):
             return
         try:
+            taken = None
             if started.parts and self._applied is not None and self._extras is not None:
                 with torch.inference_mode(False), torch.no_grad():
-                    record = self._record(started, self._applied, self._extras)
-                self._tell(record)
+                    taken = self._taken(started, self._applied, self._extras)
+            self._deliver()  # of the step before, while the device works at this one
+            self._pending = taken
+            if taken is not None and not taken.transfer.is_underway:
+                self._deliver()
         finally:
             self.steps += 1
             self._loss = self._raw = self._probe = self._started = None
 
-    def _tell(self, record: StepRecord) -> None:
-        self.last = record
-        for listener in (self.on_record, self._watch):
-            if listener is not None:
-                listener(record)
-
-    def _record(self, started: _Started, applied: Applied, extras: Extras, *, stepped: bool = True) -> StepRecord:
+    def _taken(self, started: _Started, applied: Applied, extras: Extras, *, stepped: bool = True) -> Taken:
+        """Everything about this step, its figures on their way to the host."""
         registered, names = started.registered, [name for name, _ in started.registered]
-        parts: Parts = {**started.parts, "update": (names, applied.after()), **extras.at_end(dict(registered))}
+        updates = applied.after()
+        parts: Parts = {**started.parts, "update": (names, updates), **extras.at_end(dict(registered))}
+        if stepped:  # rounding cannot have swallowed what nobody applied
+            grads = parts["grad"][1] if "grad" in parts else updates[:0]
+            parts["lost"] = lost_to_rounding(self.optimizer, registered, started.gradients, grads, updates)
+        rates = [group["lr"] for group in self.optimizer.param_groups if "lr" in group]
+        there = [rate.detach().reshape(()) for rate in rates if isinstance(rate, torch.Tensor)]
+        if there:  # a compiled or captured optimizer keeps it on the device
+            parts["rates"] = [str(i) for i in range(len(there))], torch.stack(there)
         for name, value in (("loss", self._loss), ("raw", self._raw)):
             parts |= {} if value is None else {name: ([name], value.reshape(1))}
-        found = transferred(parts)
-        grads = found.get("grad", {})
-        updates = found["update"]
-        # Rounding cannot have swallowed what nobody applied.
-        lost = lost_to_rounding(self.optimizer, registered, started.gradients, grads, updates) if stepped else set()
-        measured = Measured(
+        return Taken(
+            transfer=Transfer(parts),
             names=names,
             sizes=[p.numel() for _, p in registered],
-            params=list(found["param"].values()),
-            grads=[grads.get(name) for name in names],
-            updates=list(updates.values()),
-            lost=[name in lost for name in names],
-            raw_grad_norm=found.get("raw", {}).get("raw"),
-            extras={e: found.get(e, {}) for e in extras.wanted},
-            before=self._norms_before,
-        )
-        self._norms_before = {"grad_cosine": grads, "update_cosine": updates}
-        rates = {float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group}
-        record = step_record(
-            measured,
             step=self.steps,
-            loss=found.get("loss", {}).get("loss"),
-            learning_rate=rates.pop() if len(rates) == 1 else None,
-            anomaly=self._score(measured.grad_norm),
+            rates=[float(rate) for rate in rates if not isinstance(rate, torch.Tensor)],
             known=self._known({id(p) for _, p in registered}),
+            probe=self._probe,
+            stepped=stepped,
         )
-        return dataclasses.replace(record, probe=self._probe)
+
+    def _deliver(self) -> None:
+        """Make the record that is under way, and tell whoever listens."""
+        taken, self._pending = self._pending, None
+        if taken is None:
+            return
+        self._last, self._norms_before = taken.record(self._wanted, self._norms_before, self._score)
+        for listener in (self.on_record, self._watch):
+            if listener is not None:
+                listener(self._last)
 
     def _registered(self) -> list[tuple[str, torch.nn.Parameter]]:
         """`(path, parameter)` of what the optimizer may move, in the order of the model. It asks for a gradient, not

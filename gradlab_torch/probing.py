@@ -11,10 +11,11 @@ from gradlab_core.records import HiddenStateNorms, Probe
 from gradlab_torch._gradients import Loss
 from gradlab_torch._hidden import measured_states
 from gradlab_torch._inputs import Inputs, checked_inputs, examples, floating, tensors
-from gradlab_torch._measurements import path_of, transferred
+from gradlab_torch._measurements import path_of
 from gradlab_torch._module import private_copy
 from gradlab_torch._symmetry import copied_share
 from gradlab_torch._taps import Tap, run_tapped
+from gradlab_torch._transfer import transferred
 from gradlab_torch.activations import rows_of, stats, tracked
 from gradlab_torch.checks import as_labels, check_logits, check_loss, check_model_labels
 from gradlab_torch.losses import cross_entropy

@@ -1,0 +1,186 @@
+"""Triton kernels that pass over many tensors in one launch, by a table of their addresses.
+
+A program takes one block of one tensor. Squares are summed in float64, which holds the square of every float32,
+bfloat16 and float16: no scaling, no second pass, no branch. For float64 there are three sums, of large, ordinary and
+small elements (J. L. Blue, 1978). Each block writes its own sums and `roots` adds them in a fixed order, so that the
+same input gives the same bits.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+WIDTH = 1024  # elements a program takes at once
+ROUNDS = 16  # times it does so
+BLOCK = WIDTH * ROUNDS
+
+READ, COPY, SUBTRACT = 0, 1, 2
+_BIG, _SMALL, _SCALE = tl.constexpr(2.0**500), tl.constexpr(2.0**-500), tl.constexpr(2.0**600)
+
+
+@triton.jit
+def squares(
+    addresses,
+    olds,
+    sizes,
+    owners,
+    firsts,
+    sums,
+    TYPE: tl.constexpr,
+    WAY: tl.constexpr,
+    IS_DOUBLE: tl.constexpr,
+    IS_ALIGNED: tl.constexpr,
+    WIDTH: tl.constexpr,
+    ROUNDS: tl.constexpr,
+):
+    """Sum of squares of one block: of what lies at its address (READ), with a copy of it written to its old address
+    (COPY), or of what was added to that copy since (SUBTRACT)."""
+    block = tl.program_id(0)
+    owner = tl.load(owners + block)
+    size = tl.load(sizes + owner)
+    first = tl.load(firsts + block) * (WIDTH * ROUNDS)
+    new = tl.load(addresses + owner).to(tl.pointer_type(TYPE))
+    old = tl.load(olds + owner).to(tl.pointer_type(TYPE))
+    if IS_ALIGNED:  # else each element is loaded by itself
+        new = tl.multiple_of(new, 16)
+        old = tl.multiple_of(old, 16)
+    total = tl.zeros((WIDTH,), tl.float64)
+    big = tl.zeros((WIDTH,), tl.float64)
+    small = tl.zeros((WIDTH,), tl.float64)
+    is_whole = first + WIDTH * ROUNDS <= size  # then nothing is masked, and a thread loads 16 bytes at once
+    for turn in range(ROUNDS):
+        at = first + turn * WIDTH + tl.arange(0, WIDTH)
+        if is_whole:
+            x = _values(new + at, old + at, None, WAY)
+        else:
+            x = _values(new + at, old + at, at < size, WAY)
+        if IS_DOUBLE:
+            is_big = tl.abs(x) > _BIG
+            is_small = tl.abs(x) < _SMALL
+            large = tl.where(is_big, x / _SCALE, 0.0)
+            tiny = tl.where(is_small, x * _SCALE, 0.0)
+            big += large * large
+            small += tiny * tiny
+            x = tl.where(is_big | is_small, 0.0, x)
+        total += x * x
+    if IS_DOUBLE:
+        blocks = tl.num_programs(0)
+        tl.store(sums + blocks + block, tl.sum(big))
+        tl.store(sums + 2 * blocks + block, tl.sum(small))
+    tl.store(sums + block, tl.sum(total))
+
+
+@triton.jit
+def _values(new, old, mask, WAY: tl.constexpr):
+    other = None if mask is None else 0.0
+    stored = tl.load(new, mask=mask, other=other)
+    x = stored.to(tl.float64)
+    if WAY == 1:
+        tl.store(old, stored, mask=mask)
+    if WAY == 2:
+        x -= tl.load(old, mask=mask, other=other).to(tl.float64)
+    return x
+
+
+@triton.jit
+def roots(sums, starts, norms, blocks, IS_DOUBLE: tl.constexpr, WIDTH: tl.constexpr):
+    """The norm of one tensor from the sums of its blocks, which stand from `starts[i]` to `starts[i + 1]`."""
+    owner = tl.program_id(0)
+    first = tl.load(starts + owner)
+    last = tl.load(starts + owner + 1)
+    total = _added(sums, first, last, WIDTH)
+    norm = tl.sqrt(total)
+    if IS_DOUBLE:
+        big = _added(sums + blocks, first, last, WIDTH)
+        small = _added(sums + 2 * blocks, first, last, WIDTH)
+        norm = tl.sqrt(total + small / _SCALE / _SCALE)
+        norm = tl.where((big == 0.0) & (total == 0.0), tl.sqrt(small) / _SCALE, norm)
+        norm = tl.where(big > 0.0, tl.sqrt(big + total / _SCALE / _SCALE) * _SCALE, norm)
+    tl.store(norms + owner, norm)
+
+
+@triton.jit
+def _added(sums, first, last, WIDTH: tl.constexpr):
+    total = tl.zeros((WIDTH,), tl.float64)
+    for start in range(first, last, WIDTH):
+        at = start + tl.arange(0, WIDTH)
+        total += tl.load(sums + at, mask=at < last, other=0.0)
+    return tl.sum(total)
+
+
+@triton.jit
+def moved(
+    addresses,
+    rates,
+    firsts_of_adam,
+    seconds_of_adam,
+    still,
+    sizes,
+    owners,
+    firsts,
+    bits,
+    count,
+    TYPE: tl.constexpr,
+    WIDE: tl.constexpr,
+    WIDTH: tl.constexpr,
+    ROUNDS: tl.constexpr,
+):
+    """Of the tensors that are `still`: which proposals would move an element. Bit 0 is for the gradient, 1 for its
+    sign, 2 for the momentum, 3 for Adam's step; the rows of `addresses` are parameter, gradient, momentum and Adam's
+    two moments, 0 where there is none. Blocks of all other tensors end here: looking costs a launch and no wait."""
+    block = tl.program_id(0)
+    owner = tl.load(owners + block)
+    if tl.load(still + owner) != 0:
+        size = tl.load(sizes + owner)
+        first = tl.load(firsts + block) * (WIDTH * ROUNDS)
+        rate = tl.load(rates + owner).to(WIDE)
+        mean_weight = tl.load(firsts_of_adam + owner).to(WIDE)
+        square_weight = tl.load(seconds_of_adam + owner).to(WIDE)
+        param = tl.load(addresses + owner).to(tl.pointer_type(TYPE))
+        grad = tl.load(addresses + count + owner).to(tl.pointer_type(TYPE))
+        momentum = tl.load(addresses + 2 * count + owner)
+        mean = tl.load(addresses + 3 * count + owner)
+        square = tl.load(addresses + 4 * count + owner)
+        found = tl.zeros((WIDTH,), tl.int32)
+        for turn in range(ROUNDS):
+            at = first + turn * WIDTH + tl.arange(0, WIDTH)
+            inside = at < size
+            p = tl.load(param + at, mask=inside, other=0.0)
+            g = tl.load(grad + at, mask=inside, other=0.0).to(WIDE)
+            found |= _moves(p, g, rate, TYPE, WIDE)
+            sign = tl.where(g > 0.0, 1.0, tl.where(g < 0.0, -1.0, g)).to(WIDE)
+            found |= 2 * _moves(p, sign, rate, TYPE, WIDE)
+            if momentum != 0:
+                m = tl.load(momentum.to(tl.pointer_type(TYPE)) + at, mask=inside, other=0.0).to(WIDE)
+                found |= 4 * _moves(p, m, rate, TYPE, WIDE)
+            if mean != 0:
+                m = tl.load(mean.to(tl.pointer_type(TYPE)) + at, mask=inside, other=0.0).to(WIDE)
+                s = tl.load(square.to(tl.pointer_type(TYPE)) + at, mask=inside, other=0.0).to(WIDE)
+                size_of_step = tl.maximum(tl.sqrt(s / square_weight), 1e-30)
+                found |= 8 * _moves(p, (m / mean_weight / size_of_step).to(WIDE), rate, TYPE, WIDE)
+        tl.atomic_or(bits + owner, tl.reduce(found, 0, _either))
+
+
+@triton.jit
+def _moves(p, step, rate, TYPE: tl.constexpr, WIDE: tl.constexpr):
+    """1 where p − rate·step is another number of p's type, rounded after each operation as PyTorch does."""
+    change = _rounded(rate * _rounded(step, TYPE, WIDE), TYPE, WIDE)
+    old = p.to(WIDE)
+    return (_rounded(old - change, TYPE, WIDE) != old).to(tl.int32)
+
+
+@triton.jit
+def _rounded(x, TYPE: tl.constexpr, WIDE: tl.constexpr):
+    """The nearest number that the type holds. To bfloat16 the bits are rounded by hand: Triton's interpreter cuts."""
+    if TYPE == tl.bfloat16:
+        bits = x.to(tl.uint32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        return tl.where(x == x, bits.to(tl.float32, bitcast=True), x)
+    else:
+        return x.to(TYPE).to(WIDE)
+
+
+@triton.jit
+def _either(a, b):
+    return a | b

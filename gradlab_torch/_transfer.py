@@ -1,0 +1,69 @@
+"""What was measured of a step, on its way to the host: one copy from each device, and nobody waits for it.
+
+The host hands a GPU its work far ahead. A number that is read at once makes it wait until everything before it is done,
+and the GPU idle until new work comes. So the figures go to pinned memory behind the step's own work, and are read when
+they have arrived.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+Parts = dict[str, tuple[list[str], torch.Tensor]]
+"""`{quantity: (paths, one value for each)}`."""
+
+
+class Transfer:
+    """The figures of one record, of any devices."""
+
+    def __init__(self, parts: Parts) -> None:
+        by_device: dict[torch.device, list[str]] = {}
+        for quantity, (_, vector) in parts.items():
+            by_device.setdefault(vector.device, []).append(quantity)
+        self.order = {quantity: paths for quantity, (paths, _) in parts.items()}
+        self._sent = []
+        for device, quantities in by_device.items():
+            wide = torch.float32 if device.type == "mps" else torch.float64
+            vector = torch.cat([parts[quantity][1].to(wide) for quantity in quantities])
+            self._sent.append((quantities, *_sent(vector)))
+
+    @property
+    def is_underway(self) -> bool:
+        """Whether reading now may have to wait."""
+        return any(arrived is not None for _, _, arrived in self._sent)
+
+    def numbers(self) -> dict[str, dict[str, float]]:
+        """`{quantity: {path: value}}`; waits until the copies are there."""
+        found: dict[str, dict[str, float]] = {}
+        for quantities, vector, arrived in self._sent:
+            if arrived is not None:
+                arrived.synchronize()
+            values = iter(vector.tolist())
+            found |= {quantity: {path: next(values) for path in self.order[quantity]} for quantity in quantities}
+        return {quantity: found[quantity] for quantity in self.order}
+
+
+def transferred(parts: Parts) -> dict[str, dict[str, float]]:
+    """Everything that was measured, as numbers, at once."""
+    return Transfer(parts).numbers()
+
+
+def _sent(vector: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    """The copy, and what says that it has arrived; None where there is nothing to wait for, or no other way."""
+    event = event_of(vector.device)
+    if event is None:
+        return vector, None
+    target = torch.empty(vector.shape, dtype=vector.dtype, pin_memory=vector.device.type != "cpu")
+    target.copy_(vector, non_blocking=True)
+    event.record()
+    return target, event
+
+
+def event_of(device: torch.device) -> Any:
+    """A marker in the work of a device that the host can wait for."""
+    if device.type != "cuda":
+        return None
+    with torch.cuda.device(device):
+        return torch.cuda.Event()
