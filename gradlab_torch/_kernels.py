@@ -173,7 +173,7 @@ def _moves(p, step, rate, TYPE: tl.constexpr, WIDE: tl.constexpr):
 @triton.jit
 def _rounded(x, TYPE: tl.constexpr, WIDE: tl.constexpr):
     """The nearest number that the type holds. To bfloat16 the bits are rounded by hand: Triton's interpreter cuts."""
-    if TYPE == tl.bfloat16:
+    if tl.bfloat16 == TYPE:
         bits = x.to(tl.uint32, bitcast=True)
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
         return tl.where(x == x, bits.to(tl.float32, bitcast=True), x)

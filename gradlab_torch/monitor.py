@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import torch
+from torch._compile import _disable_dynamo  # as torch.compiler.disable, but imports nothing before the first call
 
 from gradlab_core.anomaly import MovingScore
 from gradlab_core.diagnose import Live
@@ -21,7 +21,7 @@ from gradlab_torch._lost import lost_to_rounding
 from gradlab_torch._measurements import gradients, path_of
 from gradlab_torch._norms import stacked_norms
 from gradlab_torch._sharding import refuse_sharded
-from gradlab_torch._taken import Norms, Taken
+from gradlab_torch._steps import Norms, Started, Taken, is_running
 from gradlab_torch._transfer import Parts, Transfer
 from gradlab_torch.integrations import scalers
 from gradlab_torch.norms import global_norm
@@ -95,7 +95,7 @@ class Monitor:
         self._raw: torch.Tensor | None = None
         self._probe: Probe | None = None
         self._applied: Applied | None = None
-        self._started: _Started | None = None
+        self._started: Started | None = None
         self._wanted = tuple(extras)
         self._extras: Extras | None = Extras(extras, dict(self._registered()))
         self._norms_before: Norms = {}
@@ -165,14 +165,14 @@ class Monitor:
 
     def _on_start(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         frame = sys._getframe(1)
-        if self._started is not None and _is_running(self._started.frame):
+        if self._started is not None and is_running(self._started.frame):
             return None  # a subclass calls the step of its base: the outer one is recorded
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise GradlabError(
                 "optimizer.step() is being captured in a CUDA graph; expected it outside: a replay runs no hooks, so "
                 "the monitor would see nothing of it. Capture forward and backward, or close the monitor before"
             )
-        self._started = started = _Started(frame)
+        self._started = started = Started(frame)
         if not self._is_recorded() or self._extras is None:
             return None
         self._see_parameters(started, self._extras)
@@ -189,7 +189,8 @@ class Monitor:
 
         return args[:1], {**kwargs, "closure": measured}
 
-    def _see_parameters(self, started: _Started, extras: Extras) -> Applied:
+    @_disable_dynamo
+    def _see_parameters(self, started: Started, extras: Extras) -> Applied:
         with torch.inference_mode(False), torch.no_grad():
             started.registered = self._registered()
             params = dict(started.registered)
@@ -199,13 +200,14 @@ class Monitor:
         return self._applied
 
     def _never_stepped(self, extras: Extras) -> None:
-        started = _Started(sys._getframe())
+        started = Started(sys._getframe())
         applied = self._see_parameters(started, extras)
         self._see_gradients(started)
         with torch.inference_mode(False), torch.no_grad():
             self._pending = self._taken(started, applied, extras, stepped=False)
 
-    def _see_gradients(self, started: _Started) -> None:
+    @_disable_dynamo
+    def _see_gradients(self, started: Started) -> None:
         with torch.inference_mode(False), torch.no_grad():
             started.gradients = gradients(started.registered)
             sizes = stacked_norms(list(started.gradients.values()))
@@ -232,7 +234,8 @@ class Monitor:
             self.steps += 1
             self._loss = self._raw = self._probe = self._started = None
 
-    def _taken(self, started: _Started, applied: Applied, extras: Extras, *, stepped: bool = True) -> Taken:
+    @_disable_dynamo
+    def _taken(self, started: Started, applied: Applied, extras: Extras, *, stepped: bool = True) -> Taken:
         """Everything about this step, its figures on their way to the host."""
         registered, names = started.registered, [name for name, _ in started.registered]
         updates = applied.after()
@@ -241,8 +244,8 @@ class Monitor:
             grads = parts["grad"][1] if "grad" in parts else updates[:0]
             parts["lost"] = lost_to_rounding(self.optimizer, registered, started.gradients, grads, updates)
         rates = [group["lr"] for group in self.optimizer.param_groups if "lr" in group]
-        there = [rate.detach().reshape(()) for rate in rates if isinstance(rate, torch.Tensor)]
-        if there:  # a compiled or captured optimizer keeps it on the device
+        there = [r.detach().reshape(()) for r in rates if isinstance(r, torch.Tensor) and r.device.type != "cpu"]
+        if there:  # where a compiled or captured optimizer keeps it
             parts["rates"] = [str(i) for i in range(len(there))], torch.stack(there)
         for name, value in (("loss", self._loss), ("raw", self._raw)):
             parts |= {} if value is None else {name: ([name], value.reshape(1))}
@@ -251,12 +254,13 @@ class Monitor:
             names=names,
             sizes=[p.numel() for _, p in registered],
             step=self.steps,
-            rates=[float(rate) for rate in rates if not isinstance(rate, torch.Tensor)],
+            rates=[float(r) for r in rates if not isinstance(r, torch.Tensor) or r.device.type == "cpu"],
             known=self._known({id(p) for _, p in registered}),
             probe=self._probe,
             stepped=stepped,
         )
 
+    @_disable_dynamo
     def _deliver(self) -> None:
         """Make the record that is under way, and tell whoever listens."""
         taken, self._pending = self._pending, None
@@ -285,21 +289,3 @@ class Monitor:
             else GradientState.FROZEN
             for name, p in self.model.named_parameters()
         }
-
-
-@dataclasses.dataclass
-class _Started:
-    """A step that is under way, known by the frame it runs in, and what was measured of it so far."""
-
-    frame: FrameType
-    registered: list[tuple[str, torch.nn.Parameter]] = dataclasses.field(default_factory=list)
-    gradients: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
-    parts: Parts = dataclasses.field(default_factory=dict)
-
-
-def _is_running(frame: FrameType) -> bool:
-    """Whether a frame is among the callers; if not, what it ran has ended, by an exception perhaps."""
-    caller: FrameType | None = sys._getframe(1)
-    while caller is not None and caller is not frame:
-        caller = caller.f_back
-    return caller is not None

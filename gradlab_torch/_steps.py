@@ -1,15 +1,37 @@
-"""A step that is over: its figures on their way to the host, and all else that its record says."""
+"""A step while it runs, and when it is over: its figures on their way to the host, and all else its record says."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+
+import torch
 
 from gradlab_core.monitoring import Measured, step_record
 from gradlab_core.records import GradientState, Probe, StepRecord
-from gradlab_torch._transfer import Transfer
+from gradlab_torch._transfer import Parts, Transfer
 
 Norms = Mapping[str, Mapping[str, float]]
+
+
+@dataclasses.dataclass
+class Started:
+    """A step that is under way, known by the frame it runs in, and what was measured of it so far."""
+
+    frame: FrameType
+    registered: list[tuple[str, torch.nn.Parameter]] = dataclasses.field(default_factory=list)
+    gradients: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+    parts: Parts = dataclasses.field(default_factory=dict)
+
+
+def is_running(frame: FrameType) -> bool:
+    """Whether a frame is among the callers; if not, what it ran has ended, by an exception perhaps."""
+    caller: FrameType | None = sys._getframe(1)
+    while caller is not None and caller is not frame:
+        caller = caller.f_back
+    return caller is not None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,9 +77,7 @@ class Taken:
             learning_rate=rates.pop() if len(rates) == 1 else None,
             anomaly=score(measured.grad_norm),
             known=self.known,
+            probe=self.probe,
         )
-        skipped = record.skipped or not self.stepped
-        return dataclasses.replace(record, probe=self.probe, skipped=skipped), {
-            "grad_cosine": grads,
-            "update_cosine": updates,
-        }
+        record = record if self.stepped else dataclasses.replace(record, skipped=True)
+        return record, {"grad_cosine": grads, "update_cosine": updates}
