@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from types import ModuleType
 
-from gradlab_core.errors import GradlabError, require
+from gradlab_core.errors import DISTRIBUTION, GradlabError, MissingDependency, UnsupportedVersion, require
 
 BACKENDS = {"torch": "gradlab_torch", "jax": "gradlab_jax"}
-_NEEDS = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
+NEEDS = {"torch": {"torch": "2.6"}, "jax": {"jax": "0.8", "flax": "0.12", "optax": "0.2.5"}}
+"""What each twin is built on, and the lowest version that is supported; the package's metadata says the same."""
 
 
 def available() -> tuple[str, ...]:
     """The frameworks installed here, the reference first; nothing is imported."""
-    return tuple(name for name, needs in _NEEDS.items() if all(map(_is_there, needs)))
+    return tuple(name for name, needs in NEEDS.items() if all(map(_is_there, needs)))
 
 
 def _is_there(module: str) -> bool:
@@ -24,13 +26,42 @@ def _is_there(module: str) -> bool:
 
 
 def check(name: str) -> None:
-    """Import what the twin of that framework is built on.
+    """Import what the twin of that framework is built on, and hold each version against the lowest supported one.
 
     Raises:
         MissingDependency: it is not installed; the message holds the pip command. It is an ImportError too.
+        UnsupportedVersion: versions below what is supported, all of them at once. It is an ImportError too.
     """
-    for module in _NEEDS[name]:
-        require(module, extra=name)
+    problems: list[str] = []
+    for module, lowest in NEEDS[name].items():
+        try:
+            found = str(getattr(require(module, extra=name), "__version__", ""))
+        except MissingDependency:
+            raise
+        except Exception:
+            # What is built on a framework often cannot even be imported beside an old one: that one is the reason.
+            if problems:
+                break
+            raise
+        if is_below(found, lowest):
+            problems.append(f"{module} is {found}, expected at least {lowest}")
+    if problems:
+        raise UnsupportedVersion(f"{'; '.join(problems)}: install with pip install '{DISTRIBUTION}[{name}]'")
+
+
+def is_below(found: str, lowest: str) -> bool:
+    """Whether a version's numbers are below a bound's. What is built on the way to the bound (2.6.0a0, 0.8.0.dev1)
+    counts as there, and what says no numbers is let pass: only what is known to be too old is refused.
+
+    >>> is_below("2.5.1+cu124", "2.6"), is_below("2.13.0+cpu", "2.6"), is_below("2.6.0a0+git1f3", "2.6")
+    (True, False, False)
+    """
+    numbers = re.match(r"v?(\d+(?:\.\d+)*)", found)
+    return numbers is not None and _numbers(numbers[1]) < _numbers(lowest)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def load(name: str) -> ModuleType:
@@ -39,6 +70,7 @@ def load(name: str) -> ModuleType:
     Raises:
         GradlabError: not a framework gradlab knows.
         MissingDependency: the framework is not installed; the message holds the pip command.
+        UnsupportedVersion: the framework's version is below what is supported.
 
     >>> load("tensorflow")
     Traceback (most recent call last):

@@ -17,6 +17,10 @@ class MissingDependency(GradlabError, ImportError):
     """An optional library is not installed; the message holds the pip command that brings it."""
 
 
+class UnsupportedVersion(GradlabError, ImportError):
+    """A framework is installed in a version below what gradlab supports; the message holds the pip command."""
+
+
 def refuse(title: str, problems: Iterable[str]) -> None:
     """Raise one `GradlabError` that lists every problem, or return if there is none.
 

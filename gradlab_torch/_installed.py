@@ -1,4 +1,5 @@
-"""Imported before all else of this package: without its framework, the message is the pip command that brings it."""
+"""Imported before all else of this package: without its framework, or with one that is too old, the message is the pip
+command that brings it."""
 
 from gradlab_core.backends import check
 
