@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -35,7 +37,22 @@ def pytest_configure(config: pytest.Config) -> None:
     options and the versions at work: what is tested stays the same, only the compiler has less to do.
     """
     if not hasattr(config, "workerinput"):  # the workers and the commands they start inherit it
+        for twin, option in (("torch", "--torch-device"), ("jax", "--jax-platform")):
+            if config.getoption(option) != "cpu":
+                _check_device(twin, option, config.getoption(option))
         os.environ |= {STORE: tempfile.mkdtemp(prefix="gradlab-tests-"), **KEEP_ALL}
+
+
+def _check_device(twin: str, option: str, name: str) -> None:
+    """A device that is not there ends the run before it begins. Asked in a process of its own: JAX takes most of a
+    GPU's memory, which the workers need."""
+    code = (
+        f"from gradlab_core.errors import GradlabError\ntry:\n    from gradlab_{twin}._devices import device\n"
+        f"    device({name!r})\nexcept GradlabError as error:\n    raise SystemExit(str(error))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=os.path.dirname(__file__))
+    if done.returncode:
+        raise pytest.UsageError(f"{option}: {done.stderr.strip()}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

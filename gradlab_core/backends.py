@@ -65,12 +65,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def load(name: str) -> ModuleType:
-    """Import the twin of that framework.
+    """Import the twin of that framework, and start the device that it works on by itself.
 
     Raises:
         GradlabError: not a framework gradlab knows.
         MissingDependency: the framework is not installed; the message holds the pip command.
         UnsupportedVersion: the framework's version is below what is supported.
+        GradlabError: the environment names a device that is not there, as JAX_PLATFORMS=cuda does without one.
 
     >>> load("tensorflow")
     Traceback (most recent call last):
@@ -79,4 +80,6 @@ def load(name: str) -> ModuleType:
     if name not in BACKENDS:
         raise GradlabError(f"framework {name!r} is not known; expected one of {', '.join(BACKENDS)}")
     check(name)
-    return importlib.import_module(BACKENDS[name])
+    twin = importlib.import_module(BACKENDS[name])
+    importlib.import_module(f"{BACKENDS[name]}._devices").device()
+    return twin

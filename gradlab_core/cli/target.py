@@ -83,6 +83,8 @@ def running(what: str, file: str | None = None) -> Iterator[None]:
             # What watches a model hands its calls on, and so its errors too.
             if last and last.filename.startswith(_OURS) and last.filename != __file__ and last.name not in _HANDS_ON:
                 raise
+            if os.environ.get("JAX_PLATFORMS") and "jax" in sys.modules:
+                backends.load("jax")  # which says so if JAX itself cannot start
             raise GradlabError(f"{what}: {_blamed(error, frames, file)}") from error
 
 
