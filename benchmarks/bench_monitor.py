@@ -1,10 +1,12 @@
 """What it costs to watch a training step: bare, monitored, and the ways people do it today, on the same step.
 
 python -m benchmarks.bench_monitor --net wide --optimizer sgd --rounds 9
+python -m benchmarks.bench_monitor --net gpt2 --optimizer adamw --rounds 9 (for an accelerator)
 """
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +16,9 @@ from gradlab_core.errors import GradlabError
 
 from .environment import environment, frameworks, torch_done
 from .harness import Call, Case, Row, measure
-from .monitored import NETS, Sizes, jax_net, torch_net
+from .monitored import ALL_NETS, NETS, Sizes, jax_net, torch_net
 
-OPTIMIZERS = ("sgd", "adam")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 _NEVER = 1 << 30
 
 
@@ -26,6 +28,7 @@ def run(
     nets: Sequence[str] = NETS,
     optimizer: str = "sgd",
     sizes: Sizes | None = None,
+    steps: int = 1,
     rounds: int = 7,
     only: Sequence[str] = (),
     compilation_cache: Path | None = None,
@@ -34,42 +37,55 @@ def run(
     """One training step on a batch that is already on the device. Every monitored case holds gradient, parameter and
     applied-update norm of every tensor, brought to the host; what the peers hold stands in their names.
 
+    Args:
+        steps: steps between two waits for the device. With more than one the host may run ahead of an accelerator, as
+            it does in a training loop.
+
     Raises:
         GradlabError: an unknown net or optimizer, a size out of range, or a framework that is missing.
     """
-    odd = [n for n in nets if n not in NETS] + [o for o in [optimizer] if o not in OPTIMIZERS]
+    odd = [n for n in nets if n not in ALL_NETS] + [o for o in [optimizer] if o not in OPTIMIZERS]
     if odd:
-        raise GradlabError(f"{', '.join(odd)}: expected nets {', '.join(NETS)} and optimizer {' or '.join(OPTIMIZERS)}")
+        known = f"nets {', '.join(ALL_NETS)} and optimizer {' or '.join(OPTIMIZERS)}"
+        raise GradlabError(f"{', '.join(odd)}: expected {known}")
+    if steps < 1:
+        raise GradlabError(f"steps is {steps}; expected a whole number of at least 1")
     sizes = sizes or Sizes()
     names = frameworks(framework)
     described = environment(names, compilation_cache)
     rows = []
     for net in nets:
-        cases = [case for name in names for case in _CASES[name](sizes, net, optimizer)]
+        cases = [case for name in names for case in CASES[name](sizes, net, optimizer, steps)]
         setting = f"{sizes.setting(net)}, {optimizer}"
         rows += measure("monitor", setting, cases, rounds=rounds, environment=described, only=only, on_call=on_call)
     return rows
 
 
-def _torch_cases(sizes: Sizes, net: str, rule: str) -> list[Case]:
+def _torch_cases(sizes: Sizes, net: str, rule: str, steps: int) -> list[Case]:
     import torch
 
     import gradlab_torch
 
     done = torch_done()
     watched = _Watched()
+    rules: dict[str, Callable[..., Any]] = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": functools.partial(torch.optim.AdamW, fused=torch.cuda.is_available()),
+    }
 
     def step(watch: Callable[[Any, Any], Callable[[Any], Any] | None]) -> Call:
         model, loss = torch_net(sizes, net)
-        optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[rule](model.parameters(), lr=1e-4)
+        optimizer = rules[rule](model.parameters(), lr=1e-4)
         after = watch(model, optimizer) or (lambda value: None)
 
         def call() -> Any:
-            optimizer.zero_grad()
-            value = loss()
-            value.backward()
-            after(value)
-            optimizer.step()
+            for _ in range(steps):
+                optimizer.zero_grad()
+                value = loss()
+                value.backward()
+                after(value)
+                optimizer.step()
             return done(value)
 
         return call
@@ -94,7 +110,7 @@ def _torch_cases(sizes: Sizes, net: str, rule: str) -> list[Case]:
         "wandb.watch: gradient histograms": lambda model, optimizer: watched.watch(model),
     }
     return [
-        Case(name=name, framework="torch", prepare=lambda way=way: step(way), baseline="torch, bare")  # type: ignore[misc]
+        Case(name=name, framework="torch", prepare=functools.partial(step, way), baseline="torch, bare", steps=steps)
         for name, way in ways.items()
     ]
 
@@ -111,14 +127,14 @@ class _Watched:
         return lambda value: run.log({"loss": value.item()})
 
 
-def _jax_cases(sizes: Sizes, net: str, rule: str) -> list[Case]:
+def _jax_cases(sizes: Sizes, net: str, rule: str, steps: int) -> list[Case]:
     import jax
     import jax.numpy as jnp
     import optax
 
     import gradlab_jax
 
-    inner = {"sgd": optax.sgd, "adam": optax.adam}[rule](1e-4)
+    inner = {"sgd": optax.sgd, "adam": optax.adam, "adamw": optax.adamw}[rule](1e-4)
 
     def step(tx: Any, *, read: Callable[[Any], Any] | None = None, rewind: bool = False, **options: Any) -> Call:
         start, loss = jax_net(sizes, net)
@@ -134,11 +150,13 @@ def _jax_cases(sizes: Sizes, net: str, rule: str) -> list[Case]:
         held = [params, tx.init(params)]
 
         def call() -> Any:
-            if rewind:
-                held[1] = held[1]._replace(seen=jnp.zeros_like(held[1].seen))
-            held[0], held[1], value = jitted(*held)
-            found = jax.block_until_ready((held[0], value))
-            return read(held[1]) if read is not None else found
+            for _ in range(steps):
+                if rewind:
+                    held[1] = held[1]._replace(seen=jnp.zeros_like(held[1].seen))
+                held[0], held[1], value = jitted(*held)
+                if read is not None:
+                    read(held[1])
+            return jax.block_until_ready((held[0], value))
 
         return call
 
@@ -174,11 +192,12 @@ def _jax_cases(sizes: Sizes, net: str, rule: str) -> list[Case]:
         "optax.monitor: gradients": lambda: step(optax.chain(optax.monitor(per_tensor), inner)),
     }
     return [
-        Case(name=name, framework="jax", prepare=way, baseline="jax, bare", compiles=True) for name, way in ways.items()
+        Case(name=name, framework="jax", prepare=way, baseline="jax, bare", compiles=True, steps=steps)
+        for name, way in ways.items()
     ]
 
 
-_CASES = {"torch": _torch_cases, "jax": _jax_cases}
+CASES = {"torch": _torch_cases, "jax": _jax_cases}
 
 if __name__ == "__main__":
     from .script import main

@@ -1,4 +1,4 @@
-"""Norms of much memory: speed as bandwidth, and what each way of computing them gets wrong.
+"""Norms of much memory: speed as bandwidth beside a plain copy's, and what each way of computing them gets wrong.
 
 python -m benchmarks.bench_norms --elements 67108864 --rounds 21
 """
@@ -55,6 +55,10 @@ def run(
     return rows
 
 
+COPY = {"torch": "torch, clone in one tensor", "jax": "jnp.copy in one array, jit"}
+"""How fast this device moves memory: a copy of all elements, read and written, in the same rounds."""
+
+
 def _truth(parts: Sequence[np.ndarray], leaves: bool) -> list[float]:
     squares = [float(np.square(part, dtype=np.float64).sum()) for part in parts]
     return [math.sqrt(s) for s in squares] if leaves else [math.sqrt(math.fsum(squares))]
@@ -101,6 +105,8 @@ def _torch_cases(parts: Sequence[np.ndarray], *, leaves: bool) -> list[Case]:
         if len(tensors) == 1:
             ways["torch.linalg.vector_norm"] = lambda: torch.linalg.vector_norm(tensors[0])
         baseline = "torch.nn.utils.get_total_norm"
+    whole = torch.cat(tensors)
+    ways[COPY["torch"]] = whole.clone
     return _cases("torch", {name: finished(way) for name, way in ways.items()}, baseline, parts, leaves)
 
 
@@ -130,11 +136,13 @@ def _jax_cases(parts: Sequence[np.ndarray], *, leaves: bool) -> list[Case]:
         }
         baseline = "optax.tree.norm, jit"
 
-    def call(way: Callable[[Any], Any]) -> Callable[[], Any]:
+    def call(way: Callable[[Any], Any], given: Any) -> Callable[[], Any]:
         compiled = jax.jit(way)
-        return lambda: jax.block_until_ready(compiled(arrays))
+        return lambda: jax.block_until_ready(compiled(given))
 
-    return _cases("jax", {name: call(way) for name, way in ways.items()}, baseline, parts, leaves)
+    calls = {name: call(way, arrays) for name, way in ways.items()}
+    calls[COPY["jax"]] = call(jnp.copy, jnp.concatenate(arrays))
+    return _cases("jax", calls, baseline, parts, leaves)
 
 
 def _cases(
@@ -148,8 +156,9 @@ def _cases(
             prepare=functools.partial(_built, way),
             baseline=baseline,
             compiles=framework == "jax",
-            reads=reads,
-            error=error,
+            reads=2 * reads if name == COPY[framework] else reads,
+            copy=COPY[framework],
+            error=None if name == COPY[framework] else error,
         )
         for name, way in ways.items()
     ]

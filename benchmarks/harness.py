@@ -24,7 +24,9 @@ class Case:
         prepare: builds all that is not timed, and returns the call, which comes back when the device is done.
         baseline: the case of the same setting that this one is compared with.
         compiles: the first call compiles; what it takes beyond a median call is the compile time.
-        reads: bytes that one call has to read, for a bandwidth.
+        steps: so many steps are one call, with one wait for the device at the end; all times are of one step.
+        reads: bytes that one step has to move, for a bandwidth.
+        copy: the case of the same setting that copies, whose bandwidth this one's is held against.
         error: the relative error of what a call returned.
     """
 
@@ -33,7 +35,9 @@ class Case:
     prepare: Callable[[], Call]
     baseline: str | None = None
     compiles: bool = False
+    steps: int = 1
     reads: int | None = None
+    copy: str | None = None
     error: Callable[[Any], float] | None = None
 
 
@@ -42,7 +46,8 @@ class Row:
     """What was measured of one case; None is missing, and `failure` says why there is no time.
 
     `seconds` holds the rounds in their order; `speedup` is median(baseline) / median(this): above 1, this is faster;
-    `memory_bytes` is how far the memory in use rose during one call.
+    `memory_bytes` is how far the memory in use rose during one call; `share_of_copy` is the bandwidth over that of a
+    plain copy in the same rounds, which reads and writes.
     """
 
     benchmark: str
@@ -57,6 +62,7 @@ class Row:
     compile_seconds: float | None
     memory_bytes: int | None
     bytes_per_second: float | None
+    share_of_copy: float | None
     relative_error: float | None
     baseline: str | None
     speedup: float | None
@@ -88,7 +94,7 @@ class _Run:
         if self.call is not None:
             began = clock()
             self.call()
-            self.seconds.append(clock() - began)
+            self.seconds.append((clock() - began) / self.case.steps)
 
     def attempt(self, stage: Callable[[Callable[[], float]], None], clock: Callable[[], float]) -> None:
         """A case that fails says why, and the others go on."""
@@ -102,6 +108,10 @@ class _Run:
     @property
     def median(self) -> float | None:
         return float(np.median(self.seconds)) if self.seconds else None
+
+    @property
+    def bandwidth(self) -> float | None:
+        return self.case.reads / self.median if self.case.reads and self.median else None
 
 
 def measure(
@@ -118,7 +128,7 @@ def measure(
     """Time the cases in turn, round after round, every second round backwards, so that drift of the machine meets all.
 
     Args:
-        only: keep the cases whose name contains one of these; all if empty.
+        only: keep the cases whose name is one of these or, where it is no case's whole name, contains it; all if empty.
         on_call: told the name of a case before each of its calls.
 
     Raises:
@@ -126,7 +136,12 @@ def measure(
     """
     if rounds < 1:
         raise GradlabError(f"rounds is {rounds}; expected a whole number of at least 1")
-    runs = [_Run(case) for case in cases if not only or any(part in case.name for part in only)]
+    names = {case.name for case in cases}
+    runs = [
+        _Run(case)
+        for case in cases
+        if not only or any(part == case.name or (part in case.name and part not in names) for part in only)
+    ]
     if not runs:
         raise GradlabError(f"no case named {' or '.join(only)}; expected part of: {'; '.join(c.name for c in cases)}")
     for run in runs:
@@ -136,12 +151,13 @@ def measure(
         for run in runs if index % 2 == 0 else reversed(runs):
             on_call(f"{run.case.name}: round {index + 1} of {rounds}")
             run.attempt(run.once, clock)
-    medians = {run.case.name: run.median for run in runs}
-    return [_row(benchmark, setting, run, medians.get(run.case.baseline or ""), environment) for run in runs]
+    by_name = {run.case.name: run for run in runs}
+    return [_row(benchmark, setting, run, by_name, environment) for run in runs]
 
 
-def _row(benchmark: str, setting: str, run: _Run, against: float | None, environment: Mapping[str, str]) -> Row:
-    case, median = run.case, run.median
+def _row(benchmark: str, setting: str, run: _Run, by_name: Mapping[str, _Run], environment: Mapping[str, str]) -> Row:
+    case, median, bandwidth = run.case, run.median, run.bandwidth
+    against, copy = by_name.get(case.baseline or ""), by_name.get(case.copy or "")
     quartiles = [float(q) for q in np.percentile(run.seconds, (25, 75))] if run.seconds else [None, None]
     return Row(
         benchmark=benchmark,
@@ -153,12 +169,13 @@ def _row(benchmark: str, setting: str, run: _Run, against: float | None, environ
         median=median,
         lower_quartile=quartiles[0],
         upper_quartile=quartiles[1],
-        compile_seconds=max(run.first - median, 0.0) if case.compiles and median is not None else None,
+        compile_seconds=max(run.first - case.steps * median, 0.0) if case.compiles and median is not None else None,
         memory_bytes=run.memory,
-        bytes_per_second=case.reads / median if case.reads and median else None,
+        bytes_per_second=bandwidth,
+        share_of_copy=bandwidth / copy.bandwidth if bandwidth and copy is not None and copy.bandwidth else None,
         relative_error=run.error,
         baseline=case.baseline,
-        speedup=against / median if against is not None and median else None,
+        speedup=against.median / median if against is not None and against.median is not None and median else None,
         failure=run.failure,
         environment=environment,
     )

@@ -1,4 +1,5 @@
-"""The nets that monitors are timed on: an ordinary one, one of many parameters and little work, one of many tensors.
+"""The nets that monitors are timed on: an ordinary one, one of many parameters and little work, one of many tensors;
+and, for accelerators, GPT-2 small.
 
 Each gives one training step in either framework as `(parameters, loss function)`; the batch is made up and stays.
 """
@@ -15,7 +16,10 @@ import numpy as np
 from gradlab_core.errors import GradlabError
 from gradlab_core.specs import ModelSpec
 
+from .gpt2 import Gpt2, jax_gpt2, torch_gpt2
+
 NETS = ("tinynet", "wide", "deep")
+ALL_NETS = (*NETS, "gpt2")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,9 +31,10 @@ class Sizes:
     width: int = 4608  # wide: 3072 → width → width → width → 10, 56.8 million parameters
     depth: int = 1000  # deep: so many residual layers of 24 × 24, each a weight and a bias
     small_batch: int = 32
+    gpt2: Gpt2 = dataclasses.field(default_factory=Gpt2)
 
     def __post_init__(self) -> None:
-        odd = {n: v for n, v in dataclasses.asdict(self).items() if v < 2}
+        odd = {n: v for n, v in vars(self).items() if n != "gpt2" and v < 2}
         if odd:
             raise GradlabError(f"sizes {odd}; expected whole numbers of at least 2")
 
@@ -38,10 +43,11 @@ class Sizes:
             "tinynet": f"TinyNet preact 2-2-2, base {self.base}, batch {self.batch}",
             "wide": f"MLP 3072-{self.width}-{self.width}-{self.width}-10, batch {self.small_batch}",
             "deep": f"{self.depth} residual layers 24 × 24 ({2 * self.depth + 2} tensors), batch {self.small_batch}",
+            "gpt2": self.gpt2.setting,
         }[net]
 
     def shapes(self, net: str) -> list[tuple[int, ...]]:
-        """Weights (out, in) and biases in order, of the two nets that are not TinyNet."""
+        """Weights (out, in) and biases in order, of the two nets of plain layers."""
         widths = [3072, *[self.width] * 3, 10] if net == "wide" else [*[24] * (self.depth + 1), 10]
         return [shape for i, o in itertools.pairwise(widths) for shape in ((o, i), (o,))]
 
@@ -67,6 +73,8 @@ def torch_net(sizes: Sizes, net: str) -> tuple[Any, Callable[[], Any]]:
     import gradlab_torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if net == "gpt2":
+        return torch_gpt2(sizes.gpt2, device)
     x, y = (torch.from_numpy(part).to(device) for part in sizes.batch_of(net))
     if net == "tinynet":
         model = gradlab_torch.build(ModelSpec(base=sizes.base), seed=0).to(memory_format=torch.channels_last)
@@ -104,6 +112,8 @@ def jax_net(sizes: Sizes, net: str) -> tuple[Any, Callable[[Any], Any]]:
     import gradlab_jax
     from gradlab_jax._module import functional
 
+    if net == "gpt2":
+        return jax_gpt2(sizes.gpt2)
     x, y = sizes.batch_of(net)
     labels = jnp.asarray(y)
 

@@ -10,7 +10,18 @@ from rich.text import Text
 
 from .harness import Row
 
-_COLUMNS = ("case", "median ms", "quartiles ms", "compile s", "memory MiB", "GB/s", "error", "speed-up", "time")
+_COLUMNS = (
+    "case",
+    "median ms",
+    "quartiles ms",
+    "compile s",
+    "memory MiB",
+    "GB/s",
+    "of copy",
+    "error",
+    "speed-up",
+    "time",
+)
 
 
 def tables(rows: Sequence[Row]) -> Iterator[RenderableType]:
@@ -50,6 +61,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if row.compile_seconds is None else f"{row.compile_seconds:.2f}",
         "" if row.memory_bytes is None else f"{row.memory_bytes / 2**20:.0f}",
         "" if row.bytes_per_second is None else f"{row.bytes_per_second / 1e9:.1f}",
+        "" if row.share_of_copy is None else f"{row.share_of_copy:.2f}",
         "" if row.relative_error is None else f"{row.relative_error:.0e}",
         "" if row.speedup is None else f"{row.speedup:.2f}×",
         "" if row.speedup is None else f"{1 / row.speedup:.3f}",

@@ -83,11 +83,21 @@ def test_rounds_are_interleaved_and_every_second_one_backwards() -> None:
     assert "".join(clock.calls[-6:]) == "abccba"
 
 
-def test_bandwidth_and_error() -> None:
+def test_bandwidth_its_share_of_a_copy_and_error() -> None:
     clock = Clock()
-    row = timed(clock, clock.case("a", 0.5, reads=1000, error=lambda result: math.inf))["a"]
+    ours = clock.case("a", 0.5, reads=1000, copy="copy", error=lambda result: math.inf)
+    row = timed(clock, ours, clock.case("copy", 0.8, reads=2000, copy="copy"))["a"]
     assert row.bytes_per_second == pytest.approx(2000.0)
+    assert row.share_of_copy == pytest.approx(0.8)
     assert row.relative_error == math.inf
+    assert timed(clock, ours)["a"].share_of_copy is None
+
+
+def test_times_are_of_one_step_however_many_are_one_call() -> None:
+    clock = Clock()
+    row = timed(clock, clock.case("a", 50.0, 20.0, steps=10, compiles=True))["a"]
+    assert row.median == pytest.approx(2.0)
+    assert row.compile_seconds == pytest.approx(30.0)
 
 
 @pytest.mark.parametrize("fails_at", [0, 1, 3])
@@ -112,6 +122,9 @@ def test_only_keeps_cases_and_refuses_a_name_that_is_none() -> None:
     assert list(timed(clock, *cases, only=("eager",))) == ["torch eager"]
     with pytest.raises(GradlabError, match="no case named jax; expected part of: torch eager; "):
         timed(clock, *cases, only=("jax",))
+    nested = clock.case("monitor", 1.0), clock.case("monitor, without read", 1.0)
+    assert list(timed(clock, *nested, only=("monitor",))) == ["monitor"]
+    assert list(timed(clock, *nested, only=("moni",))) == ["monitor", "monitor, without read"]
 
 
 @pytest.mark.parametrize(
@@ -189,8 +202,10 @@ def test_monitor_rows_of_both_frameworks() -> None:
     assert {row.setting for row in rows} == {f"{sizes.setting('deep')}, adam"}
     assert len(rows) == 8
     assert all(row.speedup is not None for row in rows)
-    with pytest.raises(GradlabError, match="narrow, lion: expected nets tinynet, wide, deep"):
+    with pytest.raises(GradlabError, match="narrow, lion: expected nets tinynet, wide, deep, gpt2 and"):
         bench_monitor.run(nets=("narrow",), optimizer="lion")
+    with pytest.raises(GradlabError, match="steps is 0"):
+        bench_monitor.run(steps=0)
 
 
 def test_published_analysis_agrees_with_ours() -> None:

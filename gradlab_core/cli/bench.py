@@ -112,9 +112,12 @@ def analysis(
 def monitor(
     framework: Framework = None,
     net: Annotated[
-        list[str] | None, typer.Option(help="tinynet, wide (many parameters) or deep (many tensors); default: all.")
+        list[str] | None,
+        typer.Option(
+            help="tinynet, wide (many parameters), deep (many tensors): these by default; gpt2 (for an accelerator)."
+        ),
     ] = None,
-    optimizer: Annotated[str, typer.Option(help="sgd or adam.")] = "sgd",
+    optimizer: Annotated[str, typer.Option(help="sgd, adam or adamw.")] = "sgd",
     base: Base = 32,
     batch: Batch = 128,
     width: Annotated[int, typer.Option(help="Units of the wide net.")] = 4608,
