@@ -93,5 +93,5 @@ def test_a_platform_that_jax_platforms_shuts_out_is_told_so(monkeypatch):
 
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert device().platform == device("cpu").platform == "cpu"
-    with pytest.raises(GradlabError, match="has here: cpu.*; JAX_PLATFORMS is 'cpu' and lets no other be used"):
+    with pytest.raises(GradlabError, match=r"has here: cpu.*; JAX_PLATFORMS is 'cpu' and lets no other be used"):
         device("abacus")
