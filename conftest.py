@@ -16,6 +16,7 @@ from gradlab_core.parity import PRECISIONS
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 STORE = "JAX_COMPILATION_CACHE_DIR"
+FOLDER = pytest.StashKey[str]()
 KEEP_ALL = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
@@ -40,7 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
         for twin, option in (("torch", "--torch-device"), ("jax", "--jax-platform")):
             if config.getoption(option) != "cpu":
                 _check_device(twin, option, config.getoption(option))
-        os.environ |= {STORE: tempfile.mkdtemp(prefix="gradlab-tests-"), **KEEP_ALL}
+        config.stash[FOLDER] = tempfile.mkdtemp(prefix="gradlab-tests-")
+        os.environ |= {STORE: config.stash[FOLDER], **KEEP_ALL}
 
 
 def _check_device(twin: str, option: str, name: str) -> None:
@@ -56,5 +58,5 @@ def _check_device(twin: str, option: str, name: str) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ.pop(STORE), ignore_errors=True)
+    if FOLDER in config.stash:  # and never the one of a run that this run is part of
+        shutil.rmtree(config.stash[FOLDER], ignore_errors=True)
