@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types matrix format clean
+.PHONY: demo test lint types matrix device format clean
 
 demo: $(READY)
 	$(BIN)/gradlab compare --out gradlab-report
@@ -23,6 +23,10 @@ types: $(READY)
 # A telling part of the tests with the oldest and the newest JAX, for every Python that is found or named: PYTHONS="…".
 matrix:
 	$(PYTHON) tests/matrix.py
+
+# On a machine with a GPU, with what is installed there: parity, norms, monitors and steps, one table in under 8 minutes.
+device:
+	$(PYTHON) -m benchmarks.device
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
