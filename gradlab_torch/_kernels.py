@@ -28,6 +28,7 @@ def squares(
     firsts,
     sums,
     TYPE: tl.constexpr,
+    STORED: tl.constexpr,
     WAY: tl.constexpr,
     IS_DOUBLE: tl.constexpr,
     IS_ALIGNED: tl.constexpr,
@@ -40,8 +41,8 @@ def squares(
     owner = tl.load(owners + block)
     size = tl.load(sizes + owner)
     first = tl.load(firsts + block) * (WIDTH * ROUNDS)
-    new = tl.load(addresses + owner).to(tl.pointer_type(TYPE))
-    old = tl.load(olds + owner).to(tl.pointer_type(TYPE))
+    new = tl.load(addresses + owner).to(tl.pointer_type(STORED))
+    old = tl.load(olds + owner).to(tl.pointer_type(STORED))
     if IS_ALIGNED:  # else each element is loaded by itself
         new = tl.multiple_of(new, 16)
         old = tl.multiple_of(old, 16)
@@ -52,9 +53,9 @@ def squares(
     for turn in range(ROUNDS):
         at = first + turn * WIDTH + tl.arange(0, WIDTH)
         if is_whole:
-            x = _values(new + at, old + at, None, WAY)
+            x = _values(new + at, old + at, None, WAY, TYPE)
         else:
-            x = _values(new + at, old + at, at < size, WAY)
+            x = _values(new + at, old + at, at < size, WAY, TYPE)
         if IS_DOUBLE:
             is_big = tl.abs(x) > _BIG
             is_small = tl.abs(x) < _SMALL
@@ -72,14 +73,14 @@ def squares(
 
 
 @triton.jit
-def _values(new, old, mask, WAY: tl.constexpr):
-    other = None if mask is None else 0.0
+def _values(new, old, mask, WAY: tl.constexpr, TYPE: tl.constexpr):
+    other = None if mask is None else 0
     stored = tl.load(new, mask=mask, other=other)
-    x = stored.to(tl.float64)
+    x = _number(stored, TYPE, tl.float64)
     if WAY == 1:
         tl.store(old, stored, mask=mask)
     if WAY == 2:
-        x -= tl.load(old, mask=mask, other=other).to(tl.float64)
+        x -= _number(tl.load(old, mask=mask, other=other), TYPE, tl.float64)
     return x
 
 
@@ -122,6 +123,7 @@ def moved(
     bits,
     count,
     TYPE: tl.constexpr,
+    STORED: tl.constexpr,
     WIDE: tl.constexpr,
     WIDTH: tl.constexpr,
     ROUNDS: tl.constexpr,
@@ -137,8 +139,8 @@ def moved(
         rate = tl.load(rates + owner).to(WIDE)
         mean_weight = tl.load(firsts_of_adam + owner).to(WIDE)
         square_weight = tl.load(seconds_of_adam + owner).to(WIDE)
-        param = tl.load(addresses + owner).to(tl.pointer_type(TYPE))
-        grad = tl.load(addresses + count + owner).to(tl.pointer_type(TYPE))
+        param = tl.load(addresses + owner).to(tl.pointer_type(STORED))
+        grad = tl.load(addresses + count + owner).to(tl.pointer_type(STORED))
         momentum = tl.load(addresses + 2 * count + owner)
         mean = tl.load(addresses + 3 * count + owner)
         square = tl.load(addresses + 4 * count + owner)
@@ -146,17 +148,17 @@ def moved(
         for turn in range(ROUNDS):
             at = first + turn * WIDTH + tl.arange(0, WIDTH)
             inside = at < size
-            p = tl.load(param + at, mask=inside, other=0.0)
-            g = tl.load(grad + at, mask=inside, other=0.0).to(WIDE)
+            p = _number(tl.load(param + at, mask=inside, other=0), TYPE, WIDE)
+            g = _number(tl.load(grad + at, mask=inside, other=0), TYPE, WIDE)
             found |= _moves(p, g, rate, TYPE, WIDE)
             sign = tl.where(g > 0.0, 1.0, tl.where(g < 0.0, -1.0, g)).to(WIDE)
             found |= 2 * _moves(p, sign, rate, TYPE, WIDE)
             if momentum != 0:
-                m = tl.load(momentum.to(tl.pointer_type(TYPE)) + at, mask=inside, other=0.0).to(WIDE)
+                m = _number(tl.load(momentum.to(tl.pointer_type(STORED)) + at, mask=inside, other=0), TYPE, WIDE)
                 found |= 4 * _moves(p, m, rate, TYPE, WIDE)
             if mean != 0:
-                m = tl.load(mean.to(tl.pointer_type(TYPE)) + at, mask=inside, other=0.0).to(WIDE)
-                s = tl.load(square.to(tl.pointer_type(TYPE)) + at, mask=inside, other=0.0).to(WIDE)
+                m = _number(tl.load(mean.to(tl.pointer_type(STORED)) + at, mask=inside, other=0), TYPE, WIDE)
+                s = _number(tl.load(square.to(tl.pointer_type(STORED)) + at, mask=inside, other=0), TYPE, WIDE)
                 size_of_step = tl.maximum(tl.sqrt(s / square_weight), 1e-30)
                 found |= 8 * _moves(p, (m / mean_weight / size_of_step).to(WIDE), rate, TYPE, WIDE)
         tl.atomic_or(bits + owner, tl.reduce(found, 0, _either))
@@ -166,14 +168,23 @@ def moved(
 def _moves(p, step, rate, TYPE: tl.constexpr, WIDE: tl.constexpr):
     """1 where p − rate·step is another number of p's type, rounded after each operation as PyTorch does."""
     change = _rounded(rate * _rounded(step, TYPE, WIDE), TYPE, WIDE)
-    old = p.to(WIDE)
-    return (_rounded(old - change, TYPE, WIDE) != old).to(tl.int32)
+    return (_rounded(p - change, TYPE, WIDE) != p).to(tl.int32)
+
+
+@triton.jit
+def _number(stored, TYPE: tl.constexpr, WIDE: tl.constexpr):
+    """What was loaded, as a wider number. Cards before 2020 know no bfloat16, so it is loaded as the upper half of a
+    float32's bits."""
+    if TYPE == tl.bfloat16:  # noqa: SIM300 (a constant of Triton's knows types, not the other way round)
+        return (stored.to(tl.uint32) << 16).to(tl.float32, bitcast=True).to(WIDE)
+    else:
+        return stored.to(WIDE)
 
 
 @triton.jit
 def _rounded(x, TYPE: tl.constexpr, WIDE: tl.constexpr):
     """The nearest number that the type holds. To bfloat16 the bits are rounded by hand: Triton's interpreter cuts."""
-    if tl.bfloat16 == TYPE:
+    if TYPE == tl.bfloat16:  # noqa: SIM300 (a constant of Triton's knows types, not the other way round)
         bits = x.to(tl.uint32, bitcast=True)
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
         return tl.where(x == x, bits.to(tl.float32, bitcast=True), x)

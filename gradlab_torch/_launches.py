@@ -110,11 +110,12 @@ def launch(kernel: str, programs: int, *args: Any, **constants: Any) -> None:
         getattr(_kernels(), kernel)[(programs,)](*args, **constants)
 
 
-def triton_type(dtype: torch.dtype) -> Any:
-    """Triton's name of a type."""
+def triton_types(dtype: torch.dtype) -> dict[str, Any]:
+    """Triton's name of a type, and the one it is loaded as."""
     import triton.language as tl
 
-    return {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(dtype, tl.float64)
+    found = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(dtype, tl.float64)
+    return {"TYPE": found, "STORED": tl.uint16 if found == tl.bfloat16 else found}
 
 
 def width() -> dict[str, int]:
@@ -133,7 +134,7 @@ def _measured(way: int, tensors: Sequence[torch.Tensor], copies: Sequence[torch.
             "squares",
             t.blocks,
             *(addresses(tensors), addresses(copies), t.sizes, t.owners, t.firsts, sums),
-            TYPE=triton_type(first.dtype),
+            **triton_types(first.dtype),
             WAY=way,
             IS_DOUBLE=is_double,
             IS_ALIGNED=first.data_ptr() % 16 == 0 and copies[0].data_ptr() % 16 == 0,

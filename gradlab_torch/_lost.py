@@ -130,8 +130,8 @@ def _launched(cases: Sequence[_Case], still: torch.Tensor) -> torch.Tensor:
             *(1 - beta**steps for beta in betas),
             still.to(torch.int64),
             *(t.sizes, t.owners, t.firsts, bits, len(cases)),
-            TYPE=launches.triton_type(dtype),
-            WIDE=launches.triton_type(torch.float64 if dtype == torch.float64 else torch.float32),
+            **launches.triton_types(dtype),
+            WIDE=launches.triton_types(torch.float64 if dtype == torch.float64 else torch.float32)["TYPE"],
             **launches.width(),
         )
     missed = launches.uploaded(torch.tensor(offered, dtype=torch.int32), device) & ~bits

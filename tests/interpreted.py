@@ -34,8 +34,7 @@ def assert_norms(tensors):
 def test_norms_over_the_range_of_the_type(dtype):
     rng = np.random.default_rng(0)
     kind = torch.finfo(dtype)
-    least = kind.tiny * (2.0**24 if dtype == torch.bfloat16 else 4)  # its subnormal numbers the interpreter takes for 0
-    sizes = [1.0, kind.max / 100, math.sqrt(kind.max) * 8, least, math.sqrt(kind.tiny) / 8]
+    sizes = [1.0, kind.max / 100, math.sqrt(kind.max) * 8, kind.tiny * 4, math.sqrt(kind.tiny) / 8]
     shapes = [(3,), (5, 7), (16384,), (16385,), (40000,)]  # below, at and beyond a block
     tensors = [
         torch.from_numpy(rng.uniform(-1, 1, shape) * (size if math.prod(shape) < 100 else size / 300)).to(dtype)
@@ -71,7 +70,7 @@ def net(dtype=torch.float32, layers=1):
     return torch.nn.Sequential(*parts, torch.nn.Tanh(), torch.nn.Linear(6, 3)).to(dtype)
 
 
-def train(make, dtype=torch.float32, steps=3, layers=1, **options):
+def train(make, dtype=torch.float32, steps=2, layers=1, **options):
     """The records of a short run, and the monitor."""
     model = net(dtype, layers)
     optimizer = make(model.parameters())
@@ -97,8 +96,11 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+EACH = [*((name, torch.float32) for name in OPTIMIZERS), ("momentum", torch.float64), ("adam", torch.float16)]
+EACH += [(name, torch.bfloat16) for name in ("momentum", "a rate that is lost")]
+
+
+@pytest.mark.parametrize(("name", "dtype"), EACH)
 def test_records_are_those_of_the_other_way(name, dtype, monkeypatch):
     launched = train(OPTIMIZERS[name], dtype, extras=("distance", "grad_cosine"))
     monkeypatch.setattr(launches, "works", lambda device: False)

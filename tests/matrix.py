@@ -1,8 +1,8 @@
 """`make matrix`: the telling part of the tests in environments with other versions, and one table of what passed.
 
 For each interpreter (`PYTHONS="python3.11 python3.13"`, by default those of 3.11 to 3.14 that are found) an environment
-with the oldest supported JAX, Flax and optax, and one with the newest that pip finds for it. PyTorch is not installed:
-its one small build for CPUs is the one that `make test` uses.
+with the oldest supported JAX, Flax and optax, and one with the newest that pip finds for it; and one without JAX for
+each PyTorch that is named (`TORCHES="2.6.* 2.14.*"`). None is by default: most of its builds bring gigabytes of CUDA.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = ROOT / ".matrix"
-NAMES = ("jax", "jaxlib", "flax", "optax", "numpy")
-TESTS = ["tests/test_jax_alone.py"]
+NAMES = ("torch", "jax", "jaxlib", "flax", "optax", "numpy")
+TESTS = {"jax": ["tests/test_jax_alone.py"], "torch": ["tests/test_torch_alone.py", "tests/test_kernels.py"]}
 
 
 def oldest() -> list[str]:
@@ -31,9 +31,9 @@ def oldest() -> list[str]:
 
 def environment(python: str, which: str) -> Path:
     """An environment of its own, made anew; the project itself is used from the checkout."""
-    folder = ENVIRONMENTS / f"{Path(python).name}-{which}"
+    folder = ENVIRONMENTS / f"{Path(python).name}-{which.replace('*', 'x')}"
     subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
-    wanted = oldest() if which == "oldest" else ["jax", "flax", "optax"]
+    wanted = {"oldest": oldest(), "newest": ["jax", "flax", "optax"]}.get(which, [which])
     core = ["numpy", "rich", "scikit-learn", "scipy", "typer", "pytest"]
     subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "--quiet", *wanted, *core], check=True)
     return folder / "bin" / "python"
@@ -47,10 +47,11 @@ def row(python: str, which: str) -> dict[str, str]:
         return {"environment": f"{python} {which}", "result": f"cannot be installed: {error}"}
     ask = (
         "import importlib.metadata as m, json, platform; "
-        f"print(json.dumps([platform.python_version(), *map(m.version, {NAMES})]))"
+        f"have = {{d.name.lower(): d.version for d in m.distributions()}}; "
+        f"print(json.dumps([platform.python_version(), *(have.get(name, '') for name in {NAMES})]))"
     )
     versions = json.loads(subprocess.run([inside, "-c", ask], capture_output=True, text=True, check=True).stdout)
-    command = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS]
+    command = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS["torch" if "torch" in which else "jax"]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode:
         print(done.stdout[-4000:], done.stderr[-2000:], file=sys.stderr)
@@ -61,7 +62,8 @@ def row(python: str, which: str) -> dict[str, str]:
 def main() -> int:
     named = os.environ.get("PYTHONS", "").split()
     pythons = named or [p for minor in range(11, 15) if (p := shutil.which(f"python3.{minor}"))]
-    rows = [row(python, which) for python in pythons or [sys.executable] for which in ("oldest", "newest")]
+    which = ["oldest", "newest", *(f"torch=={version}" for version in os.environ.get("TORCHES", "").split())]
+    rows = [row(python, one) for python in pythons or [sys.executable] for one in which]
     columns = ("environment", "python", *NAMES, "result")
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
