@@ -35,7 +35,7 @@ def test_norms_over_the_range_of_the_type(dtype):
     rng = np.random.default_rng(0)
     kind = torch.finfo(dtype)
     sizes = [1.0, kind.max / 100, math.sqrt(kind.max) * 8, kind.tiny * 4, math.sqrt(kind.tiny) / 8]
-    shapes = [(3,), (5, 7), (16384,), (16385,), (40000,)]  # below, at and beyond a block
+    shapes = [(3,), (5, 7), (16384,), (16385,)]  # below, at and beyond a block
     tensors = [
         torch.from_numpy(rng.uniform(-1, 1, shape) * (size if math.prod(shape) < 100 else size / 300)).to(dtype)
         for size in sizes
@@ -135,7 +135,7 @@ def test_what_rounding_swallows_is_found_by_the_kernel(dtype):
     """Held against the rule in PyTorch's own arithmetic, at rates around where updates begin to be lost."""
     rng = np.random.default_rng(0)
     kind, cases = torch.finfo(dtype), []
-    for rate in (0.0, *(float(kind.eps) * 2.0**k for k in (-3, -1.5, -0.5, 1))):
+    for rate in (0.0, *(float(kind.eps) * 2.0**k for k in (-1.5, 1))):
         for kept in ((), ("momentum_buffer",), ("exp_avg", "exp_avg_sq"), ("momentum_buffer", "exp_avg", "exp_avg_sq")):
             p, g, m, a = (torch.from_numpy(rng.uniform(0.5, 2, (7, 3))).to(dtype) for _ in range(4))
             moments = {"momentum_buffer": m * rng.choice([1e-3, 1.0]), "exp_avg": a * 0.3, "exp_avg_sq": a * a}
