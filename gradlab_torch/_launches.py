@@ -23,9 +23,10 @@ _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def works(device: torch.device) -> bool:
-    """Whether kernels of ours run on a device; where they should and cannot, a warning says why, once."""
+    """Whether kernels of ours run on a device; where they should and cannot, a warning says why, once. Kernels that
+    were made for the interpreter cannot follow an address into a GPU's memory."""
     if device.type == "cuda" and torch.version.hip is None:
-        return not torch.cuda.is_current_stream_capturing() and _is_proven(device)
+        return not torch.cuda.is_current_stream_capturing() and not _interpreted() and _is_proven(device)
     return device.type == "cpu" and _interpreted() and _kernels() is not None
 
 
@@ -126,7 +127,7 @@ def width() -> dict[str, int]:
 def _measured(way: int, tensors: Sequence[torch.Tensor], copies: Sequence[torch.Tensor]) -> torch.Tensor:
     first = tensors[0]
     is_double = first.dtype == torch.float64
-    found = torch.empty(len(tensors), dtype=first.dtype if is_double else torch.float32, device=first.device)
+    found = torch.empty(len(tensors), dtype=torch.float64 if is_double else torch.float32, device=first.device)
     with on(first.device):
         t = table(tensors)
         sums = torch.empty(t.blocks * (3 if is_double else 1), dtype=torch.float64, device=first.device)
@@ -165,7 +166,7 @@ def _interpreted() -> bool:
 
 @functools.lru_cache
 def _kernels() -> Any:
-    """The kernels, or None where there is no Triton. A GPU gets none that were made for the interpreter."""
+    """The kernels, or None where there is no Triton."""
     try:
         from gradlab_torch import _kernels as kernels
     except ImportError:

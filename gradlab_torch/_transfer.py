@@ -52,18 +52,11 @@ def transferred(parts: Parts) -> dict[str, dict[str, float]]:
 
 def _sent(vector: torch.Tensor) -> tuple[torch.Tensor, Any]:
     """The copy, and what says that it has arrived; None where there is nothing to wait for, or no other way."""
-    event = event_of(vector.device)
-    if event is None:
+    if vector.device.type != "cuda":
         return vector, None
-    target = torch.empty(vector.shape, dtype=vector.dtype, pin_memory=vector.device.type != "cpu")
-    target.copy_(vector, non_blocking=True)
-    event.record()
-    return target, event
-
-
-def event_of(device: torch.device) -> Any:
-    """A marker in the work of a device that the host can wait for."""
-    if device.type != "cuda":
-        return None
-    with torch.cuda.device(device):
-        return torch.cuda.Event()
+    with torch.cuda.device(vector.device):  # an event stands in the work of the current device
+        target = torch.empty(vector.shape, dtype=vector.dtype, pin_memory=True)
+        target.copy_(vector, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+    return target, arrived

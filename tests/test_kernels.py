@@ -15,8 +15,10 @@ import torch
 
 import gradlab_torch
 from gradlab_core import reference
+from gradlab_core.backends import is_below
 from gradlab_torch import _launches as launches
 from gradlab_torch import _norms as norms
+from gradlab_torch import _transfer as transfer
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,7 +36,7 @@ def run(code_or_file, *args, **variables):
 
 def test_the_way_of_a_gpu_interpreted():
     triton = pytest.importorskip("triton")
-    if [int(v) for v in triton.__version__.split(".")[:2]] < [3, 3] and np.__version__ >= "2.2":
+    if is_below(triton.__version__, "3.3") and not is_below(np.__version__, "2.2"):
         pytest.skip(f"the interpreter of Triton {triton.__version__} does not run with NumPy {np.__version__}")
     done = run(
         ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/interpreted.py"], TRITON_INTERPRET="1"
@@ -141,3 +143,49 @@ def test_a_compiled_optimizer_is_monitored_alike():
         compiled = records(lambda step: torch.compile(lambda: step(), backend="eager"))
     assert compiled == pytest.approx(records(lambda step: step), rel=1e-4)
     assert len(compiled) == 9
+
+
+def test_a_copy_is_waited_for_on_the_device_it_comes_from(monkeypatch):
+    """With parameters on several cards, an event of the current one would say nothing of another's copy."""
+    said, current = [], [0]
+
+    class Device:
+        def __init__(self, device):
+            self.index = device.index
+
+        def __enter__(self):
+            self.before, current[0] = current[0], self.index
+
+        def __exit__(self, *_):
+            current[0] = self.before
+
+    class Event:
+        def record(self):
+            said.append(("event", current[0]))
+
+    class There:
+        device, shape, dtype = torch.device("cuda", 1), (3,), torch.float64
+
+    class Pinned:
+        def copy_(self, vector, non_blocking):
+            said.append(("copy", current[0], non_blocking))
+
+    def empty(shape, dtype, pin_memory):
+        assert (shape, dtype, pin_memory) == ((3,), torch.float64, True)
+        return Pinned()
+
+    monkeypatch.setattr(torch.cuda, "device", Device)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch, "empty", empty)
+    transfer._sent(There())
+    assert said == [("copy", 1, True), ("event", 1)]
+    assert current == [0]
+
+
+def test_what_is_made_for_the_interpreter_never_sees_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(launches, "_is_proven", lambda device: True)
+    assert launches.works(torch.device("cuda"))
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert not launches.works(torch.device("cuda"))
