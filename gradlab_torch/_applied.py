@@ -63,8 +63,7 @@ class _Launched:
         # What the optimizer put in a parameter's place may lie in another order: it is brought into that of the copy.
         pairs = zip(params, self.olds, strict=True)
         now = [p if p.stride() == old.stride() else torch.empty_like(old).copy_(p) for p, old in pairs]
-        groups = launches.alike(now)
-        return norms.joined(groups, [way([now[i] for i in g], [self.olds[i] for i in g]) for g in groups])
+        return norms.in_groups(launches.alike(now), way, now, self.olds)
 
 
 class _Rows:

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 
 from gradlab_torch import _launches as launches
-from gradlab_torch._measurements import Named, dense
-from gradlab_torch._norms import ways
+from gradlab_torch._measurements import Named, dense, is_away
 
 
 def lost_to_rounding(
@@ -36,8 +35,7 @@ def lost_to_rounding(
         update_of = dict(zip(params, updates.unbind(), strict=True))
         updates = torch.stack([update_of[path] for path in paths]) if paths else updates[:0]
     still = (updates.to(norms.device) == 0) & (norms > 0) & torch.isfinite(norms)
-    launched = {i for way, part in ways([params[path] for path in paths]) if way == "launched" for i in part}
-    looked = None if launched else still.tolist()
+    looked = None if launches.works(still.device) else still.tolist()
     if looked is not None and not any(looked):
         return paths, torch.zeros_like(norms)
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
@@ -46,7 +44,7 @@ def lost_to_rounding(
         for path, p in ((path, params[path]) for path in paths)
     ]
     flags: list[Any] = [None] * len(paths)
-    fitting = [i for i in sorted(launched) if cases[i].fits]
+    fitting = [i for i, case in enumerate(cases) if case.fits]
     for group in launches.alike([cases[i].param for i in fitting]):
         members = [fitting[i] for i in group]
         # The places are a list: `still[members]` would send it to the device and wait.
@@ -77,11 +75,9 @@ class _Case:
     @property
     def fits(self) -> bool:
         """Whether a kernel can walk through all of it in step."""
-        if self.gradient.is_complex() or self.gradient.layout != torch.strided:
-            return False
-        parts = [t for t in (self.gradient, self.momentum, self.mean, self.square) if t is not None]
-        return all(
-            launches.fits(t)
+        parts = [t for t in (self.param, self.gradient, self.momentum, self.mean, self.square) if t is not None]
+        return launches.works(self.param.device) and all(
+            launches.fits(t)  # what fits has strides
             and (t.dtype, t.device, t.shape) == (self.param.dtype, self.param.device, self.param.shape)
             and t.stride() == self.param.stride()
             for t in parts
@@ -140,7 +136,7 @@ def _launched(cases: Sequence[_Case], still: torch.Tensor) -> torch.Tensor:
 
 def _scalars(values: Sequence[Any], device: torch.device) -> torch.Tensor:
     """One float64 for each; those that lie on a device stay there."""
-    if not any(isinstance(v, torch.Tensor) and v.device.type != "cpu" for v in values):
+    if not any(map(is_away, values)):
         return launches.uploaded(torch.tensor([float(v) for v in values], dtype=torch.float64), device)
     there = [
         v.detach().reshape(()).to(device, torch.float64, non_blocking=True)

@@ -14,6 +14,11 @@ def path_of(name: str) -> str:
     return name.replace("_orig_mod.", "")
 
 
+def is_away(value: object) -> bool:
+    """Whether a number lies on another device than the host, who would have to wait for it."""
+    return isinstance(value, torch.Tensor) and value.device.type != "cpu"
+
+
 def gradients(registered: Named) -> dict[str, torch.Tensor]:
     """The gradients that are there."""
     return {name: p.grad for name, p in registered if p.grad is not None}

@@ -85,20 +85,24 @@ class _Norms(torch.autograd.Function):
 
 def _stacked(tensors: list[torch.Tensor]) -> torch.Tensor:
     tensors = [launches.as_real(t) for t in tensors]
-    groups, found = [], []
-    for way, members in ways(tensors):
-        part = [tensors[i] for i in members]
-        if way == "launched":
-            inner = launches.alike(part)
-            found += [launches.norms([part[i] for i in group]) for group in inner]
-        elif way == "foreach":
-            inner = [list(range(len(part)))]
-            found.append(torch.stack(torch._foreach_norm(part, 2, dtype=torch.float64)).to(torch.float32))
-        else:
-            inner = alike(part)
-            found += [row_norms(side_by_side([part[i] for i in group])) for group in inner]
-        groups += [[members[i] for i in group] for group in inner]
-    return joined(groups, found)
+    found = ways(tensors)
+    norms = [_WAYS[way]([tensors[i] for i in members]) for way, members in found]
+    return joined([members for _, members in found], norms)
+
+
+def _rows(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return in_groups(alike(tensors), lambda part: row_norms(side_by_side(part)), tensors)
+
+
+def _launched(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return in_groups(launches.alike(tensors), launches.norms, tensors)
+
+
+def _foreach(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(torch._foreach_norm(tensors, 2, dtype=torch.float64)).to(torch.float32)
+
+
+_WAYS = {"launched": _launched, "foreach": _foreach, "rows": _rows}
 
 
 def ways(tensors: Sequence[torch.Tensor]) -> list[tuple[str, list[int]]]:
@@ -137,6 +141,13 @@ def flat(t: torch.Tensor) -> torch.Tensor:
     return (t.permute(0, 2, 3, 1) if t.is_contiguous(memory_format=torch.channels_last) else t).reshape(-1)
 
 
+def in_groups(
+    groups: list[list[int]], measure: Callable[..., torch.Tensor], *lists: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """What `measure` gives for each group, of one list of tensors or of several side by side, in their own order."""
+    return joined(groups, [measure(*([tensors[i] for i in group] for tensors in lists)) for group in groups])
+
+
 def joined(groups: list[list[int]], norms: list[torch.Tensor]) -> torch.Tensor:
     """The norms of `groups` in the order of the tensors: float64 if any is, else float32."""
     if not groups:
@@ -144,9 +155,9 @@ def joined(groups: list[list[int]], norms: list[torch.Tensor]) -> torch.Tensor:
     dtype = torch.float64 if any(n.dtype == torch.float64 for n in norms) else torch.float32
     found = torch.cat([n.to(norms[0].device, dtype) for n in norms])
     places = [i for group in groups for i in group]
-    order = sorted(range(len(places)), key=places.__getitem__)
-    if order == list(range(len(order))):
+    if places == sorted(places):
         return found
+    order = sorted(range(len(places)), key=places.__getitem__)
     # A list of places would go to the device, and the host wait for that; single elements do not leave it.
     return found[order] if found.device.type == "cpu" else torch.stack([found[i] for i in order])
 

@@ -18,7 +18,7 @@ from gradlab_core.records import Finding, GradientState, Probe, StepRecord
 from gradlab_torch._applied import Applied
 from gradlab_torch._extras import Extras
 from gradlab_torch._lost import lost_to_rounding
-from gradlab_torch._measurements import gradients, path_of
+from gradlab_torch._measurements import gradients, is_away, path_of
 from gradlab_torch._norms import stacked_norms
 from gradlab_torch._sharding import refuse_sharded
 from gradlab_torch._steps import Norms, Started, Taken, is_running
@@ -244,7 +244,7 @@ class Monitor:
             grads = parts["grad"][1] if "grad" in parts else updates[:0]
             parts["lost"] = lost_to_rounding(self.optimizer, registered, started.gradients, grads, updates)
         rates = [group["lr"] for group in self.optimizer.param_groups if "lr" in group]
-        there = [r.detach().reshape(()) for r in rates if isinstance(r, torch.Tensor) and r.device.type != "cpu"]
+        there = [rate.detach().reshape(()) for rate in rates if is_away(rate)]
         if there:  # where a compiled or captured optimizer keeps it
             parts["rates"] = [str(i) for i in range(len(there))], torch.stack(there)
         for name, value in (("loss", self._loss), ("raw", self._raw)):
@@ -254,7 +254,7 @@ class Monitor:
             names=names,
             sizes=[p.numel() for _, p in registered],
             step=self.steps,
-            rates=[float(r) for r in rates if not isinstance(r, torch.Tensor) or r.device.type == "cpu"],
+            rates=[float(rate) for rate in rates if not is_away(rate)],
             known=self._known({id(p) for _, p in registered}),
             probe=self._probe,
             stepped=stepped,

@@ -70,18 +70,22 @@ def net(dtype=torch.float32, layers=1):
     return torch.nn.Sequential(*parts, torch.nn.Tanh(), torch.nn.Linear(6, 3)).to(dtype)
 
 
+def backward(monitor):
+    """All of a step but the optimizer's part."""
+    dtype = next(monitor.model.parameters()).dtype
+    monitor.optimizer.zero_grad()
+    loss = monitor.model(torch.randn(8, 6, generator=torch.Generator().manual_seed(1)).to(dtype)).square().mean()
+    loss.backward()
+    monitor.observe(loss)
+
+
 def train(make, dtype=torch.float32, steps=2, layers=1, **options):
-    """The records of a short run, and the monitor."""
-    model = net(dtype, layers)
+    """The records of a short run."""
+    model, records = net(dtype, layers), []
     optimizer = make(model.parameters())
-    records = []
-    x = torch.randn(8, 6, generator=torch.Generator().manual_seed(1)).to(dtype)
     with gradlab_torch.Monitor(model, optimizer, on_record=records.append, **options) as monitor:
         for _ in range(steps):
-            optimizer.zero_grad()
-            loss = model(x).square().mean()
-            loss.backward()
-            monitor.observe(loss)
+            backward(monitor)
             optimizer.step()
     return records
 
@@ -124,7 +128,7 @@ def test_another_layout_in_the_place_of_a_parameter():
 
     with gradlab_torch.Monitor(model, optimizer) as monitor:
         optimizer.register_step_post_hook(turned)
-        monitor._hooks.append(monitor._hooks.pop(1))  # ours stands before: turn in a step that is measured
+        # Ours stands before it: the turn is to be within the step that is measured.
         optimizer._optimizer_step_post_hooks.move_to_end(next(iter(optimizer._optimizer_step_post_hooks)))
         optimizer.step()
         assert monitor.last.tensors["weight"].update == 0.0
@@ -198,10 +202,7 @@ def test_no_step_waits_for_its_own_figures(late, monkeypatch):
     monkeypatch.setattr(launches, "launch", _quiet(reads))
     with gradlab_torch.Monitor(model, optimizer, on_record=records.append) as monitor:
         for step in range(4):
-            optimizer.zero_grad()
-            loss = model(torch.ones(8, 6)).square().mean()
-            loss.backward()
-            monitor.observe(loss)
+            backward(monitor)
             reads.clear()
             optimizer.step()
             assert [r.step for r in records] == list(range(step))  # one step later
@@ -209,7 +210,7 @@ def test_no_step_waits_for_its_own_figures(late, monkeypatch):
             assert reads == ["tolist"] * (step > 0)
     assert [r.step for r in records] == [0, 1, 2, 3]  # the last one on close
     monkeypatch.undo()
-    for a, b in zip(records, _same_run(), strict=True):
+    for a, b in zip(records, train(OPTIMIZERS["momentum"], steps=4), strict=True):
         assert a.grad_norm == pytest.approx(b.grad_norm)
         assert a.update_norm == pytest.approx(b.update_norm)
         assert a.loss == pytest.approx(b.loss)
@@ -228,19 +229,6 @@ def _quiet(reads):
     return launch
 
 
-def _same_run():
-    model, records = net(), []
-    optimizer = OPTIMIZERS["momentum"](model.parameters())
-    with gradlab_torch.Monitor(model, optimizer, on_record=records.append) as monitor:
-        for _ in range(4):
-            optimizer.zero_grad()
-            loss = model(torch.ones(8, 6)).square().mean()
-            loss.backward()
-            monitor.observe(loss)
-            optimizer.step()
-    return records
-
-
 def test_asking_for_the_last_record_is_what_waits(late):
     model = net()
     optimizer = OPTIMIZERS["adam"](model.parameters())
@@ -248,8 +236,7 @@ def test_asking_for_the_last_record_is_what_waits(late):
     monitor = gradlab_torch.Monitor(model, optimizer, every=2, on_record=records.append)
     assert monitor.last is None
     for step in range(3):
-        optimizer.zero_grad()
-        model(torch.ones(8, 6)).square().mean().backward()
+        backward(monitor)
         optimizer.step()
         if step == 0:
             assert (Late.waits, records) == (0, [])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import device
+from benchmarks import device, device_parts
 from benchmarks.device_run import Outcome, Part, limits, run_all, run_one
 
 ROOT = Path(__file__).parent.parent
@@ -106,7 +106,7 @@ def test_time_is_shared():
     parts = [Part(name=name, framework="torch", share=share) for name, share in (("a", 1), ("b", 3))]
     assert limits(parts, 80.0) == 20.0
     assert limits(parts[1:], 75.0) == 75.0  # what the first one left
-    assert sum(part.share for part in device.PARTS) > 0
+    assert set(device.NAMES) == set(device_parts.PARTS)
 
 
 def row(case, setting, **figures):
