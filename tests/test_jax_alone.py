@@ -15,58 +15,22 @@ import optax  # noqa: E402
 from flax import nnx  # noqa: E402
 
 import gradlab_jax as gl  # noqa: E402
-from gradlab_core import recurrent, reference  # noqa: E402
-from gradlab_core.specs import ModelSpec, TrainSpec  # noqa: E402
-
-RNG = np.random.default_rng(0)
-CELLS = ("rnn_tanh", "lstm", "gru")
-SPECS = {
-    **{cell: ModelSpec(kind="recurrent", cell=cell, features=3, hidden=4, num_classes=2) for cell in CELLS},
-    "transformer": ModelSpec(kind="transformer", features=3, hidden=8, heads=2, depth=1, num_classes=2),
-    "mlp": ModelSpec(kind="mlp", features=3, widths=(8,), num_classes=2),
-    "preact_noskip": ModelSpec(block="preact_noskip", base=2, layers=(1, 1), num_classes=2),
-}
+from tests import alone  # noqa: E402
 
 
-def model_and_batch(name: str):
-    spec = SPECS[name]
-    shape = {"mlp": (3,), "tinynet": (3, 8, 8)}.get(spec.kind, (5, 3))
-    x = RNG.standard_normal((6, *shape)).astype(np.float32)
-    return gl.build(spec, seed=0), gl.to_native(x), RNG.integers(0, 2, 6)
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("scale", alone.SCALES)
 def test_norms(scale):
-    tree = {"w": (RNG.standard_normal((40, 30)) * scale).astype(np.float32), "b": np.float32(scale) * np.ones(7, "f4")}
-    arrays = jax.tree.map(jnp.asarray, tree)
-    expected = reference.global_norm([tree["w"], tree["b"]])
-    assert float(jax.jit(gl.global_norm)(arrays)) == pytest.approx(expected, rel=1e-6)
-    assert float(gl.leaf_norms(arrays)["w"]) == pytest.approx(reference.norm(tree["w"]), rel=1e-6)
+    alone.assert_norms(gl, scale, jnp.asarray, jax.jit(gl.global_norm))
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", alone.SPECS)
 def test_states_flow_and_capture(name):
-    model, x, y = model_and_batch(name)
-    states = gl.check_gradients(model, x, y)
-    flow = gl.gradient_flow(model, x, y)
-    cut = ["stage2.0.down.weight"] if name == "preact_noskip" else []
-    assert [path for path, state in states.items() if state == "disconnected"] == cut
-    assert list(flow.disconnected) == cut
-    assert np.isfinite(flow.loss)
-    rows = gl.activation_stats(model, x, mode="train")
-    assert bool(rows) == (name not in CELLS)  # a cell is one layer, and none of the tracked kinds
-    assert all(row.nonfinite == 0 for row in rows)
-    assert gl.count_flops(model, x) > 0
+    alone.assert_states_flow_and_capture(gl, alone.SPECS[name])
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", alone.CELLS)
 def test_hidden_states_are_those_of_the_definition(cell):
-    model, x, y = model_and_batch(cell)
-    weights = {path.removeprefix("rnn."): w for path, w in gl.to_canonical(model).items() if path.startswith("rnn.")}
-    expected = recurrent.run(cell, weights, np.asarray(x))[0]
-    found = gl.hidden_state_norms(model, x, y)
-    norms = np.linalg.norm(expected, axis=-1).mean(axis=1)
-    assert found.states == pytest.approx(list(norms), rel=1e-5)
+    alone.assert_hidden_states(gl, cell)
 
 
 def test_loops_and_branches_keep_what_is_disconnected_apart():
@@ -80,7 +44,7 @@ def test_loops_and_branches_keep_what_is_disconnected_apart():
         carry, rows = jax.lax.scan(jax.checkpoint(turn), jnp.zeros(3), x)
         return (carry.sum() + rows.sum()) ** 2
 
-    x = jnp.asarray(RNG.standard_normal((4, 3)), jnp.float32)
+    x = jnp.asarray(alone.RNG.standard_normal((4, 3)), jnp.float32)
     from gradlab_jax._gradients import structural_zeros
 
     closed = jax.make_jaxpr(jax.grad(loss))(params, x)
@@ -100,7 +64,7 @@ def test_a_nan_inside_of_a_loop_is_traced_to_its_operation():
             h, _ = jax.lax.scan(turn, x[:, 0], jnp.swapaxes(x, 0, 1))
             return self.fc(h)
 
-    x = jnp.asarray(RNG.standard_normal((6, 5, 3)), jnp.float32)
+    x = jnp.asarray(alone.RNG.standard_normal((6, 5, 3)), jnp.float32)
     origin = gl.nonfinite_origin(Net(), x, np.zeros(6, int))
     assert (origin.phase, origin.operation, origin.value) == ("forward", "log", "nan")
 
@@ -127,24 +91,8 @@ def test_monitor_records_what_the_optimizer_did():
 
 @pytest.mark.parametrize("name", ["lstm", "preact_noskip"])
 def test_training_lowers_the_loss(name):
-    model, x, y = model_and_batch(name)
-    canonical = np.moveaxis(np.asarray(x), -1, 1) if x.ndim == 4 else np.asarray(x)
-
-    class Batches:
-        def epoch(self, epoch):
-            return [(canonical, y)] * 10
-
-    record = gl.train(model, Batches(), TrainSpec(epochs=1, learning_rate=0.1))
-    assert record.steps[-1].loss < record.steps[0].loss
+    alone.assert_training_lowers_the_loss(gl, name)
 
 
 def test_perturbed_runs_scatter_by_the_rounding_of_float32():
-    from gradlab_core.parity import compare, moved
-
-    model, x, y = model_and_batch("lstm")
-    gl.from_canonical(model, moved(gl.to_canonical(model)))
-    subject = gl.Subject(model)
-    report = compare(subject, subject, (np.asarray(x), y), steps=2)
-    assert not report.failures
-    expected = [row.candidate_expected for row in report.rows if row.quantity == "gradient"]
-    assert all(1e-8 < e < 1e-4 for e in expected)
+    alone.assert_perturbed_runs_scatter_by_the_rounding_of_float32(gl)
