@@ -22,7 +22,7 @@ class Applied:
 
     def __init__(self, params: Sequence[torch.Tensor]) -> None:
         self.params, self.kind = list(params), _kind(params)
-        real = [launches.as_real(p.detach()) for p in self.params]
+        real = [launches.as_real(p) for p in self.params]
         self.parts = [
             (members, (_Launched if way == "launched" else _Rows)([real[i] for i in members]))
             for way, members in norms.ways(real)
@@ -41,7 +41,7 @@ class Applied:
         return self._joined([part.after for _, part in self.parts])
 
     def _joined(self, measured: Sequence[Callable[[list[torch.Tensor]], torch.Tensor]]) -> torch.Tensor:
-        real = [launches.as_real(p.detach()) for p in self.params]
+        real = [launches.as_real(p) for p in self.params]
         members = [members for members, _ in self.parts]
         found = [way([real[i] for i in part]) for part, way in zip(members, measured, strict=True)]
         return norms.joined(members, found)

@@ -22,6 +22,7 @@ from gradlab_torch import _launches as launches
 _ROW = 1024  # elements a row: long enough for full memory speed, short enough for float32 partial sums
 _SMALL = 1 << 16  # elements; up to here tensors are copied side by side, which costs less than a call for each
 
+_BY_ROWS = ("cpu", "mps")  # where calls are cheap, and where there is no float64
 _NARROW = (torch.float32, torch.bfloat16, torch.float16)  # whose squares float64 holds
 
 
@@ -109,11 +110,13 @@ def ways(tensors: Sequence[torch.Tensor]) -> list[tuple[str, list[int]]]:
     """Which tensors are measured by our kernels, by PyTorch's (those of one device), and row by row."""
     found: dict[tuple[str, object], list[int]] = {}
     works = {d: not torch.compiler.is_compiling() and launches.works(d) for d in {t.device for t in tensors}}
+    if not any(works.values()) and all(d.type in _BY_ROWS for d in works):
+        return [("rows", list(range(len(tensors))))]  # the usual case on a CPU, which need not be slow
     for i, t in enumerate(tensors):
         device = t.device
         if works[device] and launches.fits(t):
             key: tuple[str, object] = ("launched", None)
-        elif device.type not in ("cpu", "mps") and t.dtype in _NARROW:
+        elif device.type not in _BY_ROWS and t.dtype in _NARROW:
             key = ("foreach", device)
         else:
             key = ("rows", None)
