@@ -1,11 +1,13 @@
 """The way that a GPU takes, on the CPU: kernels by Triton's interpreter, copies that arrive late.
 
-Run with TRITON_INTERPRET=1 (`tests/test_kernels.py` does); on a GPU the parity suite takes this way by itself.
+Run with TRITON_INTERPRET=1 (`tests/test_kernels.py` does). Without it the same tests run on a CUDA device, its kernels
+compiled: `pytest tests/interpreted.py` (`make device` does).
 """
 
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -18,13 +20,23 @@ from gradlab_torch import _launches as launches
 from gradlab_torch import _lost as lost
 from gradlab_torch import _transfer as transfer
 
+DEVICE = torch.device("cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda")
 TYPES = {torch.float32: 1e-6, torch.bfloat16: 1e-6, torch.float16: 1e-6, torch.float64: 1e-14}
 
 
+def placed(t):
+    """The same numbers on the device, laid out in the same way."""
+    if DEVICE.type == "cpu":
+        return t
+    whole = t.new_empty(t.untyped_storage().nbytes() // t.element_size()).set_(t.untyped_storage())
+    return whole.to(DEVICE).as_strided(t.shape, t.stride(), t.storage_offset())
+
+
 def assert_norms(tensors):
+    tensors = [placed(t) for t in tensors]
     found = gradlab_torch.leaf_norms(tensors)
     for (path, norm), t in zip(found.items(), tensors, strict=True):
-        wide = t.to(torch.complex128 if t.is_complex() else torch.float64).numpy()
+        wide = t.to(torch.complex128 if t.is_complex() else torch.float64).cpu().numpy()
         wanted = reference.global_norm([wide.view(np.float64) if t.is_complex() else wide])
         limit = TYPES.get(t.dtype, 1e-6)
         assert float(norm) == pytest.approx(wanted, rel=limit, abs=0, nan_ok=True), (path, t.dtype, t.shape)
@@ -67,14 +79,14 @@ def test_norms_of_every_layout():
 def net(dtype=torch.float32, layers=1):
     torch.manual_seed(0)
     parts = [torch.nn.Linear(6, 6) for _ in range(layers)]
-    return torch.nn.Sequential(*parts, torch.nn.Tanh(), torch.nn.Linear(6, 3)).to(dtype)
+    return torch.nn.Sequential(*parts, torch.nn.Tanh(), torch.nn.Linear(6, 3)).to(DEVICE, dtype)
 
 
 def backward(monitor):
     """All of a step but the optimizer's part."""
     dtype = next(monitor.model.parameters()).dtype
     monitor.optimizer.zero_grad()
-    loss = monitor.model(torch.randn(8, 6, generator=torch.Generator().manual_seed(1)).to(dtype)).square().mean()
+    loss = monitor.model(torch.randn(8, 6, generator=torch.Generator().manual_seed(1)).to(DEVICE, dtype)).square().mean()
     loss.backward()
     monitor.observe(loss)
 
@@ -96,7 +108,7 @@ OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, lr=1e-3, eps=1e-4),
     "a rate that is lost": lambda p: torch.optim.Adam(p, lr=1e-30, eps=1e-4),
     "a rate of 0": lambda p: torch.optim.SGD(p, lr=0.0),
-    "a rate in a tensor": lambda p: torch.optim.Adam(p, lr=torch.tensor(0.5), eps=1e-4, foreach=False),
+    "a rate in a tensor": lambda p: torch.optim.Adam(p, lr=torch.tensor(0.5, device=DEVICE), eps=1e-4, foreach=False),
 }
 
 
@@ -119,7 +131,7 @@ def test_records_are_those_of_the_other_way(name, dtype, monkeypatch):
 
 
 def test_another_layout_in_the_place_of_a_parameter():
-    model = torch.nn.Conv2d(3, 4, 3)
+    model = torch.nn.Conv2d(3, 4, 3).to(DEVICE)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     model.weight.grad = torch.ones_like(model.weight)
 
@@ -141,17 +153,17 @@ def test_what_rounding_swallows_is_found_by_the_kernel(dtype):
     kind, cases = torch.finfo(dtype), []
     for rate in (0.0, *(float(kind.eps) * 2.0**k for k in (-1.5, 1))):
         for kept in ((), ("momentum_buffer",), ("exp_avg", "exp_avg_sq"), ("momentum_buffer", "exp_avg", "exp_avg_sq")):
-            p, g, m, a = (torch.from_numpy(rng.uniform(0.5, 2, (7, 3))).to(dtype) for _ in range(4))
+            p, g, m, a = (torch.from_numpy(rng.uniform(0.5, 2, (7, 3))).to(DEVICE, dtype) for _ in range(4))
             moments = {"momentum_buffer": m * rng.choice([1e-3, 1.0]), "exp_avg": a * 0.3, "exp_avg_sq": a * a}
             state = {"step": 3, **{name: moments[name] for name in kept}}
-            g = g * torch.from_numpy(rng.choice([1e-3, 1.0, -2.0], (7, 3))).to(dtype)
+            g = g * torch.from_numpy(rng.choice([1e-3, 1.0, -2.0], (7, 3))).to(DEVICE, dtype)
             cases.append(lost._Case(p, g, state, {"lr": rate, "betas": (0.9, 0.99)}))
     assert all(case.fits for case in cases)
-    found = lost._launched(cases, torch.ones(len(cases), dtype=torch.bool)).tolist()
+    found = lost._launched(cases, torch.ones(len(cases), dtype=torch.bool, device=DEVICE)).tolist()
     wanted = [bool(case.is_rounded_away()) for case in cases]
     assert found == wanted
     assert {True, False} == set(wanted)
-    assert not lost._launched(cases, torch.zeros(len(cases), dtype=torch.bool)).any()  # nothing stood still
+    assert not lost._launched(cases, torch.zeros(len(cases), dtype=torch.bool, device=DEVICE)).any()  # nothing stood still
 
 
 def test_launches_do_not_grow_with_the_net(monkeypatch):
