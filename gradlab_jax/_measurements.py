@@ -16,7 +16,7 @@ from gradlab_core.records import GradientState
 from gradlab_core.states import STRUCTURAL
 from gradlab_core.thresholds import ANOMALY_DECAY, ANOMALY_LEAST_STD, ANOMALY_WARM_UP
 from gradlab_jax import _extras
-from gradlab_jax._applied import applied, applied_norms, norms_near
+from gradlab_jax._applied import applied, step_norms
 from gradlab_jax._module import canonical_name
 from gradlab_jax._norms import stacked_norms
 from gradlab_jax._tree import Tree, named_leaves
@@ -42,8 +42,9 @@ _NUMBERS = ["step", "loss", "has_loss", "has_before", "norms", "extras", "before
 class Measurements:
     """What was measured at the newest recorded step, on the device; `step` is −1 before the first.
 
-    `norms` holds a value per tensor, in the order of `names`: of parameter, gradient and applied update, and the
-    largest proposed element; `before` the norms of gradient and update at the record before, for the cosines.
+    `norms` holds a value per tensor, in the order of `names`: of parameter, gradient and applied update, and
+    `proposed`, above 0 where an update was; `before` the norms of gradient and update at the record before, for the
+    cosines.
     """
 
     step: jax.Array
@@ -150,9 +151,8 @@ def measure(
     if loss is not None and jnp.size(loss) != 1:
         refuse("monitor", [f"the loss handed on as value has shape {jnp.shape(loss)}; expected one number"])
     dtype = last.score.dtype
-    norms = {"param": norms_near(params, last.norms["param"]), "grad": norms_near(grads, last.norms["grad"])}
-    norms["update"], norms["proposed"] = applied_norms(params, updates, last.norms["update"])
-    norms = {quantity: vector.astype(dtype) for quantity, vector in norms.items()}
+    found_norms = step_norms(params, grads, updates, last.norms)
+    norms = {quantity: found_norms[quantity].astype(dtype) for quantity in last.norms}
     moves = [applied(p, u) for p, u in zip(params, updates, strict=True)] if "update_cosine" in memory else []
     extras, memory = _extras.compare(memory, params, grads, moves)
     score, is_scored, moving = _scored(moving, global_norm([norms["grad"]]))

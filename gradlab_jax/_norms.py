@@ -8,6 +8,7 @@ two. On an accelerator a branch waits for the host, and three sums in one pass c
 from __future__ import annotations
 
 import functools
+import math
 from collections import OrderedDict
 from typing import Any
 
@@ -15,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+_ROW = 128  # elements: of shorter rows the first of two sums would leave much to the second
+_LINE = 1024  # elements of a row of an array that has but one axis
 _SMALL = 1 << 16  # elements; smaller arrays share one branch, so that the program stays short
 
 
@@ -39,8 +42,11 @@ def _joint(real: list[jax.Array]) -> jax.Array:
 def _joint_binned(real: list[jax.Array]) -> jax.Array:
     """One pass into three sums, no branch."""
     dtype = jnp.result_type(*real) if real else jnp.float32
-    parts = [binned_squares(x.astype(dtype)[None]) for x in real]
-    return from_bins(sum(parts, jnp.zeros((3, 1), dtype)))[0]
+    parts = [[partial_sums(part).ravel() for part in binned_squares(x.astype(dtype))] for x in real]
+    if not parts:
+        return jnp.zeros((), dtype)
+    lines = jnp.stack([jnp.concatenate(part) for part in zip(*parts, strict=True)])
+    return from_bins(jnp.sum(lines, axis=1, keepdims=True))[0]
 
 
 def _joint_branching(real: list[jax.Array]) -> jax.Array:
@@ -90,7 +96,18 @@ def _of_rows(large: tuple[bool, ...], rows: list[jax.Array]) -> list[jax.Array]:
 
 def _rows_binned(rows: list[jax.Array]) -> list[jax.Array]:
     """One pass into three sums a row, no branch."""
-    return [from_bins(binned_squares(m)) for m in rows]
+    norms: dict[int, jax.Array] = {}
+    alone: dict[object, list[int]] = {}
+    for k, m in enumerate(rows):
+        if len(m) == 1:
+            alone.setdefault((m.shape, m.dtype, getattr(jax.typeof(m), "sharding", None)), []).append(k)
+        else:
+            norms[k] = from_bins(jnp.stack([jnp.sum(part, axis=range(1, m.ndim)) for part in binned_squares(m)]))
+    for members in alone.values():
+        parts = zip(*(binned_squares(rows[k][0]) for k in members), strict=True)
+        found = from_bins(jnp.stack([stacked_sums(list(part)) for part in parts]))
+        norms |= {k: found[i : i + 1] for i, k in enumerate(members)}
+    return [norms[k] for k in range(len(rows))]
 
 
 def _rows_branching(large: tuple[bool, ...], rows: list[jax.Array]) -> list[jax.Array]:
@@ -119,18 +136,29 @@ def _of_rows_slope(large: tuple[bool, ...], primals: Any, tangents: Any) -> tupl
     return norms, [_along(m, move, norm) for m, move, norm in zip(rows, moves, norms, strict=True)]
 
 
-def binned_squares(rows: jax.Array) -> jax.Array:
-    """Σx² of each row, whatever shape a row has, in three sums: of what is tiny, scaled up, of what is huge, scaled
-    down, and of the rest. On an accelerator the pass over memory is what costs, and this is one (Blue 1978)."""
-    far, up, down = (2.0**48, 2.0**90, 2.0**-80) if rows.dtype == jnp.float32 else (2.0**400, 2.0**600, 2.0**-600)
-    size = jnp.abs(rows)
+def binned_squares(x: jax.Array) -> list[jax.Array]:
+    """x² in three arrays that are 0 elsewhere: of what is tiny, scaled up, of the rest, and of what is huge, scaled
+    down. On an accelerator the pass over memory is what costs, and their three sums are one (Blue 1978)."""
+    far, up, down = (2.0**48, 2.0**90, 2.0**-80) if x.dtype == jnp.float32 else (2.0**400, 2.0**600, 2.0**-600)
+    size = jnp.abs(x)
     is_huge, is_tiny = size > far, size < 1 / far  # NaN is neither, and stays in the rest
-    over = tuple(range(1, rows.ndim))
+    chosen = ((is_tiny, up), (~(is_huge | is_tiny), 1.0), (is_huge, down))
+    return [jnp.square(jnp.where(which, x, 0) * scale) for which, scale in chosen]
 
-    def summed(chosen: jax.Array, scale: float) -> jax.Array:
-        return jnp.sum(jnp.square(jnp.where(chosen, rows, 0) * scale), axis=over)
 
-    return jnp.stack([summed(is_tiny, up), summed(~(is_huge | is_tiny), 1.0), summed(is_huge, down)])
+def partial_sums(x: jax.Array) -> jax.Array:
+    """Sums along the last axes of an array, as many as make a row that is worth a sum of its own."""
+    if x.ndim == 1 and x.size % _LINE == 0:
+        x = x.reshape(-1, _LINE)
+    start = max((i for i in range(x.ndim) if math.prod(x.shape[i:]) >= _ROW), default=0)
+    return jnp.sum(x, axis=range(start, x.ndim))
+
+
+def stacked_sums(arrays: list[jax.Array]) -> jax.Array:
+    """The sum of each of several arrays of one shape. Along the last axes XLA sums in the kernel that makes an array;
+    what is left of all arrays is summed together, since each kernel costs its start."""
+    parts = jnp.stack([partial_sums(x) for x in arrays])
+    return jnp.sum(parts, axis=range(1, parts.ndim))
 
 
 def from_bins(squares: jax.Array) -> jax.Array:

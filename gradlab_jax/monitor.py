@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from gradlab_core.monitoring import Measured, check_monitor, step_record
 from gradlab_core.records import GradientState, Probe, StepRecord
 from gradlab_jax import _extras
 from gradlab_jax._measurements import Known, Measurements, Moving, in_order, leaves_of, measure, nothing_yet, still
+from gradlab_jax._norms import is_large
 from gradlab_jax._transfer import to_host
 from gradlab_jax._tree import Tree
 from gradlab_jax.norms import global_norm
@@ -107,7 +108,7 @@ def monitor(
         if every == 1 or record:
             updates, inner_state = wrapped.update(grads, state.inner, params, **more)
             found = measured(params, grads, updates, more.get("value"))
-            return updates, MonitorState(inner_state, state.seen + 1, *found)
+            return _after(found[0], updates, is_large), MonitorState(inner_state, state.seen + 1, *found)
 
         # The update is computed a second time inside the branch: handed in, it would have to be written out as an array
         # at every step, also where nothing is measured.
@@ -116,7 +117,7 @@ def monitor(
             return measured(params, grads, updates, more.get("value"))
 
         found = lax.cond(state.seen % every == 0, branch, lambda: (last, state.memory, state.moving))
-        updates, inner_state = wrapped.update(_after(found[0], grads), state.inner, params, **more)
+        updates, inner_state = wrapped.update(_after(found[0], grads, lambda _: False), state.inner, params, **more)
         return updates, MonitorState(inner_state, state.seen + 1, *found)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -214,11 +215,12 @@ def _only(nodes: list[Any]) -> Measurements:
     return jax.tree.map(_value, found[0], is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
-def _after(found: Measurements, grads: Tree) -> Tree:
-    """The gradients, made to depend on the measurements: what changes the parameters then comes after what reads them,
-    else XLA would copy them to be safe. A norm is never below zero, which XLA does not know."""
+def _after(found: Measurements, tree: Tree, free: Callable[[jax.Array], bool]) -> Tree:
+    """Gradients or updates, but for arrays that are free of it made to depend on the measurements: what changes the
+    parameters then comes after what reads them, else XLA would copy them to be safe. A norm is never below zero, which
+    XLA does not know."""
     never = jnp.any(found.norms["param"] < 0)
-    return jax.tree.map(lambda g: jnp.where(never, jnp.zeros_like(g), g), grads)
+    return jax.tree.map(lambda x: x if free(x) else jnp.where(never, jnp.zeros_like(x), x), tree)
 
 
 def _nodes(tree: Any) -> list[Any]:

@@ -19,6 +19,7 @@ import torch
 from gradlab_core.errors import GradlabError
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)  # any other class may keep its numbers elsewhere
+_SUMS = 2048  # partial sums that are added at once: of a tensor of a gigabyte there are sixteen thousand
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -36,7 +37,7 @@ def fits(t: torch.Tensor) -> bool:
         type(t) in _PLAIN
         and t.layout == torch.strided
         and t.dtype in _TYPES
-        and torch.ops.aten.is_non_overlapping_and_dense(t)
+        and (t.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(t))
         and not t.is_neg()
     )
 
@@ -94,6 +95,11 @@ def addresses(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor:
     return _addresses(tuple(0 if t is None else t.data_ptr() for t in tensors), device, _stream(device))
 
 
+def places(members: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Indices on a device, for which nobody waits; the same ones need no second transfer."""
+    return _places(tuple(members), device, _stream(device))
+
+
 def uploaded(values: Any, device: torch.device) -> torch.Tensor:
     """A vector on a device, without a wait: from pinned memory, which stays until it was read."""
     vector = torch.as_tensor(values)
@@ -141,7 +147,7 @@ def _measured(way: int, tensors: Sequence[torch.Tensor], copies: Sequence[torch.
             IS_ALIGNED=first.data_ptr() % 16 == 0 and copies[0].data_ptr() % 16 == 0,
             **width(),
         )
-        launch("roots", len(tensors), sums, t.starts, found, t.blocks, IS_DOUBLE=is_double, WIDTH=256)
+        launch("roots", len(tensors), sums, t.starts, found, t.blocks, IS_DOUBLE=is_double, WIDTH=_SUMS)
     return found
 
 
@@ -153,6 +159,11 @@ def _table(sizes: tuple[int, ...], device: torch.device, stream: int) -> Table:
 @functools.lru_cache(maxsize=64)
 def _addresses(pointers: tuple[int, ...], device: torch.device, stream: int) -> torch.Tensor:
     return uploaded(np.array(pointers, np.int64), device)
+
+
+@functools.lru_cache(maxsize=64)
+def _places(members: tuple[int, ...], device: torch.device, stream: int) -> torch.Tensor:
+    return uploaded(np.array(members, np.int64), device)
 
 
 def _stream(device: torch.device) -> int:

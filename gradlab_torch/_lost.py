@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from gradlab_torch import _launches as launches
 from gradlab_torch._measurements import Named, dense, is_away
+from gradlab_torch._norms import joined
 
 
 def lost_to_rounding(
@@ -40,23 +42,26 @@ def lost_to_rounding(
         return paths, torch.zeros_like(norms)
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     cases = [
-        _Case(p.detach(), gradients[path], optimizer.state.get(p, {}), groups[id(p)])
-        for path, p in ((path, params[path]) for path in paths)
+        _Case(params[path].detach(), gradients[path], optimizer.state.get(params[path], {}), groups[id(params[path])])
+        for path in paths
     ]
-    flags: list[Any] = [None] * len(paths)
-    fitting = [i for i, case in enumerate(cases) if case.fits]
-    for group in launches.alike([cases[i].param for i in fitting]):
-        members = [fitting[i] for i in group]
-        # The places are a list: `still[members]` would send it to the device and wait.
-        found = _launched([cases[i] for i in members], torch.stack([still[i] for i in members]))
-        for i, flag in zip(members, found.unbind(), strict=True):
-            flags[i] = flag
-    others = [i for i, flag in enumerate(flags) if flag is None]
-    if others and looked is None:
-        looked = still.tolist()  # a sparse or oddly laid out parameter: here the host does wait
-    for i in others:
-        flags[i] = cases[i].is_rounded_away() if looked and looked[i] else torch.zeros((), device=still.device)
-    return paths, torch.stack([flag.to(still.device, torch.float32) for flag in flags])
+    devices = {case.param.device for case in cases}
+    launching = {device for device in devices if launches.works(device)}
+    fitting = [i for i, case in enumerate(cases) if case.param.device in launching and case.fits]
+    rest = sorted(set(range(len(cases))) - set(fitting))
+    members = [[fitting[i] for i in group] for group in launches.alike([cases[i].param for i in fitting])]
+    found = [_launched([cases[i] for i in group], _picked(still, group)) for group in members]
+    if rest:
+        looked = still.tolist() if looked is None else looked  # a sparse or oddly laid out parameter: the host waits
+        flags = [cases[i].is_rounded_away() if looked[i] else torch.zeros((), device=still.device) for i in rest]
+        members.append(rest)
+        found.append(torch.stack([flag.to(still.device, torch.float32) for flag in flags]))
+    return paths, joined(members, [flags.to(still.device, torch.float32) for flags in found])
+
+
+def _picked(vector: torch.Tensor, members: list[int]) -> torch.Tensor:
+    everything = members == list(range(len(vector)))
+    return vector if everything else vector[launches.places(members, vector.device)]
 
 
 class _Case:
@@ -75,12 +80,17 @@ class _Case:
     @property
     def fits(self) -> bool:
         """Whether a kernel can walk through all of it in step."""
-        parts = [t for t in (self.param, self.gradient, self.momentum, self.mean, self.square) if t is not None]
-        return launches.works(self.param.device) and all(
-            launches.fits(t)  # what fits has strides
-            and (t.dtype, t.device, t.shape) == (self.param.dtype, self.param.device, self.param.shape)
-            and t.stride() == self.param.stride()
-            for t in parts
+        p = self.param
+        return launches.fits(p) and all(
+            t is None
+            or (
+                launches.fits(t)
+                and t.dtype == p.dtype
+                and t.device == p.device
+                and t.stride() == p.stride()
+                and t.shape == p.shape
+            )
+            for t in (self.gradient, self.momentum, self.mean, self.square)
         )
 
     def is_rounded_away(self) -> torch.Tensor:
@@ -136,12 +146,15 @@ def _launched(cases: Sequence[_Case], still: torch.Tensor) -> torch.Tensor:
 
 def _scalars(values: Sequence[Any], device: torch.device) -> torch.Tensor:
     """One float64 for each; those that lie on a device stay there."""
-    if not any(map(is_away, values)):
-        return launches.uploaded(torch.tensor([float(v) for v in values], dtype=torch.float64), device)
-    there = [
-        v.detach().reshape(()).to(device, torch.float64, non_blocking=True)
-        if isinstance(v, torch.Tensor)
-        else torch.full((), float(v), dtype=torch.float64, device=device)
-        for v in values
-    ]
-    return torch.stack(there)
+    there = [i for i, value in enumerate(values) if is_away(value)]
+    if not there:
+        return launches.uploaded(np.array([float(v) for v in values]), device)
+    here = sorted(set(range(len(values))) - set(there))
+    kinds: dict[object, list[int]] = {}
+    for i in there:
+        kinds.setdefault((values[i].device, values[i].dtype), []).append(i)
+    groups = [*kinds.values(), *([here] if here else [])]
+    found = [torch.stack([values[i].detach().reshape(()) for i in group]) for group in kinds.values()]
+    if here:
+        found.append(launches.uploaded(np.array([float(values[i]) for i in here]), device))
+    return joined(groups, [part.to(device, torch.float64, non_blocking=True) for part in found])

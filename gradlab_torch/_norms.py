@@ -36,11 +36,16 @@ def wide(t: torch.Tensor) -> torch.Tensor:
 def stacked_norms(tensors: list[torch.Tensor]) -> torch.Tensor:
     """‖·‖₂ of each tensor as one vector; differentiable, also under `torch.func`."""
     tensors = [values_of(t) for t in tensors]
-    is_followed = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    if tensors and (is_followed or torch._C._functorch.peek_interpreter_stack() is not None):
+    if tensors and _is_followed(tensors):
         norms: torch.Tensor = _Norms.apply(*tensors)
         return norms
     return _stacked(tensors)
+
+
+def _is_followed(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether somebody wants a derivative, or maps over an axis."""
+    followed = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return followed or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def values_of(t: torch.Tensor) -> torch.Tensor:
@@ -160,9 +165,7 @@ def joined(groups: list[list[int]], norms: list[torch.Tensor]) -> torch.Tensor:
     places = [i for group in groups for i in group]
     if places == sorted(places):
         return found
-    order = sorted(range(len(places)), key=places.__getitem__)
-    # A list of places would go to the device, and the host wait for that; single elements do not leave it.
-    return found[order] if found.device.type == "cpu" else torch.stack([found[i] for i in order])
+    return found[launches.places(sorted(range(len(places)), key=places.__getitem__), found.device)]
 
 
 def row_norms(rows: torch.Tensor) -> torch.Tensor:
@@ -211,4 +214,6 @@ def _scaled_norms(rows: torch.Tensor) -> torch.Tensor:
 
 def combine(norms: torch.Tensor) -> torch.Tensor:
     """‖·‖₂ of a vector of norms, itself without over- or underflow."""
-    return stacked_norms([norms])[0]
+    if _is_followed([norms]) or norms.dtype == torch.float64 or norms.device.type == "mps":
+        return stacked_norms([norms])[0]
+    return torch.linalg.vector_norm(norms, dtype=torch.float64).to(torch.float32)

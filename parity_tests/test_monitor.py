@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
+from unittest import mock
 
 import flax.linen as nn
 import jax
@@ -188,7 +190,7 @@ def test_applied_updates_over_the_range_of_the_types(shapes, size, kind, seed):
     ]
     new = [p + s for p, s in zip(params, steps, strict=True)]
     truth = [reference.norm(n.double() - p.double()) for n, p in zip(new, params, strict=True)]
-    from gradlab_jax._applied import applied_norms
+    from gradlab_jax._applied import step_norms
     from gradlab_torch._applied import Applied
 
     copies = [p.clone() for p in params]
@@ -200,23 +202,60 @@ def test_applied_updates_over_the_range_of_the_types(shapes, size, kind, seed):
     assert watch.after().tolist() == pytest.approx(truth, rel=1e-6)
     native = [[jnp.asarray(t.float().numpy()).astype(kind) for t in tree] for tree in (params, steps)]
     # The scale of a large array is that of the record before: here, of one like it.
-    sizes, largest = applied_norms(*native, jnp.array(truth, jnp.float32) * 1e3)
-    assert sizes.tolist() == pytest.approx(truth, rel=1e-6)
-    for found, s in zip(largest.tolist(), steps, strict=True):
-        most = float(s.abs().max()) if s.numel() else 0.0
-        assert found == pytest.approx(most, rel=1e-6) if s.numel() < 1 << 16 else 0.5 * most < found <= most
+    before = {"param": jnp.array(norms, jnp.float32) * 1e-3, "update": jnp.array(truth, jnp.float32) * 1e3}
+    for way in (as_here, as_on_a_gpu):
+        with way():
+            found = step_norms(native[0], native[1], native[1], {**before, "grad": before["update"]})
+        assert found["param"].tolist() == pytest.approx(norms, rel=1e-6)
+        assert found["grad"].tolist() == pytest.approx([reference.norm(s.double()) for s in steps], rel=1e-6)
+        assert found["update"].tolist() == pytest.approx(truth, rel=1e-6)
+        assert (found["proposed"] > 0).tolist() == [s.numel() > 0 for s in steps]
 
 
 def test_the_scale_of_a_large_array_finds_itself():
     """Updates of 1e-30 and of 1e25 in a large array: out of range at the first record at worst, right at the next."""
-    from gradlab_jax._applied import applied_norms
+    from gradlab_jax._applied import step_norms
 
-    for size in (1e-30, 1.0, 1e25):
-        step = jnp.full(70_000, size, jnp.float32)
-        norm = jnp.array([1.0], jnp.float32)
-        for _ in range(3):
-            norm = applied_norms([jnp.zeros(70_000)], [step], norm)[0]
-        assert float(norm[0]) == pytest.approx(reference.norm(np.asarray(step)), rel=1e-6)
+    for way in (as_here, as_on_a_gpu):
+        for size in (1e-30, 1.0, 1e25):
+            step, param = jnp.full(70_000, size, jnp.float32), jnp.zeros(70_000)
+            norms = {quantity: jnp.ones(1) for quantity in ("param", "grad", "update")}
+            for _ in range(3):
+                with way():
+                    norms = step_norms([param], [step], [step], norms)
+            for quantity in ("grad", "update"):
+                assert float(norms[quantity][0]) == pytest.approx(reference.norm(np.asarray(step)), rel=1e-6)
+            assert float(norms["param"][0]) == 0.0
+
+
+@pytest.mark.parametrize("count", [3, 70_000])
+@pytest.mark.parametrize(
+    ("step", "update", "proposed"),
+    [((0.0, 0.0), 0.0, False), ((1e-9, 0.0), 0.0, True), ((1e-9, 0.5), 0.5, True), ((np.nan, 1e-9), np.nan, True)],
+)
+def test_what_rounding_swallows_is_proposed_and_not_applied(count, step, update, proposed):
+    from gradlab_jax._applied import step_norms
+
+    steps = jnp.full(count, step[0]).at[0].set(step[1])
+    if np.isnan(step[0]):
+        steps = jnp.zeros(count).at[0].set(jnp.nan)
+    before = {quantity: jnp.ones(1) for quantity in ("param", "grad", "update")}
+    for way in (as_here, as_on_a_gpu):
+        with way():
+            found = step_norms([jnp.ones(count)], [steps], [steps], before)
+        np.testing.assert_allclose(float(found["update"][0]), update, rtol=1e-6)
+        assert np.isnan(update) or (float(found["proposed"][0]) > 0) == proposed
+
+
+def as_here():
+    return contextlib.nullcontext()
+
+
+def as_on_a_gpu():
+    """JAX's arithmetic for a GPU, run here."""
+    return mock.patch.object(
+        jax.lax, "platform_dependent", lambda *args, cuda=None, default=None, **_: (cuda or default)(*args)
+    )
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
