@@ -25,6 +25,7 @@ def run(
     elements: int = 1 << 26,
     tensors: int = 64,
     scale: float = 1.0,
+    steps: int = 1,
     rounds: int = 11,
     only: Sequence[str] = (),
     compilation_cache: Path | None = None,
@@ -32,10 +33,14 @@ def run(
 ) -> list[Row]:
     """Global norm of one tensor and of a list, and the norms of the list's leaves; elements are scale·N(0,1), float32.
 
+    Args:
+        steps: calls between two waits for the device. With more than one the host may run ahead of an accelerator, as
+            it does in a training loop.
+
     Raises:
         GradlabError: a size out of range, or a framework that is missing.
     """
-    sizes = {"elements": elements, "tensors": tensors}
+    sizes = {"elements": elements, "tensors": tensors, "steps": steps}
     problems = [f"{name} is {n}; expected a whole number of at least 1" for name, n in sizes.items() if n < 1]
     if not problems and elements % tensors:
         problems.append(f"elements is {elements}; expected a multiple of tensors, {tensors}")
@@ -48,7 +53,7 @@ def run(
     rows = []
     for what, count in (("global norm", 1), ("global norm", tensors), ("leaf norms", tensors)):
         parts = np.split(data, count)
-        cases = [case for name in names for case in _CASES[name](parts, leaves=what == "leaf norms")]
+        cases = [case for name in names for case in _CASES[name](parts, steps, leaves=what == "leaf norms")]
         each = f"{count} tensor{'s' * (count > 1)} of {elements // count:,} float32"
         setting = f"{what}, {each}, scale {scale:g}"
         rows += measure("norms", setting, cases, rounds=rounds, environment=described, only=only, on_call=on_call)
@@ -74,7 +79,7 @@ def _error(parts: Sequence[np.ndarray], leaves: bool) -> Callable[[Any], float]:
     return worst
 
 
-def _torch_cases(parts: Sequence[np.ndarray], *, leaves: bool) -> list[Case]:
+def _torch_cases(parts: Sequence[np.ndarray], steps: int, *, leaves: bool) -> list[Case]:
     import torch
 
     import gradlab_torch
@@ -84,7 +89,7 @@ def _torch_cases(parts: Sequence[np.ndarray], *, leaves: bool) -> list[Case]:
     done = torch_done()
 
     def finished(way: Callable[[], Any]) -> Callable[[], Any]:
-        return lambda: done(way())
+        return lambda: done(_last_of(steps, way))
 
     def items() -> list[float]:
         return [t.norm().item() for t in tensors]
@@ -107,10 +112,10 @@ def _torch_cases(parts: Sequence[np.ndarray], *, leaves: bool) -> list[Case]:
         baseline = "torch.nn.utils.get_total_norm"
     whole = torch.cat(tensors)
     ways[COPY["torch"]] = whole.clone
-    return _cases("torch", {name: finished(way) for name, way in ways.items()}, baseline, parts, leaves)
+    return _cases("torch", {name: finished(way) for name, way in ways.items()}, baseline, parts, leaves, steps)
 
 
-def _jax_cases(parts: Sequence[np.ndarray], *, leaves: bool) -> list[Case]:
+def _jax_cases(parts: Sequence[np.ndarray], steps: int, *, leaves: bool) -> list[Case]:
     import jax
     import jax.numpy as jnp
     import optax
@@ -138,15 +143,26 @@ def _jax_cases(parts: Sequence[np.ndarray], *, leaves: bool) -> list[Case]:
 
     def call(way: Callable[[Any], Any], given: Any) -> Callable[[], Any]:
         compiled = jax.jit(way)
-        return lambda: jax.block_until_ready(compiled(given))
+        return lambda: jax.block_until_ready(_last_of(steps, lambda: compiled(given)))
 
     calls = {name: call(way, arrays) for name, way in ways.items()}
     calls[COPY["jax"]] = call(jnp.copy, jnp.concatenate(arrays))
-    return _cases("jax", calls, baseline, parts, leaves)
+    return _cases("jax", calls, baseline, parts, leaves, steps)
+
+
+def _last_of(steps: int, way: Callable[[], Any]) -> Any:
+    for _ in range(steps - 1):
+        way()  # nobody keeps it: a copy of all elements is freed as soon as the next one is asked for
+    return way()
 
 
 def _cases(
-    framework: str, ways: dict[str, Callable[[], Any]], baseline: str, parts: Sequence[np.ndarray], leaves: bool
+    framework: str,
+    ways: dict[str, Callable[[], Any]],
+    baseline: str,
+    parts: Sequence[np.ndarray],
+    leaves: bool,
+    steps: int,
 ) -> list[Case]:
     error, reads = _error(parts, leaves), sum(part.nbytes for part in parts)
     return [
@@ -156,6 +172,7 @@ def _cases(
             prepare=functools.partial(_built, way),
             baseline=baseline,
             compiles=framework == "jax",
+            steps=steps,
             reads=2 * reads if name == COPY[framework] else reads,
             copy=COPY[framework],
             error=None if name == COPY[framework] else error,

@@ -76,7 +76,7 @@ def versions(framework: str, found: Found, cpu: bool) -> None:
 
 def norms(framework: str, found: Found, cpu: bool) -> None:
     sizes = {"elements": 1 << 12, "tensors": 4, "rounds": 1} if cpu else {"elements": 1 << 28, "rounds": 15}
-    found.add(bench_norms.run(framework=framework, **sizes))
+    found.add(bench_norms.run(framework=framework, steps=2 if cpu else 10, **sizes))
 
 
 def gpt2(framework: str, found: Found, cpu: bool) -> None:
@@ -88,7 +88,7 @@ def monitor(framework: str, found: Found, cpu: bool) -> None:
 
 
 def _monitors(framework: str, nets: Sequence[str], optimizer: str, found: Found, cpu: bool) -> None:
-    sizes, steps, rounds = (SMOKE, 2, 1) if cpu else (FULL, 10, 9)
+    sizes, steps, rounds = (SMOKE, 2, 1) if cpu else (FULL, 10, 5 if nets == ("gpt2",) else 9)
     for net in nets:
         found.add(
             bench_monitor.run(

@@ -6,6 +6,7 @@ Parameters are float32 and products bfloat16, as people train it; the head is th
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,7 @@ class Gpt2:
                 found |= {f"blocks.{i}.{name}.weight": (w,), f"blocks.{i}.{name}.bias": (w,)}
         return found | {"norm.weight": (w,), "norm.bias": (w,)}
 
+    @functools.lru_cache(maxsize=1)  # noqa: B019 (drawn once for all cases; the sizes are a value)
     def arrays(self) -> dict[str, np.ndarray]:
         """N(0, 0.02) as published, biases 0, scales of the norms 1."""
         rng = np.random.default_rng(0)

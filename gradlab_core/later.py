@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 Maker = Callable[[], Any]
@@ -33,19 +34,43 @@ class _Part:
 
 
 def made_later(*names: str) -> Callable[[type[T]], type[T]]:
-    """Allow those fields of a dataclass to be made when they are asked for; stands above `dataclass`.
+    """Allow those fields of a dataclass (all, if none is named) to be made when they are asked for; stands above
+    `dataclass`.
 
     Such a record is in every way like one that was made whole: `==`, `repr`, `dataclasses.asdict` and `replace`, `copy`
     and `pickle` ask for the fields, which makes them. Only `vars` does not.
     """
 
     def prepare(kind: type[T]) -> type[T]:
-        for name in names:
+        for name in names or [field.name for field in dataclasses.fields(cast(Any, kind))]:
             setattr(kind, name, _Part(kind, name))
         setattr(kind, "__getstate__", _whole)  # noqa: B010 (of a type known only here)
         return kind
 
     return prepare
+
+
+def all_later(kind: type[T], make: Callable[[], T]) -> T:
+    """A record that is made, whole and once, when any of its fields is asked for; what `make` raises, asking raises.
+
+    >>> @made_later("n")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Row:
+    ...     n: int
+    >>> made = []
+    >>> row = all_later(Row, lambda: made.append(1) or Row(3))
+    >>> made, row.n, made
+    ([1], 3, [1])
+    """
+    whole = functools.lru_cache(maxsize=None)(make)
+    record = kind.__new__(kind)
+    names = [field.name for field in dataclasses.fields(cast(Any, kind))]
+    record.__dict__[_MAKERS] = {name: functools.partial(_field_of, whole, name) for name in names}
+    return record
+
+
+def _field_of(whole: Callable[[], Any], name: str) -> Any:
+    return getattr(whole(), name)
 
 
 def _whole(record: Any) -> dict[str, Any]:

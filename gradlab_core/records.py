@@ -210,7 +210,7 @@ class TensorNorms:
     distance: Norm | None = None
 
 
-@made_later("tensors", "states")
+@made_later()
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepRecord:
     """One optimizer step: norms of all parameters before it, of their gradients and of the update it applied.

@@ -142,8 +142,9 @@ def binned_squares(x: jax.Array) -> list[jax.Array]:
     far, up, down = (2.0**48, 2.0**90, 2.0**-80) if x.dtype == jnp.float32 else (2.0**400, 2.0**600, 2.0**-600)
     size = jnp.abs(x)
     is_huge, is_tiny = size > far, size < 1 / far  # NaN is neither, and stays in the rest
-    chosen = ((is_tiny, up), (~(is_huge | is_tiny), 1.0), (is_huge, down))
-    return [jnp.square(jnp.where(which, x, 0) * scale) for which, scale in chosen]
+    # Scaled within the choice: of (x·c)² XLA makes x²·c², and the square of such a constant is no number that fits.
+    squares = jnp.square(jnp.where(is_tiny, x * up, jnp.where(is_huge, x * down, x)))
+    return [jnp.where(which, squares, 0) for which in (is_tiny, ~(is_tiny | is_huge), is_huge)]
 
 
 def partial_sums(x: jax.Array) -> jax.Array:

@@ -160,5 +160,6 @@ def _rounded(x: Any, arithmetic: Arithmetic) -> Any:
     if x.dtype != jnp.float32:
         return x
     if arithmetic.name in ("bfloat16", "float16"):
-        return x.astype(arithmetic.name).astype(x.dtype)
+        # Without the barrier XLA takes both conversions out where it may keep more digits, as on a GPU.
+        return lax.optimization_barrier(x.astype(arithmetic.name)).astype(x.dtype)
     return lax.reduce_precision(x, exponent_bits=8, mantissa_bits=arithmetic.bits - 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,21 +18,33 @@ def to_host(tree: Any) -> Any:
     """The tree with every array brought to the host, bit for bit: all that lie on one device in one transfer of one
     array. What is on the host already, NumPy arrays and Python numbers, stays as it is.
     """
+    return underway(tree)()
+
+
+def underway(tree: Any) -> Callable[[], Any]:
+    """`to_host`, begun: what it gives waits for the transfer, and gives the tree. The arrays may be donated before."""
     leaves, structure = jax.tree.flatten(tree)
     arrays = {i: _here(leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
     place = next((x.sharding for x in arrays.values()), None)
     # An array that is spread over devices, or lies on another one, goes by itself; of a monitor's none does.
-    together = [x for x in arrays.values() if x.sharding.num_devices == 1 and x.sharding == place]
-    if len(together) > 1:
-        kept = set(map(id, together))
-        alone = [x for x in arrays.values() if id(x) not in kept]
-        with jax.enable_x64(any(x.dtype.itemsize == 8 for x in together)):  # outside of it JAX would cut them short
-            words = jax.device_get(_packed(together))
-        found = dict(zip(map(id, together), _unpacked(words, together), strict=True))
-    else:
-        alone, found = list(arrays.values()), {}
-    found |= zip(map(id, alone), jax.device_get(alone), strict=True)
-    return jax.tree.unflatten(structure, [found[id(arrays[i])] if i in arrays else x for i, x in enumerate(leaves)])
+    together = {i: x for i, x in arrays.items() if x.sharding.num_devices == 1 and x.sharding == place}
+    if len(together) < 2:
+        together = {}
+    alone = {i: x for i, x in arrays.items() if i not in together}
+    found = dict(zip(alone, jax.device_get(list(alone.values())), strict=True))
+    if together:
+        with jax.enable_x64(any(x.dtype.itemsize == 8 for x in together.values())):  # else JAX would cut them short
+            words = _packed(list(together.values()))
+            words.copy_to_host_async()
+    kinds = {i: (x.shape, np.dtype(x.dtype)) for i, x in together.items()}
+
+    def arrived() -> Any:
+        unpacked = _unpacked(jax.device_get(words), list(kinds.values())) if kinds else []
+        whole = found | dict(zip(kinds, unpacked, strict=True))
+        return jax.tree.unflatten(structure, [whole.get(i, leaf) for i, leaf in enumerate(others)])
+
+    others = [None if i in arrays else leaf for i, leaf in enumerate(leaves)]
+    return arrived
 
 
 def _here(x: jax.Array) -> jax.Array:
@@ -58,11 +71,13 @@ def _words(x: jax.Array) -> jax.Array:
     return bits.astype(jnp.uint32)
 
 
-def _unpacked(words: np.ndarray[Any, Any], arrays: Sequence[jax.Array]) -> list[np.ndarray[Any, Any]]:
-    """What `_packed` put together."""
+def _unpacked(
+    words: np.ndarray[Any, Any], kinds: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
+) -> list[np.ndarray[Any, Any]]:
+    """What `_packed` put together, of those shapes and types."""
     found, start = [], 0
-    for x in arrays:
-        dtype, length = np.dtype(x.dtype), x.size * (2 if x.dtype.itemsize == 8 and x.dtype != np.float64 else 1)
+    for shape, dtype in kinds:
+        length = math.prod(shape) * (2 if dtype.itemsize == 8 and dtype != np.float64 else 1)
         part = words[start : start + length]
         start += length
         if dtype == np.float64:
@@ -74,7 +89,7 @@ def _unpacked(words: np.ndarray[Any, Any], arrays: Sequence[jax.Array]) -> list[
             flat = (high << _HALF | low).view(dtype)
         else:
             flat = part.astype(_unsigned(dtype)).view(dtype)
-        found.append(flat.reshape(x.shape))
+        found.append(flat.reshape(shape))
     return found
 
 

@@ -13,12 +13,13 @@ from flax import nnx
 from jax import lax
 
 from gradlab_core.errors import GradlabError
+from gradlab_core.later import all_later
 from gradlab_core.monitoring import Measured, check_monitor, step_record
 from gradlab_core.records import GradientState, Probe, StepRecord
 from gradlab_jax import _extras
 from gradlab_jax._measurements import Known, Measurements, Moving, in_order, leaves_of, measure, nothing_yet, still
 from gradlab_jax._norms import is_large
-from gradlab_jax._transfer import to_host
+from gradlab_jax._transfer import underway
 from gradlab_jax._tree import Tree
 from gradlab_jax.norms import global_norm
 
@@ -151,8 +152,12 @@ def read(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array | float 
     to the host, in one transfer. The record also carries what `gradlab_jax.probe` saw on the batch of this step, and
     the `loss` of the step, for loops (Linen's `TrainState.apply_gradients`) that hand no value on to the optimizer.
 
+    On an accelerator the record is on its way when this returns, and who looks into it waits until it is there: look
+    one step later, and nobody waits. The state may be donated meanwhile.
+
     Raises:
-        GradlabError: no monitor or several in it, nothing recorded yet, or the states of several runs at once.
+        GradlabError: no monitor or several in it, nothing recorded yet (on an accelerator when somebody looks), or the
+            states of several runs at once.
     """
     nodes = _nodes(opt_state)
     found = _only(nodes)
@@ -167,7 +172,20 @@ def read(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array | float 
         )
     if loss is not None and jnp.size(loss) != 1:
         raise GradlabError(f"the loss handed to read has shape {jnp.shape(loss)}; expected one number")
-    m, rates, seen, raws, loss = to_host((found, rates, seen if rates else [], raws[:1], loss))
+    arrived = underway((found, rates, seen if rates else [], raws[:1], loss))
+    if _is_near(found.step):
+        return _record(*arrived(), probe)
+    return all_later(StepRecord, lambda: _record(*arrived(), probe))
+
+
+def _is_near(array: Any) -> bool:
+    """Whether a number lies where nothing is gained by not waiting for it."""
+    return not isinstance(array, jax.Array) or all(device.platform == "cpu" for device in array.devices())
+
+
+def _record(
+    m: Measurements, rates: Sequence[Any], seen: Sequence[Any], raws: Sequence[Any], loss: Any, probe: Probe | None
+) -> StepRecord:
     if loss is None and m.has_loss:
         loss = m.loss
     if m.step < 0:

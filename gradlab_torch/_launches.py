@@ -42,6 +42,28 @@ def fits(t: torch.Tensor) -> bool:
     )
 
 
+def fit_together(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether one launch can take all of them, as they are: the usual case, and asked for what it costs the host."""
+    if not tensors:
+        return False
+    device, dtype = tensors[0].device, tensors[0].dtype
+    return (
+        dtype in _TYPES
+        and not torch.compiler.is_compiling()
+        and works(device)
+        and all(
+            type(t) in _PLAIN
+            and t.dtype == dtype
+            and t.device == device
+            and t.layout == torch.strided
+            and t.is_contiguous()
+            and not t.is_neg()
+            and t.data_ptr() % 16 == 0
+            for t in tensors
+        )
+    )
+
+
 def as_real(t: torch.Tensor) -> torch.Tensor:
     """Complex numbers as pairs of real ones, in place."""
     return torch.view_as_real(t) if t.is_complex() and not t.is_conj() else t
@@ -95,7 +117,7 @@ def addresses(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor:
     return _addresses(tuple(0 if t is None else t.data_ptr() for t in tensors), device, _stream(device))
 
 
-def places(members: Sequence[int], device: torch.device) -> torch.Tensor:
+def indices(members: Sequence[int], device: torch.device) -> torch.Tensor:
     """Indices on a device, for which nobody waits; the same ones need no second transfer."""
     return _places(tuple(members), device, _stream(device))
 
@@ -137,10 +159,11 @@ def _measured(way: int, tensors: Sequence[torch.Tensor], copies: Sequence[torch.
     with on(first.device):
         t = table(tensors)
         sums = torch.empty(t.blocks * (3 if is_double else 1), dtype=torch.float64, device=first.device)
+        places = addresses(tensors)
         launch(
             "squares",
             t.blocks,
-            *(addresses(tensors), addresses(copies), t.sizes, t.owners, t.firsts, sums),
+            *(places, places if copies is tensors else addresses(copies), t.sizes, t.owners, t.firsts, sums),
             **triton_types(first.dtype),
             WAY=way,
             IS_DOUBLE=is_double,

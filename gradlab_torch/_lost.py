@@ -61,7 +61,7 @@ def lost_to_rounding(
 
 def _picked(vector: torch.Tensor, members: list[int]) -> torch.Tensor:
     everything = members == list(range(len(vector)))
-    return vector if everything else vector[launches.places(members, vector.device)]
+    return vector if everything else vector[launches.indices(members, vector.device)]
 
 
 class _Case:

@@ -90,6 +90,8 @@ class _Norms(torch.autograd.Function):
 
 
 def _stacked(tensors: list[torch.Tensor]) -> torch.Tensor:
+    if launches.fit_together(tensors):
+        return launches.norms(tensors)
     tensors = [launches.as_real(t) for t in tensors]
     found = ways(tensors)
     norms = [_WAYS[way]([tensors[i] for i in members]) for way, members in found]
@@ -165,7 +167,7 @@ def joined(groups: list[list[int]], norms: list[torch.Tensor]) -> torch.Tensor:
     places = [i for group in groups for i in group]
     if places == sorted(places):
         return found
-    return found[launches.places(sorted(range(len(places)), key=places.__getitem__), found.device)]
+    return found[launches.indices(sorted(range(len(places)), key=places.__getitem__), found.device)]
 
 
 def row_norms(rows: torch.Tensor) -> torch.Tensor:

@@ -86,7 +86,9 @@ def backward(monitor):
     """All of a step but the optimizer's part."""
     dtype = next(monitor.model.parameters()).dtype
     monitor.optimizer.zero_grad()
-    loss = monitor.model(torch.randn(8, 6, generator=torch.Generator().manual_seed(1)).to(DEVICE, dtype)).square().mean()
+    loss = (
+        monitor.model(torch.randn(8, 6, generator=torch.Generator().manual_seed(1)).to(DEVICE, dtype)).square().mean()
+    )
     loss.backward()
     monitor.observe(loss)
 
@@ -163,7 +165,9 @@ def test_what_rounding_swallows_is_found_by_the_kernel(dtype):
     wanted = [bool(case.is_rounded_away()) for case in cases]
     assert found == wanted
     assert {True, False} == set(wanted)
-    assert not lost._launched(cases, torch.zeros(len(cases), dtype=torch.bool, device=DEVICE)).any()  # nothing stood still
+    assert not lost._launched(
+        cases, torch.zeros(len(cases), dtype=torch.bool, device=DEVICE)
+    ).any()  # nothing stood still
 
 
 def test_launches_do_not_grow_with_the_net(monkeypatch):

@@ -15,6 +15,7 @@ import jax.numpy as jnp  # noqa: E402
 import optax  # noqa: E402
 
 import gradlab_jax as gl  # noqa: E402
+from gradlab_core.errors import GradlabError  # noqa: E402
 from gradlab_core.monitoring import EXTRAS  # noqa: E402
 from gradlab_jax._transfer import to_host  # noqa: E402
 
@@ -43,6 +44,25 @@ def test_one_array_is_brought_whatever_a_record_holds(brought):
     record = gl.read(state, loss=loss)
     assert len(brought) == 1
     assert (record.learning_rate, record.loss, record.clipped) == (0.5, 1.5, True)
+
+
+def test_on_an_accelerator_the_one_who_looks_waits(brought, monkeypatch):
+    tx = gl.monitor(optax.adam(0.1), extras=EXTRAS)
+    state = stepped(tx, value=jnp.float32(2.0))
+    at_once = gl.read(state)
+    monkeypatch.setattr(sys.modules["gradlab_jax.monitor"], "_is_near", lambda array: False)
+    brought.clear()
+    record = gl.read(state)
+    for x in jax.tree.leaves(state):
+        x.delete()  # as a step does that is given them
+    assert brought == []
+    assert record.loss == 2.0
+    assert len(brought) == 1
+    assert repr(record) == repr(at_once)
+    assert len(brought) == 1
+    nothing = gl.read(tx.init(PARAMS))
+    with pytest.raises(GradlabError, match="recorded nothing yet"):
+        nothing.step  # noqa: B018
 
 
 def test_steps_beyond_what_a_float32_counts():
