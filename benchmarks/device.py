@@ -33,14 +33,16 @@ PARTS = (
     Part(name="versions", framework="jax", share=2.0),
     Part(name="norms", framework="torch", share=2.0),
     Part(name="norms", framework="jax", share=2.0),
-    Part(name="gpt2", framework="torch", share=3.0),
-    Part(name="gpt2", framework="jax", share=3.0),
+    Part(name="gpt2", framework="torch", share=4.0),
+    Part(name="gpt2", framework="jax", share=5.0),  # which it takes a minute to compile
+    Part(name="kernels", framework="torch", share=2.0),
     Part(name="monitor", framework="torch", share=3.0),
     Part(name="monitor", framework="jax", share=4.0),
     Part(name="parity", framework="both", share=14.0),
     Part(name="step", framework="torch", share=2.0),
     Part(name="step", framework="jax", share=2.0),
 )
+SUITES = {"parity": "parity suite", "kernels": "tests of the kernels"}
 NAMES = tuple(dict.fromkeys(part.name for part in PARTS))
 
 
@@ -117,10 +119,10 @@ def report(outcomes: Sequence[Outcome], *, cpu: bool) -> Iterator[str]:
         for name, value in outcome.facts.items():
             if name.startswith("in a step"):
                 yield f"{name}, monitored beyond bare: " + ", ".join(f"{k} {v}" for k, v in value.items())
-        if outcome.name == "parity" and outcome.facts:
+        if outcome.name in SUITES and outcome.facts:
             f = outcome.facts
             end = "" if f["ended"] else " so far"
-            yield f"parity suite{end}: {f['passed']} passed, {f['failed']} failed, {f['skipped']} skipped"
+            yield f"{SUITES[outcome.name]}{end}: {f['passed']} passed, {f['failed']} failed, {f['skipped']} skipped"
             yield from (f"  failed: {name}" for name in f["failures"])
     for goal in goals(outcomes, cpu=cpu):
         yield f"{goal.verdict:>12}  {goal.text}" + ("" if goal.found is None else f" (found {goal.found:.3g})")
@@ -154,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"Written to {options.out}.")
     missed = any(goal.is_met is False for goal in goals(outcomes, cpu=options.cpu))
     ran = all(o.state == "whole" or o.reason.endswith("is not installed") for o in outcomes)
-    failures = any(o.facts.get("failed") for o in outcomes if o.name == "parity")
+    failures = any(o.facts.get("failed") for o in outcomes if o.name in SUITES)
     return int(missed or not ran or failures)
 
 
@@ -171,8 +173,10 @@ def _run(options: argparse.Namespace, outcomes: list[Outcome]) -> None:
         for name in frameworks:
             if not installed[name]:
                 return f"{name} is not installed"
-        if part.name == "parity" and (reason := why_no_suite()):
+        if part.name in SUITES and (reason := why_no_suite()):
             return reason
+        if part.name == "kernels" and importlib.util.find_spec("triton") is None:
+            return "triton is not installed"
         blind = [name for name in frameworks if part.name != "versions" and not options.cpu and not accelerated(name)]
         return f"{' and '.join(blind)} sees no accelerator" if blind else None
 

@@ -18,7 +18,7 @@ from gradlab_core.errors import GradlabError
 from gradlab_core.files import whole_file
 
 from . import bench_monitor, bench_norms, bench_step
-from .device_suite import run_suite
+from .device_suite import run_kernels, run_suite
 from .environment import environment
 from .gpt2 import Gpt2
 from .monitored import Sizes
@@ -116,8 +116,12 @@ def parity(framework: str, found: Found, cpu: bool) -> None:
     run_suite(cpu=cpu, on_change=lambda facts: found.add(**facts))
 
 
+def kernels(framework: str, found: Found, cpu: bool) -> None:
+    run_kernels(cpu=cpu, on_change=lambda facts: found.add(**facts))
+
+
 PARTS: dict[str, Callable[[str, Found, bool], None]] = {
-    f.__name__: f for f in (versions, norms, gpt2, monitor, step, parity)
+    f.__name__: f for f in (versions, norms, gpt2, monitor, step, kernels, parity)
 }
 
 

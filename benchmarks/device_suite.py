@@ -1,15 +1,16 @@
-"""The parity suite on a device, with what came of each test as soon as it is known."""
+"""The parity suite and the tests of the kernels on a device, with what came of each test as soon as it is known."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-SUITE = Path(__file__).resolve().parents[1] / "parity_tests"
+ROOT = Path(__file__).resolve().parents[1]
+SUITE, KERNELS = ROOT / "parity_tests", ROOT / "tests" / "interpreted.py"
 _WORKERS = 12
 _GIB_A_WORKER = 4  # two frameworks' contexts and small nets
 _EVERY = 1.0  # seconds between two writes
@@ -18,7 +19,7 @@ _EVERY = 1.0  # seconds between two writes
 def why_no_suite() -> str | None:
     """The reason for which the suite cannot run here, if there is one."""
     if not SUITE.is_dir():
-        return "the parity suite is part of a checkout, and this is an installed package"
+        return "the suite is part of a checkout, and this is an installed package"
     return None if importlib.util.find_spec("pytest") is not None else "pytest is not installed"
 
 
@@ -66,24 +67,32 @@ class Outcomes:
 
 
 def run_suite(*, cpu: bool, on_change: Callable[[Mapping[str, Any]], Any]) -> None:
-    """Run the suite, on the CPU one small file of it; red tests are findings and no error of this part.
+    """Run the parity suite, on the CPU one small file of it; red tests are findings and no error of this part.
 
     Raises:
         RuntimeError: pytest itself could not run.
     """
-    import pytest
-
     places = ["--jax-platform", "cpu", "--torch-device", "cpu"] if cpu else ["--jax-platform", "gpu"]
     places += [] if cpu else ["--torch-device", "cuda"]
     count = 0 if cpu else workers(_cores(), _free_gib(), importlib.util.find_spec("xdist") is not None)
-    outcomes = Outcomes(on_change, count)
-    arguments = [
-        str(SUITE / "test_norms.py" if cpu else SUITE),
-        *places,
-        *("-q", "--tb=line", "-p", "no:cacheprovider", "--continue-on-collection-errors"),
-        *(["-n", str(count), "--dist", "worksteal"] if count else []),
-    ]
-    code = pytest.main(arguments, plugins=[outcomes])
+    files = str(SUITE / "test_norms.py" if cpu else SUITE)
+    _run([files, *places, *(["-n", str(count), "--dist", "worksteal"] if count else [])], count, on_change)
+
+
+def run_kernels(*, cpu: bool, on_change: Callable[[Mapping[str, Any]], Any]) -> None:
+    """Run the tests of PyTorch's kernels, on the CPU a few of them by Triton's interpreter."""
+    if cpu:
+        os.environ["TRITON_INTERPRET"] = "1"
+    few = ["-k", "layout or graph"] if cpu else []
+    _run([str(KERNELS), "--noconftest", *few], 0, on_change)  # tests/conftest.py needs what users' machines lack
+
+
+def _run(arguments: Sequence[str], processes: int, on_change: Callable[[Mapping[str, Any]], Any]) -> None:
+    import pytest
+
+    outcomes = Outcomes(on_change, processes)
+    usual = ["-q", "--tb=line", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    code = pytest.main([*arguments, *usual], plugins=[outcomes])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
         raise RuntimeError(f"pytest ended with {pytest.ExitCode(code).name}")
     outcomes.tell(ended=True)

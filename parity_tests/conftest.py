@@ -34,8 +34,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def on_device(request: pytest.FixtureRequest):
-    """Every test runs where the options say; a device that is not there is an error, not a silent CPU run."""
-    with jax.default_device(jax.devices(request.config.getoption("--jax-platform"))[0]):
+    """Every test runs where the options say; a device that is not there is an error, not a silent CPU run. Products are
+    made in float32, as PyTorch makes them: a GPU has JAX multiply in TF32 where nobody says anything."""
+    device = jax.devices(request.config.getoption("--jax-platform"))[0]
+    with jax.default_device(device), jax.default_matmul_precision("highest"):
         yield
 
 

@@ -1,8 +1,9 @@
 """`make matrix`: the telling part of the tests in environments with other versions, and one table of what passed.
 
 For each interpreter (`PYTHONS="python3.11 python3.13"`, by default those of 3.11 to 3.14 that are found) an environment
-with the oldest supported JAX, Flax and optax, and one with the newest that pip finds for it; and one without JAX for
-each PyTorch that is named (`TORCHES="2.6.* 2.14.*"`). None is by default: most of its builds bring gigabytes of CUDA.
+with the oldest supported JAX, Flax and optax, and one with the newest that pip finds for it. By name, since they are
+gigabytes of CUDA: one without JAX for each PyTorch (`TORCHES="2.6.* 2.14.*"`), and one with JAX's plugin for GPUs
+(`GPU=cuda13`), in which programs are compiled for a card that need not be there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = ROOT / ".matrix"
 NAMES = ("torch", "jax", "jaxlib", "flax", "optax", "numpy")
-TESTS = {"jax": ["tests/test_jax_alone.py"], "torch": ["tests/test_torch_alone.py", "tests/test_kernels.py"]}
+TESTS = {
+    "jax": ["tests/test_jax_alone.py"],
+    "torch": ["tests/test_torch_alone.py", "tests/test_kernels.py"],
+    "cuda": ["tests/test_gpu_programs.py"],
+}
 
 
 def oldest() -> list[str]:
@@ -31,9 +36,11 @@ def oldest() -> list[str]:
 
 def environment(python: str, which: str) -> Path:
     """An environment of its own, made anew; the project itself is used from the checkout."""
-    folder = ENVIRONMENTS / f"{Path(python).name}-{which.replace('*', 'x')}"
+    name = re.sub(r"[^\w.=]", "x", which)
+    folder = ENVIRONMENTS / f"{Path(python).name}-{name}"
     subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
     wanted = {"oldest": oldest(), "newest": ["jax", "flax", "optax"]}.get(which, [which])
+    wanted += ["flax", "optax"] if "cuda" in which else []
     core = ["numpy", "rich", "scikit-learn", "scipy", "typer", "pytest"]
     subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "--quiet", *wanted, *core], check=True)
     return folder / "bin" / "python"
@@ -51,7 +58,8 @@ def row(python: str, which: str) -> dict[str, str]:
         f"print(json.dumps([platform.python_version(), *(have.get(name, '') for name in {NAMES})]))"
     )
     versions = json.loads(subprocess.run([inside, "-c", ask], capture_output=True, text=True, check=True).stdout)
-    command = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS["torch" if "torch" in which else "jax"]]
+    kind = next((kind for kind in ("torch", "cuda") if kind in which), "jax")
+    command = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS[kind]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode:
         print(done.stdout[-4000:], done.stderr[-2000:], file=sys.stderr)
@@ -63,6 +71,7 @@ def main() -> int:
     named = os.environ.get("PYTHONS", "").split()
     pythons = named or [p for minor in range(11, 15) if (p := shutil.which(f"python3.{minor}"))]
     which = ["oldest", "newest", *(f"torch=={version}" for version in os.environ.get("TORCHES", "").split())]
+    which += [f"jax[{plugin}]" for plugin in os.environ.get("GPU", "").split()]
     rows = [row(python, one) for python in pythons or [sys.executable] for one in which]
     columns = ("environment", "python", *NAMES, "result")
     print("| " + " | ".join(columns) + " |")
