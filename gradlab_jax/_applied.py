@@ -90,13 +90,14 @@ def _large_alike(arrays: list[jax.Array]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _scales(example: jax.Array, before: jax.Array, group: list[int]) -> jax.Array:
+def _scales(example: jax.Array, before: jax.Array, group: list[int]) -> list[jax.Array]:
+    """One number each, and no vector: of kernels that read one vector XLA makes one, which cannot write in place."""
     norms = [before[i].astype(wide(example).dtype) for i in group]
     return [_power_of_two_near(example.size**0.5 / norm) for norm in norms]
 
 
 def _apart(
-    params: list[jax.Array], updates: list[jax.Array], param_scales: jax.Array, update_scales: jax.Array
+    params: list[jax.Array], updates: list[jax.Array], param_scales: list[jax.Array], update_scales: list[jax.Array]
 ) -> tuple[jax.Array, ...]:
     """Sums of scaled squares of parameters and of applied updates, and what was proposed."""
     moves = [applied(p, u) for p, u in zip(params, updates, strict=True)]
@@ -105,7 +106,7 @@ def _apart(
 
 
 def _together(
-    params: list[jax.Array], updates: list[jax.Array], param_scales: jax.Array, update_scales: jax.Array
+    params: list[jax.Array], updates: list[jax.Array], param_scales: list[jax.Array], update_scales: list[jax.Array]
 ) -> tuple[jax.Array, ...]:
     """The same in one sum. A proposed element that moved nothing counts a little below zero: where all are like that,
     so is the sum."""
@@ -118,7 +119,7 @@ def _together(
     return sums.real, jnp.maximum(sums.imag, 0), (sums.imag != 0).astype(sums.real.dtype)
 
 
-def _scaled_squares(arrays: list[jax.Array], scales: jax.Array) -> list[jax.Array]:
+def _scaled_squares(arrays: list[jax.Array], scales: list[jax.Array]) -> list[jax.Array]:
     return [jnp.square(wide(x) * scale) for x, scale in zip(arrays, scales, strict=True)]
 
 

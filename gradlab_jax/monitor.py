@@ -173,9 +173,11 @@ def read(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array | float 
     if loss is not None and jnp.size(loss) != 1:
         raise GradlabError(f"the loss handed to read has shape {jnp.shape(loss)}; expected one number")
     arrived = underway((found, rates, seen if rates else [], raws[:1], loss))
-    if _is_near(found.step):
-        return _record(*arrived(), probe)
-    return all_later(StepRecord, lambda: _record(*arrived(), probe))
+
+    def record() -> StepRecord:
+        return _record(arrived(), probe)
+
+    return record() if _is_near(found.step) else all_later(StepRecord, record)
 
 
 def _is_near(array: Any) -> bool:
@@ -183,9 +185,8 @@ def _is_near(array: Any) -> bool:
     return not isinstance(array, jax.Array) or all(device.platform == "cpu" for device in array.devices())
 
 
-def _record(
-    m: Measurements, rates: Sequence[Any], seen: Sequence[Any], raws: Sequence[Any], loss: Any, probe: Probe | None
-) -> StepRecord:
+def _record(arrived: tuple[Any, ...], probe: Probe | None) -> StepRecord:
+    m, rates, seen, raws, loss = arrived
     if loss is None and m.has_loss:
         loss = m.loss
     if m.step < 0:
