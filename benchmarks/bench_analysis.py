@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradlab_core.noise import default_noise
+from gradlab_core.definitions.noise import default_noise
 
 from .environment import environment, frameworks
 from .harness import Call, Case, Row, measure

@@ -11,9 +11,9 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from gradlab_core import codec
 from gradlab_core.errors import GradlabError
 from gradlab_core.files import whole_file
+from gradlab_core.records import codec
 
 from .diagnosis import store
 from .diagnosis.draw import FRAMEWORKS, PARTS, draw

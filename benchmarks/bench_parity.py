@@ -16,7 +16,7 @@ from rich.table import Table
 from gradlab_core import backends
 from gradlab_core.errors import GradlabError
 from gradlab_core.parity import Key, ParityReport, Subject, compare, moved
-from gradlab_core.specs import ModelSpec, TrainSpec
+from gradlab_core.programs.specs import ModelSpec, TrainSpec
 
 PAIRS = 1000
 STEPS = 8

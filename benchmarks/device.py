@@ -21,9 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradlab_core.codec import encode
 from gradlab_core.errors import GradlabError
 from gradlab_core.files import whole_file
+from gradlab_core.records.codec import encode
 
 from .device_run import Outcome, Part, environment_of, python, run_all
 from .device_suite import why_no_suite

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradlab_core.codec import encode
 from gradlab_core.errors import GradlabError
 from gradlab_core.files import whole_file
+from gradlab_core.records.codec import encode
 
 from . import bench_monitor, bench_norms, bench_step
 from .device_suite import run_kernels, run_suite

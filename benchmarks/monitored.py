@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradlab_core.errors import GradlabError
-from gradlab_core.specs import ModelSpec
+from gradlab_core.programs.specs import ModelSpec
 
 from .gpt2 import Gpt2, jax_gpt2, torch_gpt2
 

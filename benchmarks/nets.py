@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from gradlab_core.errors import GradlabError
-from gradlab_core.specs import ModelSpec, TrainSpec
+from gradlab_core.programs.specs import ModelSpec, TrainSpec
 
 TRAINING = TrainSpec(learning_rate=0.01)
 

@@ -7,7 +7,7 @@ import numpy as np
 import gradlab_jax
 import gradlab_torch
 from gradlab_core.parity import compare, moved
-from gradlab_core.specs import ModelSpec, TrainSpec
+from gradlab_core.programs.specs import ModelSpec, TrainSpec
 
 rng = np.random.default_rng(0)
 batch = rng.standard_normal((8, 3, 16, 16)).astype(np.float32), rng.integers(0, 10, 8)

@@ -1,5 +1,19 @@
-"""gradlab's language: specs, records, definitions, rules; no framework."""
+"""gradlab's language, without a framework. From the ground up, each room knows only those before it:
 
-from gradlab_core.diagnose import diagnose
+errors, files, fields, text, backends   what everyone needs
+records       what was measured, and its JSON
+definitions   what each number is, in float64 NumPy
+sinks, parity where records go; do two models train the same?
+programs      nets, tasks and loops that both twins build and run
+judge         from records to findings, trends and reports in words
+show          charts, tables, the page of a run
+lab, compare  what is known before a training; architectures side by side
+report, cli   every page in one function; the command
+"""
+
+from gradlab_core import _moved
+from gradlab_core.judge.diagnosis import diagnose
+
+_moved.install()
 
 __all__ = ["diagnose"]

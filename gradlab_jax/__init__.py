@@ -1,10 +1,12 @@
 """gradlab for JAX and Flax, the jitted twin: the same names and definitions as `gradlab_torch`."""
 
-from gradlab_core.bands import BAND_SETS
-from gradlab_core.curvature import HessianEigenvalue, HessianTrace
-from gradlab_core.diagnose import Live, diagnose
+from gradlab_core.definitions.curvature import HessianEigenvalue, HessianTrace
+from gradlab_core.definitions.noise import default_noise
+from gradlab_core.definitions.symmetry_defect import SymmetryDefect
 from gradlab_core.errors import GradlabError
-from gradlab_core.examination import Examination, RangeTest
+from gradlab_core.judge.bands import BAND_SETS
+from gradlab_core.judge.diagnosis import Live, diagnose
+from gradlab_core.judge.examination import Examination, RangeTest
 from gradlab_core.lab.doctor import LayerStart
 from gradlab_core.lab.jacobian import JacobianSpectrum
 from gradlab_core.lab.products import ProductGrowth
@@ -12,8 +14,7 @@ from gradlab_core.lab.propagation import LayerSignal, SignalPropagation
 from gradlab_core.lab.random_mlp import RandomMlp
 from gradlab_core.lab.repair import LayerStep, Repair
 from gradlab_core.lab.simulation import Propagated
-from gradlab_core.lab.symmetry import SymmetryDefect
-from gradlab_core.noise import default_noise
+from gradlab_core.programs.specs import ModelSpec, TrainSpec
 from gradlab_core.records import (
     ActivationSummary,
     ArchitectureRecord,
@@ -34,7 +35,6 @@ from gradlab_core.records import (
 )
 from gradlab_core.report import write_html
 from gradlab_core.sinks import load_records
-from gradlab_core.specs import ModelSpec, TrainSpec
 from gradlab_jax import _installed as _installed
 from gradlab_jax.activations import activation_stats
 from gradlab_jax.analysis import analyze

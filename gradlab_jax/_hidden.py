@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradlab_core import kinds
-from gradlab_core.hidden import from_measured
+from gradlab_core.definitions import kinds
+from gradlab_core.definitions.hidden import from_measured
+from gradlab_core.definitions.recurrent import BOUNDED
 from gradlab_core.records import HiddenStateNorms
-from gradlab_core.recurrent import BOUNDED
 from gradlab_jax._gradients import Loss
 from gradlab_jax._module import Functional
 from gradlab_jax._norms import row_norms

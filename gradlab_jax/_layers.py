@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from gradlab_core import kinds
-from gradlab_core.initializers import Tensor
+from gradlab_core.definitions import kinds
+from gradlab_core.definitions.initializers import Tensor
 from gradlab_jax._module import named_variables
 from gradlab_jax._recurrent import Recurrent
 from gradlab_jax.weights import canonical, native

@@ -11,10 +11,10 @@ import flax.serialization
 import jax
 import jax.numpy as jnp
 
+from gradlab_core.definitions.states import STRUCTURAL
+from gradlab_core.definitions.thresholds import ANOMALY_DECAY, ANOMALY_LEAST_STD, ANOMALY_WARM_UP
 from gradlab_core.errors import refuse
 from gradlab_core.records import GradientState
-from gradlab_core.states import STRUCTURAL
-from gradlab_core.thresholds import ANOMALY_DECAY, ANOMALY_LEAST_STD, ANOMALY_WARM_UP
 from gradlab_jax import _extras
 from gradlab_jax._applied import applied, step_norms
 from gradlab_jax._module import canonical_name
@@ -27,7 +27,7 @@ FIRST_RMS = 1e-9
 """What the first gradient and update of a large array are taken to be near: then a root mean square from 1e-24 to 1e6
 is right at the first record too."""
 Moving = tuple[jax.Array, jax.Array, jax.Array]
-"""Mean and variance of log ‖g‖, and of how many steps: `gradlab_core.anomaly.MovingScore`."""
+"""Mean and variance of log ‖g‖, and of how many steps: `gradlab_core.definitions.anomaly.MovingScore`."""
 
 
 _NUMBERS = ["step", "loss", "has_loss", "has_before", "norms", "extras", "before", "score", "is_scored"]
@@ -173,7 +173,7 @@ def measure(
 
 
 def _scored(moving: Moving, norm: jax.Array) -> tuple[jax.Array, jax.Array, Moving]:
-    """`gradlab_core.anomaly.MovingScore`, on the device."""
+    """`gradlab_core.definitions.anomaly.MovingScore`, on the device."""
     mean, variance, count = moving
     log = jnp.log(norm)
     away = log - mean

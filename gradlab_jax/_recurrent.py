@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from gradlab_core.recurrent import BOUNDED, CELLS
+from gradlab_core.definitions.recurrent import BOUNDED, CELLS
 from gradlab_jax._module import PATH
 
 _observed = threading.local()
@@ -66,7 +66,7 @@ def recurrent_layer(cell: str, weights: tuple[jax.Array, ...], x: jax.Array) -> 
 def unrolled(
     cell: str, weights: tuple[jax.Array, ...], x: jax.Array, drift: jax.Array | None
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """`gradlab_core.recurrent.run` as one scan: states and gates, (T, N, H)."""
+    """`gradlab_core.definitions.recurrent.run` as one scan: states and gates, (T, N, H)."""
     w_ih, w_hh, b_ih, b_hh = weights
     inputs = jnp.swapaxes(x, 0, 1) @ w_ih.T + b_ih  # of all time steps at once, since no state takes part
 

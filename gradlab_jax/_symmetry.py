@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gradlab_core.thresholds import COPY_TOLERANCE
+from gradlab_core.definitions.thresholds import COPY_TOLERANCE
 from gradlab_jax._norms import row_norms, wide
 
 _DIRECTIONS, _NEIGHBOURS = 8, 8
 
 
 def copied_shares(weights: list[jax.Array]) -> jax.Array:
-    """`gradlab_core.symmetry.copied_share` of each weight in canonical layout, O(n log n).
+    """`gradlab_core.definitions.symmetry.copied_share` of each weight in canonical layout, O(n log n).
 
     Rows are projected on a few random directions. The nearest row is looked for among the neighbours in the order of
     the first two projections, by all of them, and only with that one is a row compared in full. Projections of copies

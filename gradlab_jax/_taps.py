@@ -24,7 +24,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
-from gradlab_core import kinds
+from gradlab_core.definitions import kinds
 from gradlab_jax import _activation_patterns as patterns
 from gradlab_jax._jaxpr import CALLS, CUSTOM_RULES, bind, called, inner_jaxprs, opened, scan_of
 from gradlab_jax._module import PATH, Functional

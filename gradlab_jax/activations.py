@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradlab_core import kinds
+from gradlab_core.definitions import kinds
 from gradlab_core.records import LayerStats, TensorStats
 from gradlab_jax._inputs import Inputs, checked_inputs
 from gradlab_jax._module import Functional, functional

@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 
-from gradlab_core import reference
-from gradlab_core.bands import band_set, judge
+from gradlab_core.definitions import reference
+from gradlab_core.judge.bands import band_set, judge
 from gradlab_core.records import ArchitectureRecord
 from gradlab_jax.activations import activation_stats
 from gradlab_jax.cost import count_flops, count_params

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gradlab_core import checks
+from gradlab_core.definitions import checks
 from gradlab_core.errors import GradlabError
 
 

@@ -1,8 +1,8 @@
 """The curvature of the loss on one batch: products of its Hessian with vectors, its largest eigenvalue, its trace.
 
 As in `gradient_flow` the mode is train unless said otherwise: the curvature that the optimizer meets. The algorithms
-are those of `gradlab_core.curvature`; here is the product, compiled once per model and shape. All products start from
-the same state, so that a dropout mask is the same in all and they are of one and the same Hessian.
+are those of `gradlab_core.definitions.curvature`; here is the product, compiled once per model and shape. All products
+start from the same state, so that a dropout mask is the same in all and they are of one and the same Hessian.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gradlab_core.curvature import HessianEigenvalue, HessianTrace, check_vectors, on_flat, top_eigenvalue, trace
+from gradlab_core.definitions.curvature import (
+    HessianEigenvalue,
+    HessianTrace,
+    check_vectors,
+    on_flat,
+    top_eigenvalue,
+    trace,
+)
 from gradlab_core.errors import GradlabError, refuse
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._module import Functional, functional, named_variables

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from gradlab_core import examination
+from gradlab_core.definitions.symmetry_defect import SymmetryDefect
 from gradlab_core.errors import GradlabError
-from gradlab_core.examination import Examination
-from gradlab_core.lab.symmetry import SymmetryDefect
-from gradlab_core.program_checks import has_ended
+from gradlab_core.judge import examination
+from gradlab_core.judge.examination import Examination
+from gradlab_core.programs.checks import has_ended
 from gradlab_core.records import GradientState, StepRecord
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._module import Functional, clone, functional, set_values
@@ -46,8 +46,8 @@ def examine(
     """What can be said of a model, a batch and a learning rate before training.
 
     On copies of the model, with this one batch: a range test of the learning rate (a step with each rate from 1e-6 up,
-    until the loss blows up), then `gradlab_core.examination.STEPS` recorded steps, which are diagnosed. Source of the
-    range test: Smith 2017.
+    until the loss blows up), then `gradlab_core.judge.examination.STEPS` recorded steps, which are diagnosed. Source of
+    the range test: Smith 2017.
 
     Args:
         model: an NNX module; left as it was.
@@ -59,7 +59,7 @@ def examine(
     Raises:
         GradlabError: an unknown optimizer, a negative rate, labels out of range, or nothing to train.
 
-    >>> from gradlab_core.specs import ModelSpec
+    >>> from gradlab_core.programs.specs import ModelSpec
     >>> from gradlab_jax.models import build
     >>> net = build(ModelSpec(kind="mlp", features=4, widths=(16,), num_classes=3), seed=0)
     >>> x = jax.random.normal(jax.random.key(0), (32, 4))

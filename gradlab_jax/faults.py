@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from gradlab_core.program_checks import check_activation, under
-from gradlab_core.programs import ProgramSpec
+from gradlab_core.programs.checks import check_activation, under
+from gradlab_core.programs.program import ProgramSpec
 from gradlab_jax._module import named_modules, named_parameters, named_variables
 from gradlab_jax.initializers import initialize
 from gradlab_jax.models.layers import ReLU, linear
@@ -57,7 +57,7 @@ def plant(model: nnx.Module, spec: ProgramSpec) -> None:
     Raises:
         GradlabError: there is no such layer or activation; the message lists those there are.
 
-    >>> from gradlab_core.specs import ModelSpec
+    >>> from gradlab_core.programs.specs import ModelSpec
     >>> from gradlab_jax.models import build
     >>> spec = ProgramSpec(model=ModelSpec(kind="mlp"), fault="negative_bias", at="fc1", amount=3.0)
     >>> model = build(spec.model, seed=0)

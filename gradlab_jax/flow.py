@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
-from gradlab_core import reference
+from gradlab_core.definitions import reference
+from gradlab_core.definitions.states import gradient_state
 from gradlab_core.records import GradientFlow, GradientState
-from gradlab_core.states import gradient_state
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._inputs import Inputs, checked_inputs
 from gradlab_jax._module import Functional, functional

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from gradlab_core.hidden import refuse_calls
+from gradlab_core.definitions.hidden import refuse_calls
 from gradlab_core.records import HiddenStateNorms
 from gradlab_jax._gradients import Loss
 from gradlab_jax._hidden import measured_states, recurrent_calls
@@ -30,7 +30,7 @@ def hidden_state_norms(
     Raises:
         GradlabError: another kind of model, a batch with NaN or Inf, or labels out of range.
 
-    >>> from gradlab_core.specs import ModelSpec
+    >>> from gradlab_core.programs.specs import ModelSpec
     >>> from gradlab_jax.models import build
     >>> net = build(ModelSpec(kind="recurrent", cell="gru", features=2, hidden=4, num_classes=2), seed=0)
     >>> record = hidden_state_norms(net, jax.numpy.ones((3, 5, 2)), jax.numpy.array([0, 1, 0]))

@@ -12,10 +12,10 @@ import optax
 from flax import nnx
 from jax import lax
 
+from gradlab_core.definitions.monitoring import Measured, check_monitor, step_record
 from gradlab_core.errors import GradlabError
-from gradlab_core.later import all_later
-from gradlab_core.monitoring import Measured, check_monitor, step_record
 from gradlab_core.records import GradientState, Probe, StepRecord
+from gradlab_core.records.later import all_later
 from gradlab_jax import _extras
 from gradlab_jax._measurements import Known, Measurements, Moving, in_order, leaves_of, measure, nothing_yet, still
 from gradlab_jax._norms import is_large

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gradlab_core.definitions.gradient_noise import check_examples
 from gradlab_core.errors import GradlabError
-from gradlab_core.gradient_noise import check_examples
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._module import Functional, functional
 from gradlab_jax._norms import stacked_norms

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gradlab_core import program_checks as checks
-from gradlab_core.programs import ProgramSpec
+from gradlab_core.programs import checks as checks
+from gradlab_core.programs.program import ProgramSpec
+from gradlab_core.programs.tasks import open_task
 from gradlab_core.records import GradientState, StepRecord
-from gradlab_core.tasks import open_task
 from gradlab_jax import losses
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._module import Functional, functional, set_values
@@ -50,8 +50,8 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
     Raises:
         GradlabError: model, loss and task do not fit, or the fault is at a place that is not there.
 
-    >>> from gradlab_core.programs import TaskSpec
-    >>> from gradlab_core.specs import ModelSpec
+    >>> from gradlab_core.programs.program import TaskSpec
+    >>> from gradlab_core.programs.specs import ModelSpec
     >>> model = ModelSpec(kind="mlp", features=4, widths=(8,), num_classes=3)
     >>> spec = ProgramSpec(model=model, task=TaskSpec(name="blobs", features=4, classes=3), steps=20, probe_every=0)
     >>> records = run_program(spec)

@@ -20,7 +20,8 @@ def input_sensitivity(model: Any, x: jax.Array, noise: jax.Array, *, mode: str =
     Args:
         model: an NNX module, or a bound Linen module; left as it was.
         x: input batch, native layout (N, spatial…, C).
-        noise: δ, of the shape of x; handed in so that both twins see the same (`gradlab_core.noise.default_noise`).
+        noise: δ, of the shape of x; handed in so that both twins see the same
+        (`gradlab_core.definitions.noise.default_noise`).
         mode: `eval` by definition; `train` for a net whose running statistics mean nothing yet.
 
     Raises:

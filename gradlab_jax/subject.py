@@ -15,7 +15,7 @@ from flax import nnx
 
 from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, check_precision
 from gradlab_core.parity.trace import Key
-from gradlab_core.specs import TrainSpec
+from gradlab_core.programs.specs import TrainSpec
 from gradlab_jax._gradients import Loss, structural_zeros
 from gradlab_jax._module import Functional, clone, functional, named_variables
 from gradlab_jax._precision import measured, precise, rounded_as

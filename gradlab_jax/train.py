@@ -13,9 +13,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from gradlab_core import training
+from gradlab_core.programs import training
+from gradlab_core.programs.specs import TrainSpec
 from gradlab_core.records import GradientState, StepRecord, TrainingRecord
-from gradlab_core.specs import TrainSpec
 from gradlab_jax._gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax._module import Functional, functional, set_values
 from gradlab_jax.checks import as_labels, check_logits, check_trainable

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from gradlab_core.checks import check_same_paths
+from gradlab_core.definitions.checks import check_same_paths
 from gradlab_core.errors import refuse
 from gradlab_jax._norms import stacked_norms, wide
 from gradlab_jax._tree import Tree, named_leaves

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from gradlab_core.errors import GradlabError
-from gradlab_core.weights import check_weights
+from gradlab_core.parity.weights import check_weights
 from gradlab_jax._module import clone, named_variables
 from gradlab_jax.checks import check_nnx
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from gradlab_core import kinds
-from gradlab_core.hidden import from_measured, refuse_calls
+from gradlab_core.definitions import kinds
+from gradlab_core.definitions.hidden import from_measured, refuse_calls
+from gradlab_core.definitions.recurrent import BOUNDED
 from gradlab_core.records import HiddenStateNorms
-from gradlab_core.recurrent import BOUNDED
 from gradlab_torch._gradients import Loss
 from gradlab_torch._inputs import Inputs, call, outside_inference
 from gradlab_torch._module import own_randomness

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from gradlab_core import kinds
-from gradlab_core.initializers import Tensor
+from gradlab_core.definitions import kinds
+from gradlab_core.definitions.initializers import Tensor
 
 _CELLS = {"RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu", "LSTM": "lstm", "GRU": "gru"}
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from gradlab_core.definitions.recurrent import BOUNDED, PARAMETERS
 from gradlab_core.errors import GradlabError
-from gradlab_core.recurrent import BOUNDED, PARAMETERS
 from gradlab_torch._layers import cell_of
 
 

@@ -9,7 +9,7 @@ from types import FrameType
 
 import torch
 
-from gradlab_core.monitoring import Measured, step_record
+from gradlab_core.definitions.monitoring import Measured, step_record
 from gradlab_core.records import GradientState, Probe, StepRecord
 from gradlab_torch._transfer import Parts, Transfer
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from gradlab_core.thresholds import COPY_TOLERANCE
+from gradlab_core.definitions.thresholds import COPY_TOLERANCE
 from gradlab_torch._norms import row_norms, wide
 
 _DIRECTIONS, _NEIGHBOURS = 8, 8
 
 
 def copied_share(weight: torch.Tensor) -> torch.Tensor:
-    """`gradlab_core.symmetry.copied_share` as a 0-d tensor on the device, O(n log n).
+    """`gradlab_core.definitions.symmetry.copied_share` as a 0-d tensor on the device, O(n log n).
 
     Rows are projected on a few random directions. The nearest row is looked for among the neighbours in the order of
     the first two projections, by all of them, and only with that one is a row compared in full. Projections of copies

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 
-from gradlab_core import kinds
+from gradlab_core.definitions import kinds
 from gradlab_torch import _activation_patterns as patterns
 from gradlab_torch._inputs import Inputs, call
 from gradlab_torch._module import own_randomness

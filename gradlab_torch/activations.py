@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gradlab_core import kinds
+from gradlab_core.definitions import kinds
 from gradlab_core.records import LayerStats, TensorStats
 from gradlab_torch._inputs import Inputs, checked_inputs
 from gradlab_torch._module import private_copy

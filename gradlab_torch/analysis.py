@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from gradlab_core import reference
-from gradlab_core.bands import band_set, judge
+from gradlab_core.definitions import reference
+from gradlab_core.judge.bands import band_set, judge
 from gradlab_core.records import ArchitectureRecord
 from gradlab_torch.activations import activation_stats
 from gradlab_torch.cost import count_flops, count_params

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gradlab_core import checks
+from gradlab_core.definitions import checks
 from gradlab_core.errors import GradlabError
 
 

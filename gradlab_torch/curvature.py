@@ -1,8 +1,8 @@
 """The curvature of the loss on one batch: products of its Hessian with vectors, its largest eigenvalue, its trace.
 
 As in `gradient_flow` the mode is train unless said otherwise: the curvature that the optimizer meets. The algorithms
-are those of `gradlab_core.curvature`; here is the product. One graph of the gradient serves all products, so that a
-dropout mask is drawn once and all of them are of one and the same Hessian.
+are those of `gradlab_core.definitions.curvature`; here is the product. One graph of the gradient serves all products,
+so that a dropout mask is drawn once and all of them are of one and the same Hessian.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradlab_core.curvature import HessianEigenvalue, HessianTrace, check_vectors, on_flat, top_eigenvalue, trace
+from gradlab_core.definitions.curvature import (
+    HessianEigenvalue,
+    HessianTrace,
+    check_vectors,
+    on_flat,
+    top_eigenvalue,
+    trace,
+)
 from gradlab_core.errors import refuse
 from gradlab_torch._gradients import Loss
 from gradlab_torch._module import own_randomness, private_copy, trainable

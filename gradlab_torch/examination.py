@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from gradlab_core import examination
-from gradlab_core.examination import Examination
+from gradlab_core.judge import examination
+from gradlab_core.judge.examination import Examination
 from gradlab_core.records import StepRecord
 from gradlab_torch._gradients import Loss, all_finite
 from gradlab_torch._module import own_randomness, private_copy, trainable
@@ -40,8 +40,8 @@ def examine(
     """What can be said of a model, a batch and a learning rate before training.
 
     On copies of the model, with this one batch: a range test of the learning rate (a step with each rate from 1e-6 up,
-    until the loss blows up), then `gradlab_core.examination.STEPS` recorded steps, which are diagnosed. Source of the
-    range test: Smith 2017.
+    until the loss blows up), then `gradlab_core.judge.examination.STEPS` recorded steps, which are diagnosed. Source of
+    the range test: Smith 2017.
 
     Args:
         model: any `torch.nn.Module`; left as it was.

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from gradlab_core.program_checks import check_activation, under
-from gradlab_core.programs import ProgramSpec
+from gradlab_core.programs.checks import check_activation, under
+from gradlab_core.programs.program import ProgramSpec
 from gradlab_torch.initializers import initialize
 from gradlab_torch.models.layers import linear
 
@@ -62,7 +62,7 @@ def plant(model: nn.Module, spec: ProgramSpec) -> None:
     Raises:
         GradlabError: there is no such layer or activation; the message lists those there are.
 
-    >>> from gradlab_core.specs import ModelSpec
+    >>> from gradlab_core.programs.specs import ModelSpec
     >>> from gradlab_torch.models import build
     >>> spec = ProgramSpec(model=ModelSpec(kind="mlp"), fault="negative_bias", at="fc1", amount=3.0)
     >>> model = build(spec.model, seed=0)

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from gradlab_core import reference
+from gradlab_core.definitions import reference
+from gradlab_core.definitions.states import gradient_state
 from gradlab_core.records import GradientFlow, GradientState
-from gradlab_core.states import gradient_state
 from gradlab_torch._gradients import Loss, loss_and_gradients
 from gradlab_torch._inputs import Inputs, checked_inputs, tensors
 from gradlab_torch._module import private_copy

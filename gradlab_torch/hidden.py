@@ -29,7 +29,7 @@ def hidden_state_norms(
     Raises:
         GradlabError: another kind of model, a batch with NaN or Inf, or labels out of range.
 
-    >>> from gradlab_core.specs import ModelSpec
+    >>> from gradlab_core.programs.specs import ModelSpec
     >>> from gradlab_torch.models import build
     >>> net = build(ModelSpec(kind="recurrent", cell="gru", features=2, hidden=4, num_classes=2), seed=0)
     >>> record = hidden_state_norms(net, torch.ones(3, 5, 2), torch.tensor([0, 1, 0]))

@@ -2,9 +2,9 @@
 
 Each works in place on any model: it draws the weights of all dense, convolutional and recurrent layers and sets their
 biases. Whatever else the model holds (normalisations, embeddings, parameters of its own) stays as it is. The numbers
-are drawn in NumPy, in `gradlab_core/initializers.py`, which also says what the fans are; every tensor has a stream of
-its own, keyed by the seed and its canonical path. All raise a `GradlabError` for a model without such a layer and for
-a seed, gain or std that is no number of at least 0.
+are drawn in NumPy, in `gradlab_core/definitions/initializers.py`, which also says what the fans are; every tensor has a
+stream of its own, keyed by the seed and its canonical path. All raise a `GradlabError` for a model without such a layer
+and for a seed, gain or std that is no number of at least 0.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import math
 import numpy as np
 import torch
 
-from gradlab_core import kinds
-from gradlab_core.initializers import Tensor, initial_arrays
+from gradlab_core.definitions import kinds
+from gradlab_core.definitions.initializers import Tensor, initial_arrays
 from gradlab_torch._layers import layer_tensors
 from gradlab_torch.weights import to_canonical
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from gradlab_core.definitions import symmetry_defect as symmetry
+from gradlab_core.definitions.symmetry_defect import SymmetryDefect
 from gradlab_core.errors import refuse
-from gradlab_core.lab import symmetry
 from gradlab_core.lab.activations import check_activation
 from gradlab_core.lab.products import ProductGrowth, as_growth, draw_matrices
-from gradlab_core.lab.symmetry import SymmetryDefect
 from gradlab_torch._functions import FUNCTIONS
 from gradlab_torch._products import log_singular_values
 from gradlab_torch.weights import as_numpy, to_canonical
@@ -77,7 +77,7 @@ def matrix_product_growth(n: int, size: int, sigma: float, seed: int, *, init: s
 def symmetry_defect(params: torch.nn.Module | Mapping[str, Any]) -> SymmetryDefect:
     """Which hidden units are tied: copies of one another that no gradient step will ever tell apart.
 
-    `gradlab_core.lab.symmetry` says what that means. The weights are read as a chain, in their order.
+    `gradlab_core.definitions.symmetry_defect` says what that means. The weights are read as a chain, in their order.
 
     Args:
         params: a model, or `{path: array or tensor}` in canonical names, layout and order.

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch._compile import _disable_dynamo  # as torch.compiler.disable, but imports nothing before the first call
 
-from gradlab_core.anomaly import MovingScore
-from gradlab_core.diagnose import Live
+from gradlab_core.definitions.anomaly import MovingScore
+from gradlab_core.definitions.monitoring import check_monitor
 from gradlab_core.errors import GradlabError
-from gradlab_core.monitoring import check_monitor
+from gradlab_core.judge.diagnosis import Live
 from gradlab_core.records import Finding, GradientState, Probe, StepRecord
 from gradlab_torch._applied import Applied
 from gradlab_torch._extras import Extras
@@ -40,7 +40,8 @@ class Monitor:
         on_record: called with each `StepRecord`: a sink, `list.append`, a function of yours. On the CPU at the end of
             its step; on a GPU, which no step waits for, when `last` is asked for, else at the end of the step after it
             or on `close`.
-        on_finding: called with each `Finding` once, as soon as the records show it: `gradlab_core.diagnose.Live`.
+        on_finding: called with each `Finding` once, as soon as the records show it:
+        `gradlab_core.judge.diagnosis.Live`.
         scaler: a `torch.amp.GradScaler`; the steps it leaves out are then counted in `skipped_steps`. (A fused
             optimizer is called all the same; there the record says `skipped`.)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from gradlab_core.gradient_noise import check_examples
+from gradlab_core.definitions.gradient_noise import check_examples
 from gradlab_torch._gradients import Loss, loss_and_gradients
 from gradlab_torch._module import private_copy, trainable
 from gradlab_torch._norms import row_norms, stacked_norms

@@ -17,7 +17,8 @@ def input_sensitivity(model: torch.nn.Module, x: torch.Tensor, noise: torch.Tens
     Args:
         model: any `torch.nn.Module`; left as it was.
         x: input batch, native layout (N, C, spatial…).
-        noise: δ, of the shape of x; handed in so that both twins see the same (`gradlab_core.noise.default_noise`).
+        noise: δ, of the shape of x; handed in so that both twins see the same
+        (`gradlab_core.definitions.noise.default_noise`).
         mode: `eval` by definition; `train` for a net whose running statistics mean nothing yet.
 
     Raises:

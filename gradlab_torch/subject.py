@@ -12,7 +12,7 @@ import torch
 
 from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, check_precision
 from gradlab_core.parity.trace import Key
-from gradlab_core.specs import TrainSpec
+from gradlab_core.programs.specs import TrainSpec
 from gradlab_torch._gradients import Loss, loss_and_gradients
 from gradlab_torch._module import private_copy, trainable
 from gradlab_torch._precision import measured, precise

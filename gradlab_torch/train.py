@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
-from gradlab_core import training
+from gradlab_core.programs import training
+from gradlab_core.programs.specs import TrainSpec
 from gradlab_core.records import StepRecord, TrainingRecord
-from gradlab_core.specs import TrainSpec
 from gradlab_torch._gradients import Loss
 from gradlab_torch._module import private_copy, trainable
 from gradlab_torch.checks import as_labels, check_logits

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from gradlab_core.checks import check_same_paths
+from gradlab_core.definitions.checks import check_same_paths
 from gradlab_core.errors import refuse
 from gradlab_torch._norms import stacked_norms, wide
 from gradlab_torch._tree import Tree, named_leaves

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradlab_core.weights import check_weights
+from gradlab_core.parity.weights import check_weights
 
 
 def to_canonical(model: torch.nn.Module) -> dict[str, np.ndarray]:

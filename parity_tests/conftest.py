@@ -10,7 +10,7 @@ import torch
 import gradlab_jax
 import gradlab_torch
 from gradlab_core.parity import moved
-from gradlab_core.specs import BLOCKS, ModelSpec
+from gradlab_core.programs.specs import BLOCKS, ModelSpec
 
 # The second stage has all that a stage can have; a third, with more of the same, is there once.
 SMALL = {block: ModelSpec(block=block, base=3, layers=(1, 1, 1) if block == "preact" else (1, 1)) for block in BLOCKS}

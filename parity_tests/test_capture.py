@@ -13,7 +13,7 @@ from flax import nnx
 
 import gradlab_jax
 import gradlab_torch
-from gradlab_core import reference
+from gradlab_core.definitions import reference
 
 X = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import gradlab_jax
 import gradlab_torch
-from gradlab_core import curvature
+from gradlab_core.definitions import curvature
 from gradlab_core.errors import GradlabError
-from gradlab_core.specs import ModelSpec
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_jax import curvature as jax_side
 from gradlab_jax.weights import canonical
 from gradlab_torch import curvature as torch_side

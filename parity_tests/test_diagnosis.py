@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from gradlab_core import backends
-from gradlab_core.diagnose import diagnose
 from gradlab_core.errors import GradlabError
-from gradlab_core.programs import OptimizerSpec, ProgramSpec
+from gradlab_core.judge.diagnosis import diagnose
+from gradlab_core.programs.program import OptimizerSpec, ProgramSpec
+from gradlab_core.programs.scenarios import SCENARIOS
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_core.records import GradientState, Severity
-from gradlab_core.scenarios import SCENARIOS
-from gradlab_core.specs import ModelSpec
 
 FRAMEWORKS = ("torch", "jax")
 ALIKE = ("unscaled-input", "detached", "frozen-layer", "dead-relu", "symmetric-units", "log-of-zero", "missing-step")

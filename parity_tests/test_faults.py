@@ -15,7 +15,7 @@ import gradlab_jax
 import gradlab_torch
 from gradlab_core.errors import GradlabError
 from gradlab_core.parity import compare
-from gradlab_core.specs import ModelSpec, TrainSpec
+from gradlab_core.programs.specs import ModelSpec, TrainSpec
 from gradlab_jax.models.blocks import PreActNoSkip
 from gradlab_jax.models.layers import BatchNorm
 from gradlab_jax.train import sgd

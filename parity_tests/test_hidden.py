@@ -12,9 +12,9 @@ from flax import nnx
 
 import gradlab_jax
 import gradlab_torch
-from gradlab_core import hidden, recurrent
+from gradlab_core.definitions import hidden, recurrent
 from gradlab_core.errors import GradlabError
-from gradlab_core.specs import ModelSpec
+from gradlab_core.programs.specs import ModelSpec
 from parity_tests.conftest import FLAT, batch_for, trained_weights
 
 TWINS = (gradlab_torch, gradlab_jax)

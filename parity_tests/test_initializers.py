@@ -15,8 +15,8 @@ from scipy import stats
 
 import gradlab_jax
 import gradlab_torch
+from gradlab_core.definitions.initializers import INITIALIZERS, Tensor, fans, initial_arrays
 from gradlab_core.errors import GradlabError
-from gradlab_core.initializers import INITIALIZERS, Tensor, fans, initial_arrays
 
 NUMBERS = {"constant": 0.3}
 SHAPES = {"linear": (120, 80), "conv": (40, 16, 3, 3)}

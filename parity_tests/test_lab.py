@@ -13,7 +13,7 @@ import gradlab_torch
 from gradlab_core.errors import GradlabError
 from gradlab_core.lab import activations, graded, products
 from gradlab_core.lab.activations import ACTIVATIONS
-from gradlab_core.specs import ModelSpec
+from gradlab_core.programs.specs import ModelSpec
 
 TWINS = (gradlab_torch, gradlab_jax)
 

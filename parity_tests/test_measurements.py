@@ -10,11 +10,11 @@ import pytest
 
 import gradlab_jax
 import gradlab_torch
-from gradlab_core import kinds
+from gradlab_core.definitions import kinds
+from gradlab_core.definitions.noise import default_noise
 from gradlab_core.errors import GradlabError
-from gradlab_core.noise import default_noise
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_core.records import MODES
-from gradlab_core.specs import ModelSpec
 from gradlab_jax._module import functional
 from gradlab_jax._taps import taps
 from parity_tests.conftest import SPECS, batch_for, pair, trained_weights

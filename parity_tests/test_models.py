@@ -12,10 +12,10 @@ import torch
 
 import gradlab_jax
 import gradlab_torch
-from gradlab_core import recurrent
+from gradlab_core.definitions import recurrent
 from gradlab_core.errors import GradlabError
 from gradlab_core.parity import assert_parity
-from gradlab_core.specs import MLP_ACTIVATIONS, ModelSpec, TrainSpec
+from gradlab_core.programs.specs import MLP_ACTIVATIONS, ModelSpec, TrainSpec
 from parity_tests.conftest import FLAT, batch_for, pair
 
 TWINS = (gradlab_torch, gradlab_jax)

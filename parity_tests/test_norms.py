@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import gradlab_jax
 import gradlab_torch
-from gradlab_core import reference
+from gradlab_core.definitions import reference
 from gradlab_core.errors import GradlabError
 
 LIMIT = 1e-6  # relative error against the exact value

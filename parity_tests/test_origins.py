@@ -14,8 +14,8 @@ from flax import linen, nnx
 import gradlab_jax
 import gradlab_torch
 from gradlab_core.errors import GradlabError
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_core.records import NonfiniteOrigin
-from gradlab_core.specs import ModelSpec
 
 X = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
 Y = np.arange(6) % 2

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import gradlab_jax
 import gradlab_torch
-from gradlab_core import gradient_noise
+from gradlab_core.definitions import gradient_noise
 from gradlab_core.errors import GradlabError
-from gradlab_core.specs import ModelSpec
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_jax import per_example as jax_side
 from gradlab_torch import per_example as torch_side
 from parity_tests import tolerance

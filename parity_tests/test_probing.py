@@ -16,11 +16,11 @@ from flax import linen, nnx
 
 import gradlab_jax
 import gradlab_torch
-from gradlab_core import codec, reference
+from gradlab_core.definitions import reference
+from gradlab_core.definitions.symmetry import copied_share
 from gradlab_core.errors import GradlabError
-from gradlab_core.records import Probe, StepRecord
-from gradlab_core.specs import ModelSpec, TrainSpec
-from gradlab_core.symmetry import copied_share
+from gradlab_core.programs.specs import ModelSpec, TrainSpec
+from gradlab_core.records import Probe, StepRecord, codec
 from gradlab_jax import _symmetry as jax_symmetry
 from gradlab_jax import probing as jax_probing
 from gradlab_torch import _symmetry as torch_symmetry

@@ -19,10 +19,10 @@ import gradlab_torch.faults
 import gradlab_torch.losses
 import gradlab_torch.programs
 from gradlab_core.errors import GradlabError
-from gradlab_core.program_checks import has_ended
-from gradlab_core.programs import FAULTS, LOSSES, OptimizerSpec, ProgramSpec, TaskSpec
+from gradlab_core.programs.checks import has_ended
+from gradlab_core.programs.program import FAULTS, LOSSES, OptimizerSpec, ProgramSpec, TaskSpec
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_core.records import NonfiniteOrigin, StepRecord
-from gradlab_core.specs import ModelSpec
 from gradlab_jax._gradients import disconnected
 from gradlab_jax._module import functional
 from gradlab_jax.models.layers import activation

@@ -20,7 +20,7 @@ from gradlab_core.lab import simulation
 from gradlab_core.lab.activations import ACTIVATIONS
 from gradlab_core.lab.propagation import cotangent, signal
 from gradlab_core.lab.random_mlp import RandomMlp, draw_inputs
-from gradlab_core.specs import ModelSpec
+from gradlab_core.programs.specs import ModelSpec
 from parity_tests.conftest import batch_for
 
 LOGIC = 1e-9

@@ -7,10 +7,10 @@ import pytest
 
 import gradlab_jax
 import gradlab_torch
-from gradlab_core.bands import TINYNET_CIFAR10
-from gradlab_core.data import load_data, probe
-from gradlab_core.noise import default_noise
-from gradlab_core.specs import ModelSpec
+from gradlab_core.definitions.noise import default_noise
+from gradlab_core.judge.bands import TINYNET_CIFAR10
+from gradlab_core.programs.data import load_data, probe
+from gradlab_core.programs.specs import ModelSpec
 
 TWINS = pytest.mark.parametrize("twin", [gradlab_torch, gradlab_jax], ids=["torch", "jax"])
 SMALL = {"base": 2, "layers": (1, 1, 1)}  # the projections are in the first block of a stage

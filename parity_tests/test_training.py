@@ -8,7 +8,7 @@ import gradlab_jax
 import gradlab_torch
 from gradlab_core.parity import assert_parity, compare
 from gradlab_core.parity.trace import QUANTITIES
-from gradlab_core.specs import TrainSpec
+from gradlab_core.programs.specs import TrainSpec
 from parity_tests.conftest import SPECS, batch_for, pair
 
 # Decay, momentum and a milestone, so that each is part of what must agree.

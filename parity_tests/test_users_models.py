@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 import gradlab_jax
 import gradlab_torch
 from gradlab_core.errors import GradlabError
-from gradlab_core.specs import ModelSpec, TrainSpec
+from gradlab_core.programs.specs import ModelSpec, TrainSpec
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((6, 3)).astype(np.float32)

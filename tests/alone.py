@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradlab_core import recurrent, reference
+from gradlab_core.definitions import recurrent, reference
 from gradlab_core.parity import compare, moved
-from gradlab_core.specs import ModelSpec, TrainSpec
+from gradlab_core.programs.specs import ModelSpec, TrainSpec
 
 RNG = np.random.default_rng(0)
 CELLS = ("rnn_tanh", "lstm", "gru")

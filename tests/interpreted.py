@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import gradlab_torch
-from gradlab_core import reference
+from gradlab_core.definitions import reference
 from gradlab_core.errors import GradlabError
 from gradlab_torch import _launches as launches
 from gradlab_torch import _lost as lost

@@ -17,9 +17,9 @@ import torch
 
 import gradlab_jax
 import gradlab_torch
+from gradlab_core.definitions.recurrent import CELLS
 from gradlab_core.parity import compare, moved
-from gradlab_core.recurrent import CELLS
-from gradlab_core.specs import BLOCKS, ModelSpec, TrainSpec
+from gradlab_core.programs.specs import BLOCKS, ModelSpec, TrainSpec
 from parity_tests.conftest import FLAT, batch_for
 from tests.snippets import SNIPPETS, promised
 

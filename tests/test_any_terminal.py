@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gradlab_core import codec
+from gradlab_core.records import codec
 from tests.recorded import eventful
 
 RUN = "from gradlab_core.cli.main import run; run()"

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from gradlab_core import codec
-from gradlab_core.decoding import decode
 from gradlab_core.errors import GradlabError
-from gradlab_core.records import Probe, StepRecord
+from gradlab_core.records import Probe, StepRecord, codec
+from gradlab_core.records.decoding import decode
 from gradlab_core.sinks import load_records
 from gradlab_core.sinks.jsonl import HEADER, line
 from tests import runs

@@ -14,8 +14,8 @@ import pytest
 
 from benchmarks import bench_analysis, bench_monitor, bench_norms, bench_step, environment, monitored, nets, table
 from benchmarks.harness import Case, Row, measure
-from gradlab_core import codec
 from gradlab_core.errors import GradlabError, MissingDependency
+from gradlab_core.records import codec
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {"torch device": "abacus"}

@@ -13,13 +13,12 @@ from typer.testing import CliRunner
 from benchmarks import bench_diagnosis
 from benchmarks.diagnosis import faults, judge, others, overhead, parts, programs, score, store, tables, truth
 from benchmarks.diagnosis.draw import SHARE, Drawn, draw, part
-from gradlab_core import codec
 from gradlab_core.cli import bench
-from gradlab_core.diagnose import CODES
 from gradlab_core.errors import GradlabError
-from gradlab_core.programs import ProgramSpec, TaskSpec
-from gradlab_core.records import GradientState, LayerStats, Probe, Severity, StepRecord, TensorNorms, TensorStats
-from gradlab_core.specs import ModelSpec
+from gradlab_core.judge.diagnosis import CODES
+from gradlab_core.programs.program import ProgramSpec, TaskSpec
+from gradlab_core.programs.specs import ModelSpec
+from gradlab_core.records import GradientState, LayerStats, Probe, Severity, StepRecord, TensorNorms, TensorStats, codec
 
 TURNS = len(faults.FAULTS) + 2 * sum(family.hard for family in programs.FAMILIES.values())
 

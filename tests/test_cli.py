@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradlab_core import codec
-from gradlab_core.comparison import Figure, Run
-from gradlab_core.records import StepRecord
+from gradlab_core.compare.comparison import Figure, Run
+from gradlab_core.records import StepRecord, codec
 from gradlab_core.sinks import load_records
 
 GRADLAB = [sys.executable, "-c", "from gradlab_core.cli.main import run; run()"]

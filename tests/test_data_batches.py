@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradlab_core.data import Batch, Batches, ImageData, evaluation_batches, load_data, probe
-from gradlab_core.data.augment import random_crop_flip
 from gradlab_core.errors import GradlabError
+from gradlab_core.programs.data import Batch, Batches, ImageData, evaluation_batches, load_data, probe
+from gradlab_core.programs.data.augment import random_crop_flip
 
 SIDE = 4
 # The same examples every time, and no deadline: the machine may be busy.

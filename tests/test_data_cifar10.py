@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradlab_core.data import load_data, prepare_cifar10, prepared_summary
-from gradlab_core.data.cifar_binary import NAMES_MEMBER, RECORD, TEST_MEMBER, TRAIN_MEMBERS, read_archive
-from gradlab_core.data.prepare import ORIGINAL
 from gradlab_core.errors import GradlabError, MissingDependency
+from gradlab_core.programs.data import load_data, prepare_cifar10, prepared_summary
+from gradlab_core.programs.data.cifar_binary import NAMES_MEMBER, RECORD, TEST_MEMBER, TRAIN_MEMBERS, read_archive
+from gradlab_core.programs.data.prepare import ORIGINAL
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PER_MEMBER = 20
@@ -126,7 +126,7 @@ def test_the_order_does_not_depend_on_who_wrote_the_copy(
 ) -> None:
     import tensorflow_datasets as tfds
 
-    from gradlab_core.data import prepare
+    from gradlab_core.programs.data import prepare
 
     def backwards(tfds: Any, info: Any, split: str, images: Any, labels: Any, tick: Any) -> object:
         """Write in another order, each record with the id of its place in the archive, as TFDS does."""
@@ -154,7 +154,7 @@ def test_works_in_silence_without_tensorflow_and_without_a_framework(archive: Pa
     code = """
 import sys
 sys.path.insert(0, sys.argv[3])
-from gradlab_core.data import load_data, prepare_cifar10
+from gradlab_core.programs.data import load_data, prepare_cifar10
 heavy = {"sklearn", "tensorflow_datasets", "array_record", "PIL"} & set(sys.modules)
 assert not heavy, f"imported too early: {heavy}"
 prepare_cifar10(sys.argv[1], sys.argv[2])

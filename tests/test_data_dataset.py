@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gradlab_core.data import DATA_NAMES, ImageData, load_data
 from gradlab_core.errors import GradlabError
+from gradlab_core.programs.data import DATA_NAMES, ImageData, load_data
 
 
 def tiny(**changes: object) -> ImageData:

@@ -9,10 +9,10 @@ import tracemalloc
 import pytest
 
 import gradlab_core
-from gradlab_core.diagnose import CODES, Live, diagnose
-from gradlab_core.diagnose.history import RECENT, SELECTED, History, Selection
-from gradlab_core.diagnose.judging import CONSEQUENCES, RULES
 from gradlab_core.errors import GradlabError
+from gradlab_core.judge.diagnosis import CODES, Live, diagnose
+from gradlab_core.judge.diagnosis.history import RECENT, SELECTED, History, Selection
+from gradlab_core.judge.diagnosis.judging import CONSEQUENCES, RULES
 from gradlab_core.records import GradientState, NonfiniteOrigin, Severity, TensorNorms
 
 from .runs import CLASSES, SHAPES, flat, hidden, layer, probe, replaced, run, stats
@@ -40,7 +40,7 @@ def test_a_healthy_run_has_no_finding():
 
 
 def test_the_function_stands_where_the_contract_says():
-    assert gradlab_core.diagnose is diagnose
+    assert gradlab_core.judge.diagnosis is diagnose
 
 
 def test_a_loss_that_is_no_number():

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from gradlab_core.diagnose import CODES, diagnose
-from gradlab_core.diagnose.history import History
-from gradlab_core.diagnose.layers import FORWARD, RECURRENT, TRANSFORMER, kinds_of
+from gradlab_core.judge.diagnosis import CODES, diagnose
+from gradlab_core.judge.diagnosis.history import History
+from gradlab_core.judge.diagnosis.layers import FORWARD, RECURRENT, TRANSFORMER, kinds_of
 from gradlab_core.records import GradientState, Severity
 
 from .runs import CLASSES, SHAPES, flat, hidden, layer, probe, replaced, run

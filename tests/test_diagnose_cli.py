@@ -14,14 +14,13 @@ from typing import Any
 
 import pytest
 
-from gradlab_core import codec
 from gradlab_core.cli.diagnose import AS_IS, REPAIRED
 from gradlab_core.cli.findings import ScenarioRun, is_bad
 from gradlab_core.cli.target import framework_of
-from gradlab_core.examination import Examination, RangeTest
-from gradlab_core.norm_report import NormRow
-from gradlab_core.records import Finding, Severity, StepRecord
-from gradlab_core.scenarios import SCENARIOS, Scenario
+from gradlab_core.judge.examination import Examination, RangeTest
+from gradlab_core.judge.norm_report import NormRow
+from gradlab_core.programs.scenarios import SCENARIOS, Scenario
+from gradlab_core.records import Finding, Severity, StepRecord, codec
 from gradlab_core.sinks import JsonlSink, load_records
 from tests.recorded import CUT, eventful, step
 from tests.test_cli import gradlab, refused
@@ -73,7 +72,7 @@ def test_findings_as_json_are_those_of_diagnose(diagnose: Run) -> None:
     assert done.returncode == 1
     found = codec.parse(done.stdout, "finding", Finding)
     assert [f.code for f in found if CUT in f.paths] == ["disconnected-parameter"]
-    from gradlab_core.diagnose import diagnose as judge
+    from gradlab_core.judge.diagnosis import diagnose as judge
 
     assert repr(found) == repr(judge(eventful()))
 
@@ -314,7 +313,7 @@ def test_a_module_that_cannot_be_imported(diagnose: Run, text: str, parts: list[
 
 def test_an_error_of_our_own_keeps_its_traceback(diagnose: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import gradlab_torch
-    from gradlab_core import reference
+    from gradlab_core.definitions import reference
 
     monkeypatch.setattr(gradlab_torch, "examine", lambda model, x, y: reference.norm(object()))
     with pytest.raises(TypeError):

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gradlab_core.diagnose import diagnose
-from gradlab_core.examination import range_test
-from gradlab_core.norm_report import norm_report
+from gradlab_core.judge.diagnosis import diagnose
+from gradlab_core.judge.examination import range_test
+from gradlab_core.judge.norm_report import norm_report
 from gradlab_core.records import HiddenStateNorms
 
 from .runs import SHAPES, layer, probe, run, stats
@@ -71,7 +71,7 @@ def test_a_loss_below_0_that_never_falls_suggests_no_rate():
 def test_a_loss_for_every_example_is_refused_before_anything_runs(framework):
     from gradlab_core import backends
     from gradlab_core.errors import GradlabError
-    from gradlab_core.specs import ModelSpec
+    from gradlab_core.programs.specs import ModelSpec
 
     twin = backends.load(framework)
     net = twin.build(ModelSpec(kind="mlp", features=3, widths=(4,), num_classes=2), seed=0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradlab_core.examination import Examination, RangeTest, examination
-from gradlab_core.lab.symmetry import symmetry_defect
+from gradlab_core.definitions.symmetry_defect import symmetry_defect
+from gradlab_core.judge.examination import Examination, RangeTest, examination
 from gradlab_core.records import StepRecord
 from tests.recorded import step
 

@@ -19,8 +19,8 @@ import torch
 import transformers
 from pytorch_lightning.plugins.precision import MixedPrecision
 
+from gradlab_core.definitions.monitoring import EXTRAS
 from gradlab_core.errors import GradlabError, MissingDependency
-from gradlab_core.monitoring import EXTRAS
 from gradlab_torch import Monitor
 from gradlab_torch.integrations import huggingface as of_huggingface
 from gradlab_torch.integrations import lightning as of_lightning

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import gradlab_jax as gl
-from gradlab_core import reference
+from gradlab_core.definitions import reference
 from gradlab_jax._norms import _joint_binned, _joint_branching, alike, joined, side_by_side, wide
 from gradlab_jax._norms import _rows_binned as rows_binned
 

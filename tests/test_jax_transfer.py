@@ -15,8 +15,8 @@ import jax.numpy as jnp  # noqa: E402
 import optax  # noqa: E402
 
 import gradlab_jax as gl  # noqa: E402
+from gradlab_core.definitions.monitoring import EXTRAS  # noqa: E402
 from gradlab_core.errors import GradlabError  # noqa: E402
-from gradlab_core.monitoring import EXTRAS  # noqa: E402
 from gradlab_jax._transfer import to_host  # noqa: E402
 
 PARAMS = {"w": jnp.array([3.0, 4.0]), "b": jnp.array([1.0])}

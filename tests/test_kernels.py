@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import gradlab_torch
-from gradlab_core import reference
 from gradlab_core.backends import is_below
+from gradlab_core.definitions import reference
 from gradlab_torch import _launches as launches
 from gradlab_torch import _norms as norms
 from gradlab_torch import _transfer as transfer

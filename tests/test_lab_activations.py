@@ -13,8 +13,8 @@ import pytest
 
 from gradlab_core import backends
 from gradlab_core.lab.activations import ACTIVATIONS, activation_gradient, activation_value
+from gradlab_core.lab.pages.activations import activation_section
 from gradlab_core.lab.studies.activations import study_activations
-from gradlab_core.report.lab.activations import activation_section
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -12,10 +12,10 @@ import pytest
 
 from gradlab_core import backends
 from gradlab_core.cli.lab import net
-from gradlab_core.initializers import INITIALIZERS
-from gradlab_core.report.charts import Illustration
-from gradlab_core.report.lab.page import write_lab
-from gradlab_core.report.lab.section import Section, Sheet
+from gradlab_core.definitions.initializers import INITIALIZERS
+from gradlab_core.lab.pages.page import write_lab
+from gradlab_core.lab.pages.section import Section, Sheet
+from gradlab_core.show.canvas import Illustration
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Opened = Callable[[Path, int], Any]

@@ -9,13 +9,13 @@ import statistics
 import numpy as np
 import pytest
 
-from gradlab_core import kinds
-from gradlab_core.codec import decode, encode
+from gradlab_core.definitions import kinds
+from gradlab_core.definitions.symmetry_defect import SymmetryDefect, symmetry_defect
 from gradlab_core.errors import GradlabError
 from gradlab_core.lab import bounds, graded, lyapunov, products, regions
 from gradlab_core.lab.activations import ACTIVATIONS, activation_gradient, activation_value
-from gradlab_core.lab.symmetry import SymmetryDefect, symmetry_defect
 from gradlab_core.lab.tie import tie_over_steps
+from gradlab_core.records.codec import decode, encode
 
 NAMES = tuple(ACTIVATIONS)
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import gradlab_torch
+from gradlab_core.lab.pages.doctor import doctor_section
 from gradlab_core.lab.studies.doctor import DoctorStudy, study_start
-from gradlab_core.report.lab.doctor import doctor_section
-from gradlab_core.weights import load_weights
+from gradlab_core.parity.weights import load_weights
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gradlab_core import backends, codec
+from gradlab_core import backends
 from gradlab_core.cli.lab import app
 from gradlab_core.errors import GradlabError
+from gradlab_core.lab.pages.products import product_section
 from gradlab_core.lab.products import ProductGrowth, draw_matrices, matrix_product_growth
 from gradlab_core.lab.studies.products import ProductStudy, study_products
-from gradlab_core.report.lab.products import product_section
+from gradlab_core.records import codec
 
 DECADE = math.log(10)
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gradlab_core import codec
 from gradlab_core.cli.lab import app
 from gradlab_core.errors import GradlabError
+from gradlab_core.lab.pages.section import Section
+from gradlab_core.lab.pages.symmetry import symmetry_section
+from gradlab_core.lab.pages.tie import tie_section
 from gradlab_core.lab.studies.symmetry import SymmetryStudy, TieRun, TieStudy, study_symmetry, study_tie
 from gradlab_core.lab.tie import tie_over_steps
-from gradlab_core.report.lab.section import Section
-from gradlab_core.report.lab.symmetry import symmetry_section
-from gradlab_core.report.lab.tie import tie_section
-from gradlab_core.weights import save_weights
+from gradlab_core.parity.weights import save_weights
+from gradlab_core.records import codec
 
 TIED = {"a.weight": np.ones((12, 3)), "b.weight": np.arange(60.0).reshape(5, 12) % 7, "c.weight": np.ones((2, 5))}
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradlab_core import codec, monitoring, reference
-from gradlab_core.later import build
-from gradlab_core.monitoring import EXTRAS, Measured, step_record
-from gradlab_core.records import GradientState, StepRecord, TensorNorms
-from gradlab_core.states import gradient_state
+from gradlab_core.definitions import monitoring, reference
+from gradlab_core.definitions.monitoring import EXTRAS, Measured, step_record
+from gradlab_core.definitions.states import gradient_state
+from gradlab_core.records import GradientState, StepRecord, TensorNorms, codec
+from gradlab_core.records.later import build
 
 # NaN is one object here: a dictionary then calls itself equal to its copy.
 SIZES = st.one_of(st.sampled_from([0.0, 5e-324, 1e-45, 1e-30, 1e30, 1.7e308, math.inf, math.nan]), st.floats(0.0))

@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 
-from gradlab_core import codec
 from gradlab_core.errors import GradlabError
 from gradlab_core.lab import activations, gaussian, jacobian
 from gradlab_core.lab.activations import ACTIVATIONS, activation_gradient, activation_value
@@ -21,6 +20,7 @@ from gradlab_core.lab.propagation import LayerSignal, Signal, SignalPropagation,
 from gradlab_core.lab.random_mlp import RandomMlp, layer_variances
 from gradlab_core.lab.repair import layer_step, repair_factor
 from gradlab_core.lab.simulation import propagate
+from gradlab_core.records import codec
 
 QS = (1e-12, 0.3, 7.0, 1e5)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gradlab_core import reference
+from gradlab_core.definitions import reference
 from gradlab_core.errors import GradlabError
-from gradlab_core.norm_report import EXPLODING, STABLE, VANISHING, moving_average, norm_class, norm_report
+from gradlab_core.judge.norm_report import EXPLODING, STABLE, VANISHING, moving_average, norm_class, norm_report
 from gradlab_core.records import GradientState, Probe, StepRecord, TensorNorms, TensorStats
 from tests.recorded import eventful, step
 

@@ -29,7 +29,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
     assert tops == {"gradlab_core", "gradlab_jax", "gradlab_torch", "gradlab_benchmarks"}
     for package in ("gradlab_core", "gradlab_jax", "gradlab_torch"):
         assert f"{package}/py.typed" in names
-    assert any(name.endswith("template.html.j2") for name in names)
+    assert any(name.endswith("compare/pages/page.html.j2") for name in names)
 
 
 def test_it_runs_from_the_wheel_alone(wheel, tmp_path):

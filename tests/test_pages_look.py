@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from gradlab_core.lab.pages.page import write_lab
+from gradlab_core.lab.pages.propagation import propagation_section
 from gradlab_core.lab.studies.propagation import square_net, study_propagation
 from gradlab_core.report import write_html
-from gradlab_core.report.lab.page import write_lab
-from gradlab_core.report.lab.propagation import propagation_section
 
 from .recorded import eventful, step
 from .test_report import everything

@@ -6,10 +6,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradlab_core import published
-from gradlab_core.comparison import AS_PUBLISHED, CORRECT
-from gradlab_core.experiment import CompareSpec
-from gradlab_core.specs import TrainSpec
+from gradlab_core.compare import published
+from gradlab_core.compare.comparison import AS_PUBLISHED, CORRECT
+from gradlab_core.compare.experiment import CompareSpec
+from gradlab_core.programs.specs import TrainSpec
 
 
 def test_every_error_says_where_it_is_shown():

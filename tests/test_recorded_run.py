@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 
 from gradlab_core.errors import GradlabError
-from gradlab_core.examination import RangeTest
+from gradlab_core.judge.examination import RangeTest
 from gradlab_core.records import Finding, GradientState, Severity, StepRecord
 from gradlab_core.report import write_html
-from gradlab_core.report.curves import MOST
-from gradlab_core.report.recorded.diagnosis import level, onsets
-from gradlab_core.report.recorded.heat import NO_PATH, NOT_RECORDED, ZERO, heatmap
-from gradlab_core.report.recorded.layers import layer_norms
-from gradlab_core.report.recorded.lines import curves
-from gradlab_core.report.recorded.norms import norms, trend_tables
-from gradlab_core.report.recorded.page import content, render
-from gradlab_core.report.recorded.steps import recorded_run
-from gradlab_core.report.recorded.summary import state_rows, summary
-from gradlab_core.report.recorded.together import losses
+from gradlab_core.show.canvas import MOST
+from gradlab_core.show.run.diagnosis import level, onsets
+from gradlab_core.show.run.heat import NO_PATH, NOT_RECORDED, ZERO, heatmap
+from gradlab_core.show.run.layers import layer_norms
+from gradlab_core.show.run.lines import curves
+from gradlab_core.show.run.norms import norms, trend_tables
+from gradlab_core.show.run.page import content, render
+from gradlab_core.show.run.steps import recorded_run
+from gradlab_core.show.run.summary import state_rows, summary
+from gradlab_core.show.run.together import losses
 from tests.recorded import ANOMALY_AT, CUT, DEAD, NONFINITE_AT, PATHS, SKIPPED_AT, eventful, step, with_tensor
 from tests.test_report import EVIL, marks, run
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradlab_core import codec
 from gradlab_core.errors import GradlabError
-from gradlab_core.records import GradientFlow, GradientState, LayerStats, StepRecord, TensorNorms
+from gradlab_core.records import GradientFlow, GradientState, LayerStats, StepRecord, TensorNorms, codec
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 nonnegative = st.floats(min_value=0.0) | st.just(math.nan)

@@ -14,10 +14,15 @@ from typing import Any
 
 import pytest
 
-from gradlab_core import bands
-from gradlab_core.comparison import AS_PUBLISHED, CORRECT, Run
+from gradlab_core.compare.comparison import AS_PUBLISHED, CORRECT, Run
+from gradlab_core.compare.pages.agreement import statement
+from gradlab_core.compare.pages.charts import main_charts
+from gradlab_core.compare.pages.page import content, render
+from gradlab_core.compare.pages.table import comparison_table
+from gradlab_core.definitions.thresholds import HEALTHY_UPDATE_RATIO
 from gradlab_core.errors import GradlabError
-from gradlab_core.norm_report import norm_report
+from gradlab_core.judge import bands
+from gradlab_core.judge.norm_report import norm_report
 from gradlab_core.records import (
     ActivationSummary,
     ArchitectureRecord,
@@ -28,13 +33,8 @@ from gradlab_core.records import (
     TrainingRecord,
 )
 from gradlab_core.report import write_html
-from gradlab_core.report.agreement import statement
-from gradlab_core.report.charts import main_charts
-from gradlab_core.report.page import content, render
-from gradlab_core.report.recorded.page import content as recorded
-from gradlab_core.report.table import comparison_table
-from gradlab_core.report.values import number
-from gradlab_core.thresholds import HEALTHY_UPDATE_RATIO
+from gradlab_core.show.run.page import content as recorded
+from gradlab_core.text import number
 
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2>"
 LOST = "stage2.0.down.weight"

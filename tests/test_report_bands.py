@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from gradlab_core import bands
-from gradlab_core.comparison import Run, summarize
-from gradlab_core.report.page import content, render
-from gradlab_core.report.table import comparison_table
+from gradlab_core.compare.comparison import Run, summarize
+from gradlab_core.compare.pages.page import content, render
+from gradlab_core.compare.pages.table import comparison_table
+from gradlab_core.judge import bands
 
 from .test_report import record, run
 

@@ -7,9 +7,9 @@ import statistics
 
 import pytest
 
-from gradlab_core.diagnose import CODES, diagnose
+from gradlab_core.judge.diagnosis import CODES, diagnose
+from gradlab_core.programs.scenarios import FAMILIES, SCENARIOS
 from gradlab_core.records import Severity
-from gradlab_core.scenarios import FAMILIES, SCENARIOS
 
 FAULTY = [name for name, scenario in SCENARIOS.items() if scenario.fix is not None]
 HEALTHY = [name for name, scenario in SCENARIOS.items() if scenario.fix is None]

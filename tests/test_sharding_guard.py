@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import gradlab_torch as gl
+from gradlab_core.definitions.states import gradient_state
 from gradlab_core.errors import GradlabError
-from gradlab_core.states import gradient_state
 
 RANK = """
     import os, sys, warnings

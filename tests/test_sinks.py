@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradlab_core import codec
 from gradlab_core.errors import GradlabError, MissingDependency
-from gradlab_core.records import StepRecord
+from gradlab_core.records import StepRecord, codec
 from gradlab_core.sinks import JsonlSink, TableSink, export, load_records, open_sink, open_sinks
 from gradlab_core.sinks.flat import scalars
 from gradlab_core.sinks.jsonl import HEADER

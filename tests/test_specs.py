@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradlab_core import bands, checks
+from gradlab_core.definitions import checks
+from gradlab_core.definitions.initializers import Tensor, initial_arrays
 from gradlab_core.errors import GradlabError, MissingDependency, require
-from gradlab_core.initializers import Tensor, initial_arrays
-from gradlab_core.specs import ModelSpec, TrainSpec
-from gradlab_core.weights import check_weights, load_weights, save_weights
+from gradlab_core.judge import bands
+from gradlab_core.parity.weights import check_weights, load_weights, save_weights
+from gradlab_core.programs.specs import ModelSpec, TrainSpec
 
 
 def test_all_problems_at_once():

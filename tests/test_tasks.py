@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gradlab_core.errors import GradlabError, MissingDependency
-from gradlab_core.programs import LAYOUTS, TASKS, TaskSpec
-from gradlab_core.tasks import open_task
+from gradlab_core.programs.program import LAYOUTS, TASKS, TaskSpec
+from gradlab_core.programs.tasks import open_task
 
 ROOT = Path(__file__).parent.parent
 LOCAL = tuple(name for name in TASKS if name != "imdb")
@@ -55,8 +55,8 @@ def test_a_batch_is_a_function_of_seed_and_step(name):
 
 def test_another_process_draws_the_same():
     code = """
-from gradlab_core.programs import TaskSpec
-from gradlab_core.tasks import open_task
+from gradlab_core.programs.program import TaskSpec
+from gradlab_core.programs.tasks import open_task
 print([float(open_task(TaskSpec(name=name), seed=1).batch(2, 8)[0].sum()) for name in %r])
 """
     done = subprocess.run([sys.executable, "-c", code % (LOCAL,)], capture_output=True, text=True, cwd=ROOT)
@@ -247,7 +247,7 @@ def write(root: Path, order: int) -> Path:
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    from gradlab_core.data.tfds_tools import quiet
+    from gradlab_core.programs.data.tfds_tools import quiet
 
     with quiet():
         info = tfds.builder("imdb_reviews", data_dir=root, file_format="array_record").info
@@ -300,7 +300,7 @@ def test_imdb_reads_words_from_the_end(copies):
 
 
 def test_a_word_is_the_same_vector_in_every_process():
-    from gradlab_core.tasks.imdb import _words
+    from gradlab_core.programs.tasks.imdb import _words
 
     buckets, _ = _words([("A film, \u00e9t\u00e9".encode(), 1)], 2)  # the last two
     assert buckets.tolist() == [[15906, 11476]]

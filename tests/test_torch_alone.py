@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import gradlab_torch as gl  # noqa: E402
-from gradlab_core.specs import BLOCKS, ModelSpec  # noqa: E402
+from gradlab_core.programs.specs import BLOCKS, ModelSpec  # noqa: E402
 from tests import alone  # noqa: E402
 
 SPECS = alone.SPECS | {b: ModelSpec(block=b, base=2, layers=(1, 1), num_classes=2) for b in BLOCKS}

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from gradlab_core import training
+from gradlab_core.definitions.monitoring import Measured, step_record
 from gradlab_core.errors import GradlabError
-from gradlab_core.monitoring import Measured, step_record
+from gradlab_core.programs import training
+from gradlab_core.programs.specs import TrainSpec
 from gradlab_core.records import GradientState
-from gradlab_core.specs import TrainSpec
 
 X, Y = np.ones((2, 3, 4, 4), np.float32), np.array([0, 1])
 

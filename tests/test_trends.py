@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from gradlab_core.errors import GradlabError
+from gradlab_core.judge.trend_words import first_to_last, rate, sentences
+from gradlab_core.judge.trends import FALLS, RISES, STEADY, UNKNOWN, Trend, trend, trends
 from gradlab_core.records import StepRecord, TensorNorms
-from gradlab_core.trend_words import first_to_last, rate, sentences
-from gradlab_core.trends import FALLS, RISES, STEADY, UNKNOWN, Trend, trend, trends
 from tests.recorded import step
 
 Norm = Callable[[int], float | None]

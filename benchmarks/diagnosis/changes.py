@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from gradlab_core.programs import OptimizerSpec, ProgramSpec, TaskSpec
-from gradlab_core.specs import ModelSpec
+from gradlab_core.programs.program import OptimizerSpec, ProgramSpec, TaskSpec
+from gradlab_core.programs.specs import ModelSpec
 
 from .parts import activations, weighted
 from .programs import Rng, between, fitting, pick, widths

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradlab_core import codec
 from gradlab_core.errors import refuse
-from gradlab_core.programs import ProgramSpec
+from gradlab_core.programs.program import ProgramSpec
+from gradlab_core.records import codec
 
 from .faults import FAULTS, HARD_FAULTS
 from .programs import FAMILIES, pick

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from gradlab_core.programs import ProgramSpec
+from gradlab_core.programs.program import ProgramSpec
 
 from . import changes
 from .changes import Made

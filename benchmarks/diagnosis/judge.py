@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradlab_core.diagnose import diagnose
+from gradlab_core.judge.diagnosis import diagnose
 
 from . import store, truth
 from .draw import Drawn

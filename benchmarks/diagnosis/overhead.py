@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradlab_core.diagnose import Live, diagnose
+from gradlab_core.judge.diagnosis import Live, diagnose
 from gradlab_core.records import GradientState, StepRecord, TensorNorms
 
 

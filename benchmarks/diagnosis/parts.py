@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradlab_core.specs import ModelSpec
+from gradlab_core.programs.specs import ModelSpec
 
 
 def weighted(model: ModelSpec) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gradlab_core.programs import OptimizerSpec, ProgramSpec, TaskSpec
-from gradlab_core.specs import ModelSpec
-from gradlab_core.tasks import open_task
+from gradlab_core.programs.program import OptimizerSpec, ProgramSpec, TaskSpec
+from gradlab_core.programs.specs import ModelSpec
+from gradlab_core.programs.tasks import open_task
 
 T = TypeVar("T")
 Rng = np.random.Generator

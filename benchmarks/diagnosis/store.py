@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gradlab_core import backends, codec
+from gradlab_core import backends
 from gradlab_core.errors import GradlabError
 from gradlab_core.files import whole_file
-from gradlab_core.programs import ProgramSpec
-from gradlab_core.records import StepRecord
+from gradlab_core.programs.program import ProgramSpec
+from gradlab_core.records import StepRecord, codec
 
 from .draw import Drawn
 

@@ -19,7 +19,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from gradlab_core.programs import ProgramSpec
+from gradlab_core.programs.program import ProgramSpec
 from gradlab_core.records import StepRecord
 
 LEARNED = 0.8

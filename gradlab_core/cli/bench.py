@@ -16,10 +16,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gradlab_core import codec
 from gradlab_core.cli import output
 from gradlab_core.cli.compare import parse_depth
 from gradlab_core.errors import GradlabError
+from gradlab_core.records import codec
 
 app = typer.Typer(
     help="Speed and cost: JAX (jit) and PyTorch side by side, against peers and against the published experiment's "

@@ -12,10 +12,10 @@ from gradlab_core.cli import output, threads
 from gradlab_core.errors import GradlabError
 
 if TYPE_CHECKING:
-    from gradlab_core.bands import BandSet
-    from gradlab_core.comparison import Run
-    from gradlab_core.data import ImageData
-    from gradlab_core.experiment import CompareSpec
+    from gradlab_core.compare.comparison import Run
+    from gradlab_core.compare.experiment import CompareSpec
+    from gradlab_core.judge.bands import BandSet
+    from gradlab_core.programs.data import ImageData
 
 RUNS, REPORT = "runs.json", "report.html"
 
@@ -44,10 +44,10 @@ def compare(
 
     Exit code 1 when something is wrong whatever the set-up: a parameter without a gradient, a run that left the rails.
     """
-    from gradlab_core.bands import band_set
-    from gradlab_core.comparison import findings
-    from gradlab_core.data import load_data
-    from gradlab_core.experiment import CompareSpec
+    from gradlab_core.compare.comparison import findings
+    from gradlab_core.compare.experiment import CompareSpec
+    from gradlab_core.judge.bands import band_set
+    from gradlab_core.programs.data import load_data
 
     spec = CompareSpec(
         frameworks=output.chosen_frameworks(framework),
@@ -84,8 +84,8 @@ def parse_depth(text: str) -> tuple[int, ...]:
 
 def _run(spec: CompareSpec, images: ImageData, folder: Path, *, quiet: bool) -> tuple[list[Run], bool]:
     """All runs, or those that were complete when the user interrupted; on disk as soon as they are."""
-    from gradlab_core import codec
-    from gradlab_core.experiment import run_experiment
+    from gradlab_core.compare.experiment import run_experiment
+    from gradlab_core.records import codec
 
     runs: list[Run] = []
     with output.progress(quiet) as bar:
@@ -113,9 +113,9 @@ def _report(runs: list[Run], folder: Path, bands: str | None) -> None:
 
 
 def _show(runs: list[Run], folder: Path, judged_by: BandSet | None, *, json: bool) -> None:
-    from gradlab_core import codec
     from gradlab_core.cli.tables import comparison_tables
-    from gradlab_core.comparison import findings, summarize
+    from gradlab_core.compare.comparison import findings, summarize
+    from gradlab_core.records import codec
 
     if json:
         typer.echo(codec.document("comparison", summarize(runs, judged_by=judged_by)))

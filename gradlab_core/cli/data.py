@@ -29,9 +29,9 @@ def prepare(
 
     Example: `gradlab data prepare cifar10 --from cifar-10-binary.tar.gz --data-dir ~/data`
     """
-    from gradlab_core import codec
-    from gradlab_core.data import prepare_cifar10
-    from gradlab_core.data.prepare import prepared_counts, prepared_summary
+    from gradlab_core.programs.data import prepare_cifar10
+    from gradlab_core.programs.data.prepare import prepared_counts, prepared_summary
+    from gradlab_core.records import codec
 
     if name != "cifar10":
         raise GradlabError(f"data set {name!r} cannot be prepared; expected cifar10")

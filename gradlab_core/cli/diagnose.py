@@ -16,10 +16,10 @@ from gradlab_core.sinks.opening import FORMS, open_sinks
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from gradlab_core.examination import RangeTest
-    from gradlab_core.programs import ProgramSpec
+    from gradlab_core.judge.examination import RangeTest
+    from gradlab_core.programs.program import ProgramSpec
+    from gradlab_core.programs.scenarios import Scenario
     from gradlab_core.records import Finding, StepRecord
-    from gradlab_core.scenarios import Scenario
 
 AS_IS, REPAIRED = "as it is", "repaired"
 
@@ -102,7 +102,7 @@ def _target(target: str, shown: _Shown) -> bool:
 
 
 def _recorded(target: str, shown: _Shown) -> bool:
-    from gradlab_core.diagnose import diagnose
+    from gradlab_core.judge.diagnosis import diagnose
     from gradlab_core.sinks import load_records
 
     records = load_records(target)
@@ -135,10 +135,10 @@ def _show(
     range_test: RangeTest | None = None,
 ) -> bool:
     """One run, as was asked for; whether something is wrong with it."""
-    from gradlab_core import codec
     from gradlab_core.cli.findings import finding_texts, is_bad, losses, norm_tables
-    from gradlab_core.norm_report import norm_report
-    from gradlab_core.ordering import in_order
+    from gradlab_core.judge.norm_report import norm_report
+    from gradlab_core.records import codec
+    from gradlab_core.records.ordering import in_order
 
     if shown.out is not None:
         tests = {} if range_test is None else {name: range_test}
@@ -159,9 +159,9 @@ def _show(
 
 
 def _list(json: bool) -> None:
-    from gradlab_core import codec
     from gradlab_core.cli.findings import scenario_table
-    from gradlab_core.scenarios import SCENARIOS
+    from gradlab_core.programs.scenarios import SCENARIOS
+    from gradlab_core.records import codec
 
     if json:
         typer.echo(codec.document("scenario", SCENARIOS.values()))
@@ -170,9 +170,9 @@ def _list(json: bool) -> None:
 
 
 def _scenario(name: str, fix: bool, framework: str, sinks: Sequence[str], shown: _Shown) -> bool:
-    from gradlab_core import codec
     from gradlab_core.cli.findings import finding_texts, is_bad, scenario_run, side_by_side
-    from gradlab_core.diagnose import diagnose
+    from gradlab_core.judge.diagnosis import diagnose
+    from gradlab_core.records import codec
 
     found = _known(name)
     programs = {AS_IS: found.program}
@@ -206,7 +206,7 @@ def _scenario(name: str, fix: bool, framework: str, sinks: Sequence[str], shown:
 def _known(name: str) -> Scenario:
     import difflib
 
-    from gradlab_core.scenarios import SCENARIOS
+    from gradlab_core.programs.scenarios import SCENARIOS
 
     if name not in SCENARIOS:
         near = difflib.get_close_matches(name, SCENARIOS, n=3)

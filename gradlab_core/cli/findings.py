@@ -11,13 +11,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradlab_core import norm_report, trend_words, trends
-from gradlab_core.diagnose import CODES
-from gradlab_core.examination import Examination
+from gradlab_core.judge import norm_report, trend_words, trends
+from gradlab_core.judge.diagnosis import CODES
+from gradlab_core.judge.examination import Examination
+from gradlab_core.programs.scenarios import Scenario
 from gradlab_core.records import Finding, Severity, StepRecord
-from gradlab_core.report.recorded.norms import HEADINGS, row, stretch_words, ways
-from gradlab_core.report.values import number
-from gradlab_core.scenarios import Scenario
+from gradlab_core.show.run.norms import HEADINGS, row, stretch_words, ways
+from gradlab_core.text import number
 
 _STYLES = {Severity.CRITICAL: "bold red", Severity.WARNING: "bold yellow", Severity.NOTE: "bold cyan"}
 _CLASSES = {"stable": "green", "exploding": "red", "vanishing": "yellow"}

@@ -32,12 +32,13 @@ def parity(
 
     Exit code 1 when parity is broken; the first tensor that differs is named.
     """
-    from gradlab_core import backends, codec
-    from gradlab_core.data import load_data, probe
-    from gradlab_core.noise import default_noise
+    from gradlab_core import backends
+    from gradlab_core.definitions.noise import default_noise
     from gradlab_core.parity import ParityRow, compare, moved
     from gradlab_core.parity.arithmetic import check_precision
-    from gradlab_core.specs import BLOCKS, ModelSpec, TrainSpec
+    from gradlab_core.programs.data import load_data, probe
+    from gradlab_core.programs.specs import BLOCKS, ModelSpec, TrainSpec
+    from gradlab_core.records import codec
 
     check_precision(precision)
     specs = [ModelSpec(block=b, base=base, layers=parse_depth(depth)) for b in dict.fromkeys(block or BLOCKS)]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradlab_core import codec
 from gradlab_core.cli import output
 from gradlab_core.errors import GradlabError, refuse
+from gradlab_core.records import codec
 
 if TYPE_CHECKING:
     from gradlab_core.records import StepRecord
@@ -77,8 +77,8 @@ def _load(paths: list[Path]) -> dict[Path, list[StepRecord]]:
 
 
 def _comparison(path: Path, out: Path, bands: str | None, *, json: bool) -> None:
-    from gradlab_core.bands import band_set
-    from gradlab_core.comparison import Run, summarize
+    from gradlab_core.compare.comparison import Run, summarize
+    from gradlab_core.judge.bands import band_set
     from gradlab_core.report import write_html
 
     try:

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from gradlab_core.bands import BAND_SETS
-from gradlab_core.comparison import Figure
-from gradlab_core.report.lab.section import Sheet
+from gradlab_core.compare.comparison import Figure
+from gradlab_core.judge.bands import BAND_SETS
+from gradlab_core.lab.pages.section import Sheet
 
 _STYLES = {"good": "green", "watch": "yellow", "bad": "red", "unknown": "dim", "none": ""}
 FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX"}

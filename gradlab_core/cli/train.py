@@ -42,10 +42,11 @@ def train(
 
     Exit code 1 when the run leaves the rails; its records are kept up to that step.
     """
-    from gradlab_core import backends, codec
-    from gradlab_core.data import Batches, evaluation_batches, load_data
-    from gradlab_core.specs import ModelSpec, TrainSpec
-    from gradlab_core.training import check_probing
+    from gradlab_core import backends
+    from gradlab_core.programs.data import Batches, evaluation_batches, load_data
+    from gradlab_core.programs.specs import ModelSpec, TrainSpec
+    from gradlab_core.programs.training import check_probing
+    from gradlab_core.records import codec
 
     check_probing(probe_every)
     spec = TrainSpec(epochs=epochs, learning_rate=learning_rate)

@@ -151,7 +151,8 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "identity": Activation(np.array, np.ones_like, ()),
 }
-"""All that `gradlab_core.kinds` knows, and the identity. `gelu` is the exact one, x·Φ(x); `gelu_tanh` its tanh form."""
+"""All that `gradlab_core.definitions.kinds` knows, and the identity. `gelu` is the exact one, x·Φ(x); `gelu_tanh` its
+tanh form."""
 
 JAX_KINKS = {("leaky_relu", 0.0): 1.0, ("hard_tanh", -1.0): 1.0, ("hard_tanh", 1.0): 1.0}
 """At a kink any number between the two slopes will do, and here JAX's autodiff takes another than PyTorch's."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gradlab_core.definitions.initializers import INITIALIZERS
 from gradlab_core.errors import refuse
-from gradlab_core.initializers import INITIALIZERS
 from gradlab_core.lab.prediction import Expected, predict_chain
 from gradlab_core.lab.random_mlp import RandomMlp, draw_cotangents, draw_inputs, links
 from gradlab_core.lab.simulation import Propagated, propagate, run_block

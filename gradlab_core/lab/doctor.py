@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradlab_core import fields, kinds
+from gradlab_core import fields
+from gradlab_core.definitions import kinds
+from gradlab_core.definitions.initializers import fans
+from gradlab_core.definitions.thresholds import START_BAD, START_FINE
 from gradlab_core.errors import refuse
-from gradlab_core.initializers import fans
 from gradlab_core.lab import gaussian
 from gradlab_core.lab.activations import ACTIVATIONS
 from gradlab_core.lab.prediction import LAYERS
 from gradlab_core.lab.propagation import Signal
 from gradlab_core.lab.words import advise
-from gradlab_core.thresholds import START_BAD, START_FINE
 
 _DIRECT = 2.5
 """Within this factor of the second moment that its gain foretells a layer has read what ran before it: biases, padding

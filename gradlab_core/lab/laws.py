@@ -1,7 +1,7 @@
 """What the formulas of the initialisers say of a layer's weights and biases: distribution, standard deviation, bounds.
 
 Written down once more, from the sizes of a layer and not from the shape of its weight, so that what
-`gradlab_core.initializers` draws can be held against it.
+`gradlab_core.definitions.initializers` draws can be held against it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from gradlab_core import kinds
-from gradlab_core.initializers import Tensor
+from gradlab_core.definitions import kinds
+from gradlab_core.definitions.initializers import Tensor
 
 Array = NDArray[np.float64]
 LAYERS = ("dense", "conv", "transposed", "grouped")

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gradlab_core import kinds
+from gradlab_core.definitions import kinds
 from gradlab_core.lab import gaussian
 from gradlab_core.lab.numeric import log
 

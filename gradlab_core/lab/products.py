@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradlab_core import fields
+from gradlab_core.definitions.initializers import INITIALIZERS
 from gradlab_core.errors import refuse
-from gradlab_core.initializers import INITIALIZERS
 from gradlab_core.lab.graded import log_singular_values
 
 Array = NDArray[np.float64]

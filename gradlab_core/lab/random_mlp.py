@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradlab_core import fields, kinds
+from gradlab_core import fields
+from gradlab_core.definitions import kinds
+from gradlab_core.definitions.initializers import INITIALIZERS, Tensor, initial_arrays, number_problems
 from gradlab_core.errors import refuse
-from gradlab_core.initializers import INITIALIZERS, Tensor, initial_arrays, number_problems
 from gradlab_core.lab.activations import ACTIVATIONS
 from gradlab_core.lab.prediction import Link
 
@@ -30,7 +31,8 @@ class RandomMlp:
     Attributes:
         widths: of the input and of every layer: `(100,) * 51` is a net of 50 layers.
         activation: one of `gradlab_core.lab.activations.ACTIVATIONS`.
-        init: one of `gradlab_core.initializers.INITIALIZERS`, or None for weights N(0, sigma_w²/fan_in) and biases
+        init: one of `gradlab_core.definitions.initializers.INITIALIZERS`, or None for weights N(0, sigma_w²/fan_in) and
+        biases
             N(0, sigma_b²).
         init_number: the value, std or gain of the initialiser; None for its default.
         sigma_w, sigma_b: where `init` is None.
@@ -152,5 +154,5 @@ def draw_cotangents(net: RandomMlp, seeds: Sequence[int]) -> Array:
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """The random numbers of one tensor: keyed as in `gradlab_core.initializers`."""
+    """The random numbers of one tensor: keyed as in `gradlab_core.definitions.initializers`."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())])

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gradlab_core.definitions.thresholds import DERIVATIVE_FINE, DERIVATIVE_VANISHED
 from gradlab_core.errors import refuse
 from gradlab_core.lab.activations import ACTIVATIONS, activation_gradient, activation_value, check_activation
-from gradlab_core.thresholds import DERIVATIVE_FINE, DERIVATIVE_VANISHED
 
 Interval = tuple[float, float]
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradlab_core import fields, reference
-from gradlab_core.checks import check_same_paths
+from gradlab_core import fields
+from gradlab_core.definitions import reference
+from gradlab_core.definitions.checks import check_same_paths
+from gradlab_core.definitions.initializers import INITIALIZERS, number_problems
 from gradlab_core.errors import refuse
-from gradlab_core.initializers import INITIALIZERS, number_problems
 from gradlab_core.lab.doctor import weight_of
 
 VARIES = 1e-12

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradlab_core import fields
+from gradlab_core.definitions.symmetry_defect import symmetry_defect
 from gradlab_core.errors import refuse
-from gradlab_core.lab.symmetry import symmetry_defect
 
 Array = NDArray[np.float64]
 

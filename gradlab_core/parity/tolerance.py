@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from gradlab_core import reference
+from gradlab_core.definitions import reference
 
 LOGIC = 1e-9
 """Relative difference in float64 above which two programs compute different things. Rounding in float64 is 1e-16 an

@@ -11,10 +11,9 @@ import os
 import sys
 from pathlib import Path
 
-from gradlab_core import codec
 from gradlab_core.errors import GradlabError
 from gradlab_core.files import cannot_write
-from gradlab_core.records import StepRecord
+from gradlab_core.records import StepRecord, codec
 from gradlab_core.sinks.base import Sink
 
 if sys.platform != "win32":

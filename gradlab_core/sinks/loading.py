@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gradlab_core import codec
-from gradlab_core.decoding import decode
 from gradlab_core.errors import GradlabError
-from gradlab_core.records import StepRecord
+from gradlab_core.records import StepRecord, codec
+from gradlab_core.records.decoding import decode
 from gradlab_core.sinks.jsonl import HEADER, KIND
 
 EXPECTED = "expected a file that JsonlSink or `gradlab train` wrote"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from flax import nnx
 
-from gradlab_core.specs import ModelSpec
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_jax.initializers import initialize
 from gradlab_jax.models.mlp import Mlp
 from gradlab_jax.models.recurrent import RecurrentNet

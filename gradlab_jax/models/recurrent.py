@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 from flax import nnx
 
-from gradlab_core.checks import check_sequences
-from gradlab_core.specs import ModelSpec
+from gradlab_core.definitions.checks import check_sequences
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_jax.models.layers import linear, recurrent
 
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gradlab_core.checks import check_image_shape
-from gradlab_core.specs import ModelSpec
+from gradlab_core.definitions.checks import check_image_shape
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_jax.models.layers import conv, linear
 
 

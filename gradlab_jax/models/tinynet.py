@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 from flax import nnx
 
-from gradlab_core.checks import check_image_shape
-from gradlab_core.specs import ModelSpec
+from gradlab_core.definitions.checks import check_image_shape
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_jax.models.blocks import BLOCKS
 from gradlab_jax.models.layers import ReLU, conv, linear, norm
 

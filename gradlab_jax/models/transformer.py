@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gradlab_core.checks import check_sequences
-from gradlab_core.specs import ModelSpec
-from gradlab_core.transformer import positions
+from gradlab_core.definitions.checks import check_sequences
+from gradlab_core.definitions.positions import positions
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_jax.models.layers import activation, layer_norm, linear
 
 _EXPANSION = 4

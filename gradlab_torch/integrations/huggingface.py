@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from gradlab_core.definitions.monitoring import check_monitor
 from gradlab_core.errors import require
-from gradlab_core.monitoring import check_monitor
 from gradlab_core.records import StepRecord
 from gradlab_torch.monitor import Monitor
 

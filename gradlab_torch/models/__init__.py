@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from gradlab_core.specs import ModelSpec
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_torch.initializers import initialize
 from gradlab_torch.models.mlp import Mlp
 from gradlab_torch.models.recurrent import RecurrentNet

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from gradlab_core.checks import check_sequences
-from gradlab_core.specs import ModelSpec
+from gradlab_core.definitions.checks import check_sequences
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_torch.models.layers import linear, recurrent
 
 

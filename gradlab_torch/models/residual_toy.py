@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gradlab_core.checks import check_image_shape
-from gradlab_core.specs import ModelSpec
+from gradlab_core.definitions.checks import check_image_shape
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_torch.models.layers import conv, linear
 
 

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gradlab_core.checks import check_sequences
-from gradlab_core.specs import ModelSpec
-from gradlab_core.transformer import positions
+from gradlab_core.definitions.checks import check_sequences
+from gradlab_core.definitions.positions import positions
+from gradlab_core.programs.specs import ModelSpec
 from gradlab_torch.models.layers import activation, layer_norm, linear
 
 _EXPANSION = 4

@@ -24,8 +24,8 @@ def activations(
 
     Exit code 1 when a framework has another derivative than the definition.
     """
+    from gradlab_core.lab.pages.activations import activation_section
     from gradlab_core.lab.studies.activations import study_activations
-    from gradlab_core.report.lab.activations import activation_section
 
     output.output_file(out)
     study = study_activations(names or (), mean=mean, std=std, frameworks=framework or ())

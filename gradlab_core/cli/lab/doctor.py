@@ -57,11 +57,11 @@ def doctor(
     from gradlab_core.cli.lab.target import loose, own
     from gradlab_core.cli.target import build, running
     from gradlab_core.errors import refuse
+    from gradlab_core.lab.pages.doctor import doctor_section
+    from gradlab_core.lab.pages.propagation import net_name
     from gradlab_core.lab.studies.doctor import study_start
     from gradlab_core.lab.studies.propagation import square_net
-    from gradlab_core.report.lab.doctor import doctor_section
-    from gradlab_core.report.lab.propagation import net_name
-    from gradlab_core.weights import save_weights
+    from gradlab_core.parity.weights import save_weights
 
     given = {"--draw": draw is not None, "--save": save is not None}
     problems = [f"{option} needs --repair" for option, is_given in given.items() if is_given and not repair]

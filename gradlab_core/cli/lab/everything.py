@@ -10,9 +10,9 @@ from gradlab_core.cli.lab import net
 from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, give
 
 if TYPE_CHECKING:
+    from gradlab_core.lab.pages.section import Section
     from gradlab_core.lab.random_mlp import RandomMlp
     from gradlab_core.lab.studies.doctor import DoctorStudy
-    from gradlab_core.report.lab.section import Section
 
 _NETS = 100
 _DEMONSTRATIONS = ("products", "symmetry", "doctor")
@@ -41,17 +41,17 @@ def everything(
     Exit code 1 when the signal or the gradient of the net under test vanishes or explodes, when an initialiser is
     wrong, or when a framework computes something else. Products, ties and the doctor's repair are demonstrations.
     """
+    from gradlab_core.lab.pages.activations import activation_section
+    from gradlab_core.lab.pages.doctor import doctor_section
+    from gradlab_core.lab.pages.initializers import initializer_section
+    from gradlab_core.lab.pages.products import product_section
+    from gradlab_core.lab.pages.propagation import net_name, propagation_section
+    from gradlab_core.lab.pages.tie import tie_section
     from gradlab_core.lab.studies.activations import study_activations
     from gradlab_core.lab.studies.initializers import study_initializers
     from gradlab_core.lab.studies.products import study_products
     from gradlab_core.lab.studies.propagation import square_net, study_propagation
     from gradlab_core.lab.studies.symmetry import study_tie
-    from gradlab_core.report.lab.activations import activation_section
-    from gradlab_core.report.lab.doctor import doctor_section
-    from gradlab_core.report.lab.initializers import initializer_section
-    from gradlab_core.report.lab.products import product_section
-    from gradlab_core.report.lab.propagation import net_name, propagation_section
-    from gradlab_core.report.lab.tie import tie_section
 
     output.output_file(out)
     asked = framework or ()
@@ -89,7 +89,7 @@ def everything(
 def _no_doctor(activation: str) -> str:
     """Why the init doctor cannot look at a net with that activation; empty if it can."""
     from gradlab_core import backends
-    from gradlab_core.specs import MLP_ACTIVATIONS
+    from gradlab_core.programs.specs import MLP_ACTIVATIONS
 
     if activation not in MLP_ACTIVATIONS:
         return f"the twins build no MLP with {activation}; expected one of {', '.join(MLP_ACTIVATIONS)}"

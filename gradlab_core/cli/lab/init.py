@@ -41,8 +41,8 @@ def init(
     Exit code 1 when an initialiser is wrong: mean or standard deviation more than five standard errors off, another
     distribution, out of bounds, not orthogonal, or a framework's layer holds other numbers for the same seed.
     """
+    from gradlab_core.lab.pages.initializers import initializer_section
     from gradlab_core.lab.studies.initializers import study_initializers
-    from gradlab_core.report.lab.initializers import initializer_section
 
     output.output_file(out)
     with output.progress(json) as bar:

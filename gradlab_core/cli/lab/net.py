@@ -10,7 +10,7 @@ INITIALIZERS = (
     "constant", "normal", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "lecun_normal",
     "orthogonal", "torch_default",
 )  # fmt: skip
-"""Those of `gradlab_core.initializers`, which would import NumPy for the sake of a help text."""
+"""Those of `gradlab_core.definitions.initializers`, which would import NumPy for the sake of a help text."""
 
 DepthOption = Annotated[int, typer.Option(help="Layers of the net.")]
 WidthOption = Annotated[int, typer.Option(help="Units of each.")]

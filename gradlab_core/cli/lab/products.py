@@ -30,8 +30,8 @@ def products(
     Exit code 1 when the norm changes by more than a factor of 1000, when a framework has another product than the
     definition, or when growth rates or bounds contradict theory.
     """
+    from gradlab_core.lab.pages.products import product_section
     from gradlab_core.lab.studies.products import study_products
-    from gradlab_core.report.lab.products import product_section
 
     output.output_file(out)
     with output.progress(json) as bar:

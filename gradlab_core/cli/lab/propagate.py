@@ -45,8 +45,8 @@ def propagate(
     layer of your model; when a framework has other numbers than the definition.
     """
     from gradlab_core.cli.lab.target import loose
+    from gradlab_core.lab.pages.propagation import propagation_section
     from gradlab_core.lab.studies.propagation import square_net, study_propagation
-    from gradlab_core.report.lab.propagation import propagation_section
 
     refuse("propagate", loose(context, target, _OWN))
     output.output_file(out)
@@ -63,8 +63,8 @@ def propagate(
 
 def _model(target: str, out: Path | None, json: bool) -> None:
     from gradlab_core.cli.target import build, running
+    from gradlab_core.lab.pages.model import model_section
     from gradlab_core.lab.studies.model import study_model
-    from gradlab_core.report.lab.model import model_section
 
     with output.progress(json) as bar:
         bar.add_task("measuring", total=None)

@@ -11,7 +11,7 @@ import typer
 from gradlab_core.cli import output
 
 if TYPE_CHECKING:
-    from gradlab_core.report.lab.section import Section
+    from gradlab_core.lab.pages.section import Section
 
 FrameworkOption = Annotated[
     list[str] | None, typer.Option("--framework", "-f", help="Measure in torch or jax too; repeat for both.")
@@ -31,8 +31,8 @@ def give(
 ) -> None:
     """What was measured, as was asked for: rows as JSON, sections on the terminal, with their `tables` or without, on
     the page; exit code 1 where the verdict of a section, one of `judged` if these are given, is bad."""
-    from gradlab_core import codec
-    from gradlab_core.report.lab.page import write_lab
+    from gradlab_core.lab.pages.page import write_lab
+    from gradlab_core.records import codec
 
     if out is not None:
         write_lab(sections, out)

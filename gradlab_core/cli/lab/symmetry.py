@@ -43,15 +43,15 @@ def symmetry(
     refuse("symmetry", loose(context, target, ("steps", "units", "dropout", "seed")))
     output.output_file(out)
     if target is None:
+        from gradlab_core.lab.pages.tie import tie_section
         from gradlab_core.lab.studies.symmetry import study_tie
-        from gradlab_core.report.lab.tie import tie_section
 
         with output.progress(json) as bar:
             bar.add_task("training", total=None)
             tie = study_tie(steps=steps, units=units, dropout=dropout, seed=seed)
         give("tie", tie.runs, [tie_section(tie)], out, json)
     else:
-        from gradlab_core.report.lab.symmetry import symmetry_section
+        from gradlab_core.lab.pages.symmetry import symmetry_section
 
         with output.progress(json) as bar:
             bar.add_task("comparing units", total=None)
@@ -62,7 +62,7 @@ def symmetry(
 def _of_target(target: str) -> SymmetryStudy:
     from gradlab_core.cli.target import FORM, build, is_target, running
     from gradlab_core.lab.studies.symmetry import study_symmetry
-    from gradlab_core.weights import load_weights
+    from gradlab_core.parity.weights import load_weights
 
     if is_target(target):
         built = build(target)

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from gradlab_core import backends, fields, reference
+from gradlab_core import backends, fields
+from gradlab_core.definitions import reference
+from gradlab_core.definitions.symmetry_defect import SymmetryDefect
 from gradlab_core.errors import refuse
 from gradlab_core.lab.doctor import LayerStart
 from gradlab_core.lab.random_mlp import RandomMlp, draw_layer
 from gradlab_core.lab.repair import LayerStep, RepairedLayer, check_rates, layer_step_rows
 from gradlab_core.lab.studies.model import gradient_change
-from gradlab_core.lab.symmetry import SymmetryDefect
-from gradlab_core.specs import ModelSpec
+from gradlab_core.programs.specs import ModelSpec
 
 _EXAMPLES = 256
 TRUST = 0.001

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradlab_core import backends, fields
+from gradlab_core.definitions.initializers import INITIALIZERS, fans, initial_arrays
 from gradlab_core.errors import refuse
-from gradlab_core.initializers import INITIALIZERS, fans, initial_arrays
 from gradlab_core.lab.activations import ACTIVATIONS
 from gradlab_core.lab.laws import LAYERS, SampleLayer, bias_law, weight_law
 from gradlab_core.lab.samples import Histogram, Sample, histogram, sample

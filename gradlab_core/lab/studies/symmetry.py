@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradlab_core import backends, fields
+from gradlab_core.definitions import symmetry_defect as symmetry
+from gradlab_core.definitions.symmetry_defect import SymmetryDefect
 from gradlab_core.errors import refuse
-from gradlab_core.lab import symmetry
-from gradlab_core.lab.symmetry import SymmetryDefect
 from gradlab_core.lab.tie import TieStep, tie_over_steps
 
 _LOOKS = 40

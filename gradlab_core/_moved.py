@@ -1,0 +1,91 @@
+"""Modules that had another name until version 0.2: the old one still imports, with a warning that says the new one."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+ROOMS = {
+    "compare": "comparison experiment published",
+    "definitions": "anomaly checks curvature gradient_noise hidden initializers kinds monitoring noise recurrent "
+    "reference states symmetry thresholds",
+    "judge": "bands examination norm_notes norm_report trend_words trends",
+    "parity": "weights",
+    "programs": "data scenarios specs tasks training",
+    "records": "codec decoding later ordering ranges",
+}
+MOVED = {
+    f"gradlab_core.{name}": f"gradlab_core.{room}.{name}" for room, names in ROOMS.items() for name in names.split()
+}
+MOVED |= {
+    "gradlab_core.diagnose": "gradlab_core.judge.diagnosis",
+    "gradlab_core.program_checks": "gradlab_core.programs.checks",
+    "gradlab_core.transformer": "gradlab_core.definitions.positions",
+}
+
+
+class _Moved(ModuleType):
+    """Stands for a module under its old name."""
+
+    def __init__(self, name: str, module: ModuleType) -> None:
+        super().__init__(name, module.__doc__)
+        self.__dict__["__path__"] = []  # modules inside it are found in the same way
+        self.__dict__["_module"] = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_module"], name)
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        """`gradlab_core.diagnose` is a function, whose name the module had: importing that must not take it away."""
+        return getattr(self, self.__name__.rpartition(".")[2])(*args, **more)
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(name, self, is_package=True) if _new(name) else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        new = _new(spec.name)
+        assert new is not None  # it was asked for by find_spec
+        _warn(spec.name, new)
+        return _Moved(spec.name, importlib.import_module(new))
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing to run: the module was imported under its new name."""
+
+
+def _new(name: str) -> str | None:
+    for old, new in MOVED.items():
+        if name == old or name.startswith(f"{old}."):
+            return new + name.removeprefix(old)
+    return None
+
+
+def _warn(old: str, new: str) -> None:
+    warnings.warn(f"{old} is now {new}; the old name goes with the next version", DeprecationWarning, stacklevel=3)
+
+
+def also_from(new: str, old: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a package whose name a module had: what stood in that is still found."""
+
+    def find(name: str) -> Any:
+        if name.startswith("__") or not hasattr(module := importlib.import_module(new), name):
+            raise AttributeError(f"module {old!r} has no attribute {name!r}")
+        _warn(f"{old}.{name}", f"{new}.{name}")
+        return getattr(module, name)
+
+    return find
+
+
+def install() -> None:
+    """Let old names be found, after all that are there."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())

@@ -1,0 +1,45 @@
+"""Runs grouped into nets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from gradlab_core.compare.comparison import AS_PUBLISHED, CORRECT, Run
+from gradlab_core.show.words import framework_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """The runs of one block in one framework under one set-up: they differ in the seed only."""
+
+    setup: str
+    block: str
+    framework: str
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        """How charts and tables call it."""
+        return f"{self.block} · {framework_name(self.framework)}"
+
+
+def nets(runs: Iterable[Run]) -> list[Net]:
+    """The nets in the order of their blocks, the frameworks of one block side by side."""
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.setup, run.block, run.framework), []).append(run)
+    blocks = list(dict.fromkeys((setup, block) for setup, block, _ in groups))
+    ordered = sorted(groups, key=lambda key: blocks.index(key[:2]))  # stable: frameworks keep their order
+    return [Net(*key, runs=tuple(groups[key])) for key in ordered]
+
+
+def main_runs(runs: Iterable[Run]) -> list[Run]:
+    """The runs the page is about: those of the correct set-up, or all if there is no other."""
+    every = list(runs)
+    return [run for run in every if run.setup == CORRECT] or every
+
+
+def published_runs(runs: Iterable[Run]) -> list[Run]:
+    """The runs that repeat the published set-up."""
+    return [run for run in runs if run.setup == AS_PUBLISHED]

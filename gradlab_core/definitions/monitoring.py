@@ -1,0 +1,127 @@
+"""From what a twin measured at one step to its record. The twins measure, this decides."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+from gradlab_core.definitions import reference
+from gradlab_core.definitions.states import gradient_state
+from gradlab_core.errors import refuse
+from gradlab_core.records import GradientState, Probe, StepRecord, TensorNorms
+from gradlab_core.records.later import build
+
+EXTRAS = ("grad_cosine", "update_cosine", "distance")
+"""What a monitor measures only when asked, since each holds one more copy of the parameters."""
+
+
+def check_monitor(every: int, extras: Sequence[str]) -> None:
+    """Refuse what a monitor cannot be asked for.
+
+    >>> check_monitor(0, ["cosine"])
+    Traceback (most recent call last):
+    gradlab_core.errors.GradlabError: monitor: 2 problems
+      - every is 0; expected a whole number of at least 1
+      - extra 'cosine' is unknown; expected some of grad_cosine, update_cosine, distance
+    """
+    whole = isinstance(every, int) and not isinstance(every, bool) and every >= 1
+    problems = [] if whole else [f"every is {every!r}; expected a whole number of at least 1"]
+    if isinstance(extras, str):
+        extras = [extras] if extras not in EXTRAS else []
+        problems += [] if extras else ["extras is one word; expected a list of words"]
+    problems += [f"extra {e!r} is unknown; expected some of {', '.join(EXTRAS)}" for e in extras if e not in EXTRAS]
+    refuse("monitor", problems)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Norms as plain numbers, one per tensor in the order of `names`; `sizes` counts elements.
+
+    A gradient is None where there is no gradient path. `lost`: an update was proposed and moved nothing. `extras` holds
+    `{quantity: {path: value}}` for what of `EXTRAS` was asked for, `before` the norms of the tensors that the cosines
+    compare with, under the same names.
+    """
+
+    names: Sequence[str]
+    sizes: Sequence[int]
+    params: Sequence[float]
+    grads: Sequence[float | None]
+    updates: Sequence[float]
+    lost: Sequence[bool]
+    raw_grad_norm: float | None = None
+    extras: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    before: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def grad_norm(self) -> float:
+        """Of all gradients together."""
+        return reference.global_norm([[g for g in self.grads if g is not None]])
+
+
+def step_record(
+    measured: Measured,
+    *,
+    step: int,
+    loss: float | None,
+    learning_rate: float | None,
+    anomaly: float | None,
+    known: Mapping[str, GradientState] | None = None,
+    probe: Probe | None = None,
+) -> StepRecord:
+    """The record of one step; `known` holds the states that the program decides, in the order of the model.
+
+    What it says of each tensor is made when it is asked for, from what was measured: that must not change any more.
+    """
+    m = measured
+    # The norm of all tensors is the norm of their norms.
+    param_norm, update_norm = reference.global_norm([m.params]), reference.global_norm([m.updates])
+    fields = {
+        "step": step,
+        "loss": loss,
+        "learning_rate": learning_rate,
+        "grad_norm": m.grad_norm,
+        "param_norm": param_norm,
+        "update_norm": update_norm,
+        "update_ratio": reference.ratio(update_norm, param_norm),
+        "raw_grad_norm": m.raw_grad_norm,
+        "clipped": None if m.raw_grad_norm is None else m.raw_grad_norm > m.grad_norm * (1 + 1e-6),
+        "skipped": update_norm == 0.0 and m.grad_norm != 0.0 and not any(m.lost),
+        "anomaly": anomaly,
+        "grad_cosine": _over_all(m, "grad_cosine", m.grads),
+        "update_cosine": _over_all(m, "update_cosine", m.updates),
+        "distance": reference.global_norm([list(m.extras["distance"].values())]) if "distance" in m.extras else None,
+        "probe": probe,
+    }
+    return build(StepRecord, fields, {"tensors": lambda: _tensors(m), "states": lambda: _states(m, known or {})})
+
+
+def _tensors(m: Measured) -> dict[str, TensorNorms]:
+    nothing: Mapping[str, float] = {}
+    extras = [(quantity, m.extras.get(quantity, nothing)) for quantity in EXTRAS]
+    return {
+        name: TensorNorms(
+            param=p, grad=g, update=u, ratio=reference.ratio(u, p), **{quantity: v.get(name) for quantity, v in extras}
+        )
+        for name, p, g, u in zip(m.names, m.params, m.grads, m.updates, strict=True)
+    }
+
+
+def _states(m: Measured, known: Mapping[str, GradientState]) -> dict[str, GradientState]:
+    found = {
+        name: gradient_state(g, size, lost=lost)
+        for name, size, g, lost in zip(m.names, m.sizes, m.grads, m.lost, strict=True)
+    }
+    return {**known, **found}
+
+
+def _over_all(m: Measured, quantity: str, norms: Sequence[float | None]) -> float | None:
+    """The cosine of all tensors taken as two vectors, from those of the tensors and their norms."""
+    cosines, then = m.extras.get(quantity, {}), m.before.get(quantity, {})
+    if not cosines:
+        return None
+    now = dict(zip(m.names, norms, strict=True))
+    parts = [(c, a, b) for path, c in cosines.items() if (a := now[path]) and (b := then[path])]
+    whole = reference.global_norm([[a for _, a, _ in parts]]), reference.global_norm([[b for _, _, b in parts]])
+    return sum(c * (a / whole[0]) * (b / whole[1]) for c, a, b in parts) if parts else math.nan

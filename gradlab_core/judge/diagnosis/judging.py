@@ -1,0 +1,101 @@
+"""From a history to findings: all rules, then what is only the consequence of another finding is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from gradlab_core.judge.diagnosis.history import History
+from gradlab_core.judge.diagnosis.rules import activations, gradients, nonfinite, plateau, rates, start, updating
+from gradlab_core.records import Finding, Severity, StepRecord
+from gradlab_core.records.ordering import in_order
+
+Rule = Callable[[History], Iterator[Finding]]
+
+RULES: tuple[Rule, ...] = (
+    start.unnormalised_input,
+    start.unscaled_target,
+    start.summed_loss,
+    updating.disconnected,
+    updating.not_updating,
+    activations.symmetric,
+    activations.saturated,
+    start.poor_initialisation,
+    activations.dead,
+    gradients.exploding,
+    gradients.vanishing,
+    updating.lost,
+    rates.too_high,
+    nonfinite.nonfinite,
+    rates.too_low,
+    plateau.plateau,
+)
+"""Causes before what they bring about: the order of the findings within a severity."""
+
+_LOUD = "exploding-gradient learning-rate-too-high dead-relu saturated-activation"
+CONSEQUENCES: dict[str, frozenset[str]] = {
+    cause: frozenset(effects.split())
+    for cause, effects in {
+        "unnormalised-input": f"poor-initialisation {_LOUD}",
+        "unscaled-target": f"poor-initialisation {_LOUD}",
+        "loss-reduction": _LOUD,
+        "poor-initialisation": "exploding-gradient learning-rate-too-high vanishing-gradient dead-relu",
+        "symmetric-units": "poor-initialisation vanishing-gradient dead-relu",
+        "disconnected-parameter": "vanishing-gradient",
+        "not-updating": "vanishing-gradient",
+        "dead-relu": "vanishing-gradient",
+        "saturated-activation": "vanishing-gradient",
+        "exploding-gradient": "learning-rate-too-high",
+        "learning-rate-too-high": "dead-relu saturated-activation vanishing-gradient",
+    }.items()
+}
+"""What a finding explains, so that it need not be said again."""
+
+SYMPTOMS = ("learning-rate-too-low", "loss-plateau")
+"""What is worth saying only where nothing that comes before it has been found."""
+
+
+def diagnose(records: Iterable[StepRecord]) -> list[Finding]:
+    """What is wrong with a run, the most severe first and causes before consequences; empty for a healthy run.
+
+    Args:
+        records: of one run, from a monitor, `train` or `load_records`. Of a step that was recorded twice, as when a run
+            goes on from a checkpoint, the later record counts. A `Probe` in some of them lets the rules see inputs,
+            activations and units; without one they judge norms and states alone.
+
+    >>> from gradlab_core.records import GradientState, TensorNorms
+    >>> norms = TensorNorms(param=1.0, grad=None, update=0.0, ratio=0.0)
+    >>> record = StepRecord(step=0, loss=0.7, learning_rate=0.1, grad_norm=0.0, param_norm=1.0, update_norm=0.0,
+    ...     update_ratio=0.0, tensors={"fc1.weight": norms}, states={"fc1.weight": GradientState.DISCONNECTED})
+    >>> [(found.code, found.paths) for found in diagnose([record])]
+    [('disconnected-parameter', ('fc1.weight',))]
+    """
+    history = History()
+    for record in in_order(records):
+        history.add(record)
+    return judge(history)
+
+
+def judge(history: History) -> list[Finding]:
+    """The findings of a run so far."""
+    if not history.count:
+        return []
+    found = {rule: list(rule(history)) for rule in RULES}
+    # What rounding swallows was too small before: the gradient that vanished says why, and says it of the same layers.
+    found[updating.lost] = [f for f in found[updating.lost] if not _covers(found[gradients.vanishing], f.paths)]
+    # A note explains nothing away: it says that something did no harm.
+    alarms = [(rule, f) for rule, findings in found.items() for f in findings if f.severity is not Severity.NOTE]
+    # Nor do lost updates; only where every one is lost, and nothing moves at all, is that the reason of a plateau.
+    causes = {f.code for rule, f in alarms if rule is not updating.lost}
+    reasons = causes | {f.code for _, f in alarms if f.severity is Severity.CRITICAL}
+    explained = {effect for code in causes for effect in CONSEQUENCES.get(code, ())}
+    for place, symptom in enumerate(SYMPTOMS):
+        if reasons - set(SYMPTOMS[place:]):
+            explained.add(symptom)
+    kept = [f for findings in found.values() for f in findings if f.code not in explained]
+    return sorted(kept, key=lambda finding: list(Severity).index(finding.severity))
+
+
+def _covers(findings: Sequence[Finding], paths: Sequence[str]) -> bool:
+    """Whether every path is one of the findings', or stands within a module of theirs."""
+    known = {path for finding in findings for path in finding.paths}
+    return bool(known) and all(path in known or any(path.startswith(f"{k}.") for k in known) for path in paths)

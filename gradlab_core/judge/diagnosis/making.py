@@ -1,0 +1,54 @@
+"""A finding from its code and from what was seen in the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from gradlab_core.judge.diagnosis.codes import CODES
+from gradlab_core.records import Finding, Severity
+
+
+def finding(
+    code: str,
+    severity: Severity,
+    *,
+    step: int,
+    seen: str,
+    paths: Sequence[str] = (),
+    evidence: Mapping[str, float] | None = None,
+    remedies: Sequence[str] | None = None,
+) -> Finding:
+    """`seen` says in one sentence what this run showed; the catalogue says what it means and, where nothing is known
+    that suits this run better, what to do."""
+    known = CODES[code]
+    return Finding(
+        code=code,
+        severity=severity,
+        paths=tuple(paths),
+        first_step=step,
+        evidence=dict(evidence or {}),
+        remedies=known.remedies if remedies is None else tuple(remedies),
+        explanation=f"{seen} {known.explanation}",
+    )
+
+
+def some(paths: Sequence[str], most: int = 3) -> str:
+    """The first few paths, and how many more there are.
+
+    >>> some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    shown = ", ".join(paths[:most])
+    return shown + (f" and {len(paths) - most} more" if len(paths) > most else "")
+
+
+def figure(value: float) -> str:
+    """A number in a sentence.
+
+    >>> figure(0.00012345), figure(12.0), figure(float("inf")), figure(float("nan"))
+    ('0.000123', '12', 'Inf', 'NaN')
+    """
+    if math.isnan(value):
+        return "NaN"
+    return f"{value:.3g}".replace("inf", "Inf")

@@ -1,0 +1,110 @@
+"""Does the run learn? What every rule asks before it calls a small number a fault."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import statistics
+from collections.abc import Sequence
+
+from gradlab_core.definitions.thresholds import LEARNED_OF_BASELINE, LEARNED_OF_START, LEARNED_OVER_NOISE
+from gradlab_core.judge.diagnosis.history import History
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """The loss of a run in a few numbers; None where there are too few losses, or none.
+
+    Attributes:
+        start: median of the first losses, `recent` of the newest, `best` the lowest of the medians in between.
+        highest: the largest single loss.
+        noise: standard deviation of a single loss about its neighbours, robust.
+        baseline: the loss of a net that gives the same answer to every input: ln(classes), or the variance of the
+            target; None where no probe says.
+        steps: from the first loss to the newest.
+    """
+
+    start: float
+    recent: float
+    best: float
+    highest: float
+    noise: float
+    baseline: float | None
+    steps: int
+
+    @property
+    def fallen(self) -> float:
+        """How much of the first loss is gone; below 0 where it rose."""
+        return (self.start - self.recent) / abs(self.start) if self.start else 0.0
+
+    @property
+    def learns(self) -> bool:
+        """Whether the loss has fallen by more than its noise, and by a share worth the name."""
+        clear = self.start - self.recent > LEARNED_OVER_NOISE * self.noise
+        return clear and self.fallen > LEARNED_OF_START
+
+    @property
+    def useful(self) -> bool:
+        """Whether the net does better than one that always gives the same answer."""
+        if self.baseline is None:
+            return self.learns
+        return self.recent < LEARNED_OF_BASELINE * self.baseline
+
+
+def progress(history: History) -> Progress | None:
+    """Of the run so far; None with fewer than two finite losses."""
+    steps, losses = history.losses()
+    if len(losses) < 2:
+        return None
+    span = max(1, len(losses) // 5)
+    parts = max(2, min(20, len(losses) // 3))
+    edges = [len(losses) * k // parts for k in range(parts + 1)]
+    medians = [statistics.median(losses[a:b]) for a, b in itertools.pairwise(edges)]
+    return Progress(
+        start=statistics.median(losses[: min(span, 3)]),
+        recent=statistics.median(losses[-span:]),
+        best=min(medians),
+        highest=max(losses),
+        noise=_noise(losses),
+        baseline=baseline(history),
+        steps=steps[-1] - steps[0],
+    )
+
+
+def baseline(history: History) -> float | None:
+    """The loss of a net that does not look at its input, from the first probe; a sum over the batch counts as such."""
+    if not history.probes:
+        return None
+    _, probe = history.probes[0]
+    if probe.classes is not None and probe.classes > 1:
+        return math.log(probe.classes) * (probe.batch if is_summed(history) else 1)
+    if probe.target is not None and probe.target.std > 0:
+        return probe.target.std * probe.target.std * (probe.batch if is_summed(history) else 1)
+    return None
+
+
+def is_summed(history: History) -> bool:
+    """Whether the loss is a sum over the batch: at the first probe it is as many times too large for a mean as there
+    are examples. A net that is far off can look so by chance, so its answers must be small."""
+    # Products, not powers: float ** raises where a product is Inf.
+    if not history.probes:
+        return False
+    _, probe = history.probes[0]
+    if probe.batch < 4 or not math.isfinite(probe.loss):
+        return False
+    if probe.classes is not None and probe.classes > 1:
+        expected = math.log(probe.classes) + probe.output.std * probe.output.std / 2
+        return probe.output.std < 2 and probe.loss > 0.5 * probe.batch * expected
+    if probe.target is not None:
+        # Of independent answers and targets, the mean of (a − b)² is E[a²] + E[b²] − 2·E[a]·E[b].
+        given, wanted = probe.output, probe.target
+        expected = given.rms * given.rms + wanted.rms * wanted.rms - 2 * given.mean * wanted.mean
+        return expected > 0 and probe.loss > 0.5 * probe.batch * expected
+    return False
+
+
+def _noise(losses: Sequence[float]) -> float:
+    # Second differences, so that a trend is not taken for noise; their variance is 6 times that of a single loss.
+    bends = [abs(c - 2 * b + a) for a, b, c in zip(losses, losses[1:], losses[2:], strict=False)]
+    return 1.4826 * statistics.median(bends) / math.sqrt(6) if bends else 0.0

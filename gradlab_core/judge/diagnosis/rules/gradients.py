@@ -1,0 +1,184 @@
+"""Gradients that explode or vanish on their way back, through layers or through time."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+
+from gradlab_core.definitions.thresholds import (
+    EXPLODING_GROWTH,
+    EXPLODING_IN_TIME,
+    EXPLODING_NORM,
+    EXPLODING_RELATIVE,
+    EXPLODING_STEP,
+    FAST_RATIO,
+    VANISHING_IN_DEPTH,
+    VANISHING_IN_TIME,
+    VANISHING_STEPS,
+)
+from gradlab_core.judge.diagnosis import remedies
+from gradlab_core.judge.diagnosis.history import History
+from gradlab_core.judge.diagnosis.making import figure, finding, some
+from gradlab_core.judge.diagnosis.progress import progress
+from gradlab_core.judge.diagnosis.weights import weight_paths
+from gradlab_core.records import Finding, GradientState, HiddenStateNorms, Severity, StepRecord
+
+_QUIET = frozenset({GradientState.TINY, GradientState.LOST, GradientState.ZERO})
+
+
+def exploding(history: History) -> Iterator[Finding]:
+    """`exploding-gradient`: the norm is large by itself and against the parameters, or has grown out of all proportion,
+    and the run does not learn all the same. Judged before clipping, where that was recorded. Where steps were far too
+    long before the norm grew, it is the learning rate that made it grow."""
+    found = progress(history)
+    broken = history.first_nonfinite
+    if broken is None and found is not None and found.useful:
+        return
+    # What comes after a NaN did not bring it about.
+    until = [r for r in history.selected if broken is None or r.step <= broken.step]
+    records = [r for r in until if math.isfinite(_size(r)) and math.isfinite(r.param_norm)]
+    usual = statistics.median([_size(r) for r in records[:8]]) if records else 0.0
+    large = [r for r in records if _is_large(r, usual)]
+    if large and any(r.update_ratio > FAST_RATIO for r in records if r.step < large[0].step):
+        large = []
+    if broken is None and not any(r.update_ratio > EXPLODING_STEP for r in large):
+        large = []
+    hidden = _hidden(history, lambda way: way > EXPLODING_IN_TIME)
+    if not large and hidden is None:
+        return
+    worst = max(large or records, key=_size, default=history.early[0])
+    evidence = {"largest gradient norm": _size(worst), "against the parameters": _size(worst) / (worst.param_norm or 1)}
+    if usual > 0:
+        evidence["against the first steps"] = _size(worst) / usual
+    seen = (
+        f"The gradient norm reached {figure(_size(worst))} at step {worst.step:,}, "
+        f"{figure(evidence['against the parameters'])} times the norm of the parameters."
+    )
+    if hidden is not None:
+        step, norms = hidden
+        evidence["first against last time step"] = _way(norms)
+        grows = f"From the last time step back to the first the gradient grows by a factor of {figure(_way(norms))}."
+        seen = f"{grows} {seen}" if large else grows
+    paths = _largest(worst) if hidden is None else [norms.path]
+    yield finding(
+        "exploding-gradient",
+        Severity.CRITICAL,
+        step=large[0].step if large else step,
+        paths=paths,
+        evidence=evidence,
+        seen=seen,
+        remedies=remedies.of_exploding(history, paths),
+    )
+
+
+def vanishing(history: History) -> Iterator[Finding]:
+    """`vanishing-gradient`: layers far from the loss get a gradient that is, against their own size, thousands of times
+    smaller than those near it, and the run does not learn."""
+    found = progress(history)
+    if history.first_nonfinite is not None or found is None:
+        return
+    if found.useful or history.count < VANISHING_STEPS:
+        return
+    hidden = _hidden(history, lambda way: way < VANISHING_IN_TIME)
+    if hidden is not None:
+        step, norms = hidden
+        yield finding(
+            "vanishing-gradient",
+            Severity.CRITICAL,
+            step=step,
+            paths=[norms.path],
+            evidence={"first against last time step": _way(norms), "time steps": float(len(norms.gradients))},
+            seen=f"From the last time step back to the first the gradient of the state shrinks to "
+            f"{figure(_way(norms))} of what it was.",
+            remedies=remedies.of_vanishing(history, [norms.path]),
+        )
+        return
+    faded = _faded(history)
+    if faded:
+        paths, ratio = list(faded), min(faded.values())
+        yield finding(
+            "vanishing-gradient",
+            Severity.CRITICAL,
+            step=history.early[0].step,
+            paths=paths,
+            evidence={"first against last layers": ratio, "layers concerned": float(len(paths))},
+            seen=f"Against its size, the gradient of {some(paths)} is {figure(ratio)} of that of the last layers.",
+            remedies=remedies.of_vanishing(history, paths),
+        )
+
+
+def _size(record: StepRecord) -> float:
+    return record.grad_norm if record.raw_grad_norm is None else record.raw_grad_norm
+
+
+def _is_large(record: StepRecord, usual: float) -> bool:
+    size = _size(record)
+    if size < EXPLODING_NORM:
+        return False
+    return size > EXPLODING_RELATIVE * record.param_norm or (usual > 0 and size > EXPLODING_GROWTH * usual)
+
+
+def _largest(record: StepRecord) -> list[str]:
+    """Weights by the size of their gradient against their own, the largest first; those within a tenth of it."""
+    ratios = {p: n.grad / n.param for p, n in record.tensors.items() if n.grad is not None and n.param > 0}
+    found = {p: r for p, r in ratios.items() if math.isfinite(r)}
+    most = max(found.values(), default=0.0)
+    return sorted((p for p, r in found.items() if r >= 0.1 * most), key=lambda p: -found[p])
+
+
+def _way(norms: HiddenStateNorms) -> float:
+    """‖∂L/∂h_1‖ against ‖∂L/∂h_T‖."""
+    return norms.gradients[0] / norms.gradients[-1]
+
+
+def _hidden(history: History, wrong: Callable[[float], bool]) -> tuple[int, HiddenStateNorms] | None:
+    """The first probe of a recurrent net whose way back through time is wrong, if most of them are."""
+    seen = [
+        (step, probe.hidden)
+        for step, probe in history.probes
+        if probe.hidden is not None
+        and probe.hidden.gradients
+        and probe.hidden.gradients[-1] > 0
+        and math.isfinite(probe.hidden.gradients[0])
+    ]
+    found = [(step, norms) for step, norms in seen if wrong(_way(norms))]
+    return found[0] if found and 2 * len(found) >= len(seen) else None
+
+
+def _faded(history: History) -> dict[str, float]:
+    """Weights whose gradient, against their own size, is below `VANISHING_IN_DEPTH` of the largest behind them, from
+    the first steps on: what fades later, something else has made fade. The worst first; medians.
+
+    Records in which all gradients are tiny do not count: where the last layers have settled on a constant answer,
+    theirs are rounding, and no measure for those of the first."""
+    early, whole = (
+        _faded_among(history, [r for r in records if _speaks(r)] or records)
+        for records in (history.early, history.selected)
+    )
+    return {path: ratio for path, ratio in whole.items() if path in early}
+
+
+def _speaks(record: StepRecord) -> bool:
+    """Whether some gradient is more than rounding; that of a weight that has settled is `tiny`."""
+    weights = [record.states[path] for path in record.tensors if path in record.states and "bias" not in path]
+    return not weights or any(state not in _QUIET for state in weights)
+
+
+def _faded_among(history: History, records: Sequence[StepRecord]) -> dict[str, float]:
+    weights = weight_paths(history)
+    relative = {path: _relative(records, path) for path in weights}
+    known = [path for path in weights if relative[path] is not None]
+    found: dict[str, float] = {}
+    for place, path in enumerate(known[:-1]):
+        behind = max(relative[p] or 0.0 for p in known[place + 1 :])
+        mine = relative[path]
+        if behind > 0 and mine is not None and mine < VANISHING_IN_DEPTH * behind:
+            found[path] = mine / behind
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def _relative(records: Sequence[StepRecord], path: str) -> float | None:
+    tensors = [r.tensors[path] for r in records if path in r.tensors]
+    ratios = [n.grad / n.param for n in tensors if n.grad is not None and n.param > 0 and math.isfinite(n.grad)]
+    return statistics.median(ratios) if ratios else None

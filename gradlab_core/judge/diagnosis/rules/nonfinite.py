@@ -1,0 +1,64 @@
+"""NaN and Inf: the first step, the first tensor, and the operation where somebody looked for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from gradlab_core.judge.diagnosis.history import History
+from gradlab_core.judge.diagnosis.making import figure, finding, some
+from gradlab_core.records import Finding, GradientState, NonfiniteOrigin, Severity, StepRecord
+
+
+def nonfinite(history: History) -> Iterator[Finding]:
+    """`nonfinite-loss` or, where the loss is a number still, `nonfinite-gradient`."""
+    broken = history.first_nonfinite
+    if broken is None:
+        return
+    bad_loss = broken.loss is not None and not math.isfinite(broken.loss)
+    origin = broken.probe.origin if broken.probe is not None else None
+    tensors = _tensors(broken)
+    paths = [origin.path] if origin is not None and origin.path is not None else tensors
+    what = f"{some(tensors) or 'The gradient'} first held a NaN or an Inf"
+    if bad_loss and broken.loss is not None:
+        what = f"The loss is {figure(broken.loss)}"
+    yield finding(
+        "nonfinite-loss" if bad_loss else "nonfinite-gradient",
+        Severity.CRITICAL,
+        step=broken.step,
+        paths=paths,
+        evidence={**_before(history, broken), "tensors not finite": float(len(tensors))},
+        seen=f"{what} at step {broken.step:,}{_born(origin)}.",
+    )
+
+
+def _tensors(record: StepRecord) -> list[str]:
+    """Whose gradient, update or value is no number, in the order of the model; a parameter first, which was bad before
+    this step."""
+    parameters = [path for path, norms in record.tensors.items() if not math.isfinite(norms.param)]
+    gradients = [path for path, state in record.states.items() if state is GradientState.NONFINITE]
+    updates = [path for path, norms in record.tensors.items() if not math.isfinite(norms.update)]
+    return list(dict.fromkeys([*parameters, *gradients, *updates]))
+
+
+def _born(origin: NonfiniteOrigin | None) -> str:
+    if origin is None:
+        return ""
+    given = {"input": "the input batch", "target": "the target", "constant": "the loss, a constant,"}
+    if origin.operation in given:
+        return f": {given[origin.operation]} itself holds it"
+    if origin.operation in ("parameter", "buffer"):
+        return f": {origin.path} held it before this step"
+    where = f" in {origin.path}" if origin.path else " of the model" if origin.phase == "forward" else ""
+    phase = {"forward": "the forward pass", "loss": "the loss", "backward": "the backward pass"}[origin.phase]
+    return f": the operation {origin.operation} in {phase}{where} made it out of finite numbers"
+
+
+def _before(history: History, broken: StepRecord) -> dict[str, float]:
+    """The last numbers before, of the records still at hand."""
+    earlier = [r for r in [*history.selected, *history.recent] if r.step < broken.step]
+    if not earlier:
+        return {}
+    last = max(earlier, key=lambda r: r.step)
+    found = {"gradient norm before": last.grad_norm, "parameter norm before": last.param_norm}
+    return found if last.loss is None else {"loss before": last.loss, **found}

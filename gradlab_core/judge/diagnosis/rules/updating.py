@@ -1,0 +1,142 @@
+"""Parameters that get no gradient, and parameters that get no update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradlab_core.definitions.thresholds import LOST_SHARE, STILL_RATIO
+from gradlab_core.judge.diagnosis import remedies
+from gradlab_core.judge.diagnosis.history import History
+from gradlab_core.judge.diagnosis.making import figure, finding, some
+from gradlab_core.judge.diagnosis.progress import progress
+from gradlab_core.judge.diagnosis.weights import weight_paths
+from gradlab_core.records import Finding, GradientState, Severity
+
+
+def disconnected(history: History) -> Iterator[Finding]:
+    """`disconnected-parameter`: no gradient path at any step. The nearest to the loss comes first: what cuts the
+    gradient stands right behind it."""
+    paths = history.always(GradientState.DISCONNECTED)[::-1]
+    if paths:
+        everything = len(paths) == len(history.order)
+        yield finding(
+            "disconnected-parameter",
+            Severity.CRITICAL if everything else Severity.WARNING,
+            step=history.early[0].step,
+            paths=paths,
+            evidence={"parameters without gradient": float(len(paths)), "parameters": float(len(history.order))},
+            seen=f"{some(paths)} got no gradient at any step.",
+        )
+
+
+def not_updating(history: History) -> Iterator[Finding]:
+    """`not-updating`, with its reason: each parameter is reported once, under the first that holds. What is `lost` in
+    rounding is a rule of its own, since it is a consequence, of a small gradient or a small rate, and no cause."""
+    yield from _nothing_moves(history)
+    yield from _unregistered(history)
+    yield from _frozen(history)
+
+
+def _nothing_moves(history: History) -> Iterator[Finding]:
+    """The whole net stands still."""
+    records = [*history.early, *history.recent]
+    if history.first_nonfinite is not None or not records[0].tensors:
+        return
+    if history.travelled > 0 and not _never_applied(history):
+        return
+    first = records[0]
+    if any(r.grad_norm != 0.0 for r in records) and not _all(history, GradientState.LOST):
+        rates = {r.learning_rate for r in records}
+        reason, number = "no step was taken or every one was skipped", {}
+        if history.travelled > 0:
+            reason = "updates were computed and the parameters stayed the same: they are never applied"
+        elif rates == {0.0}:
+            reason, number = "the learning rate is 0", {"learning rate": 0.0}
+        yield finding(
+            "not-updating",
+            Severity.CRITICAL,
+            step=first.step,
+            paths=list(first.tensors),
+            evidence={**number, "gradient norm": first.grad_norm, "update ratio": first.update_ratio},
+            seen=f"Nothing moved in {history.count:,} recorded steps, though there were gradients: {reason}.",
+            remedies=remedies.of_stillness(remedies.STILL),
+        )
+
+
+def _never_applied(history: History) -> bool:
+    """Whether updates were recorded that later norms show no trace of. An update changes a norm to second order at
+    least, so it has to be large enough for the type to show that."""
+    found = progress(history)
+    if found is not None and found.learns:
+        return False
+    first, last = history.early[0], history.recent[-1]
+    moved = [p for p, n in first.tensors.items() if n.update > 0 and n.ratio > STILL_RATIO]
+    return bool(
+        history.count >= 3
+        and moved
+        and all(p in last.tensors and last.tensors[p].param == first.tensors[p].param for p in moved)
+    )
+
+
+def _unregistered(history: History) -> Iterator[Finding]:
+    paths = history.always(GradientState.UNREGISTERED)
+    if paths:
+        yield finding(
+            "not-updating",
+            Severity.CRITICAL if len(paths) == len(history.order) else Severity.WARNING,
+            step=history.early[0].step,
+            paths=paths,
+            evidence={"parameters unknown to the optimizer": float(len(paths))},
+            seen=f"The optimizer does not know {some(paths)}, which could be trained.",
+            remedies=remedies.of_stillness(remedies.UNREGISTERED),
+        )
+
+
+def _frozen(history: History) -> Iterator[Finding]:
+    """Frozen layers behind trained ones are seldom meant. A frozen trunk is: it is how a net is fine-tuned."""
+    frozen = set(history.always(GradientState.FROZEN))
+    if not frozen:
+        return
+    order = list(history.order)
+    trained = [path for path in order if path not in frozen]
+    first = order.index(trained[0]) if trained else 0
+    behind = [path for path in order[first:] if path in frozen]
+    paths = behind or [path for path in order if path in frozen]
+    yield finding(
+        "not-updating",
+        Severity.WARNING if behind else Severity.NOTE,
+        step=history.early[0].step,
+        paths=paths,
+        evidence={"frozen parameters": float(len(frozen)), "trained parameters": float(len(trained))},
+        seen=f"{some(paths)} {'is' if len(paths) == 1 else 'are'} frozen"
+        + (", behind layers that are trained." if behind else ", as in fine-tuning."),
+        remedies=remedies.of_stillness(remedies.FROZEN),
+    )
+
+
+def lost(history: History) -> Iterator[Finding]:
+    """`not-updating`, in rounding: updates below the rounding step of the parameter, at most steps. A bias is not
+    enough: its gradient may be nothing but rounding, as that of the keys of an attention, which the softmax cancels.
+    Nor is a scale that starts at 1, where rounding is coarse, in a net that learns."""
+    stays = history.states.get(GradientState.LOST, {})
+    paths = history.paths([p for p, stay in stays.items() if stay.count >= LOST_SHARE * history.count])
+    weights = [path for path in paths if not path.endswith("bias")]
+    if not weights or history.count == 1:
+        return
+    found = progress(history)
+    harmless = not set(weights) & set(weight_paths(history)) and found is not None and found.useful
+    everything = len(paths) >= len(history.early[0].tensors)
+    yield finding(
+        "not-updating",
+        Severity.CRITICAL if everything else Severity.NOTE if harmless else Severity.WARNING,
+        step=min(stays[p].first for p in paths),
+        paths=weights,
+        evidence={"share of steps lost": max(stays[p].count for p in weights) / history.count},
+        seen=f"Updates of {some(weights)} were smaller than the rounding step of the parameter, and changed nothing "
+        f"(update ratio of the whole net {figure(history.recent[-1].update_ratio)}).",
+        remedies=remedies.of_stillness(remedies.ROUNDED),
+    )
+
+
+def _all(history: History, state: GradientState) -> bool:
+    return len(history.always(state)) == len(history.early[0].tensors)

@@ -1,0 +1,15 @@
+"""Which of a run's parameters are weights."""
+
+from __future__ import annotations
+
+from gradlab_core.judge.diagnosis.history import History
+
+
+def weight_paths(history: History) -> list[str]:
+    """Weights of dense, convolutional and recurrent layers, in the order of the model: by their shape where a probe
+    tells it, else by name."""
+    paths = [path for path in history.order if path in history.early[0].tensors]
+    if history.probes:
+        shapes = history.probes[0][1].shapes
+        return [path for path in paths if len(shapes.get(path, ())) > 1]
+    return [path for path in paths if "bias" not in path.rpartition(".")[2]]

@@ -1,0 +1,150 @@
+"""The activations: the published plot of f and f′, and a table of where f′ vanishes."""
+
+from __future__ import annotations
+
+import math
+
+from gradlab_core.definitions.thresholds import DERIVATIVE_FINE, DERIVATIVE_VANISHED
+from gradlab_core.lab.pages.section import Section, Sheet
+from gradlab_core.lab.regions import ActivationCurve, Interval
+from gradlab_core.lab.studies.activations import ActivationRow, ActivationStudy
+from gradlab_core.show import style
+from gradlab_core.show.canvas import Canvas, Chart, Illustration, Line, Panel, Point
+from gradlab_core.show.spread import Spread
+from gradlab_core.show.words import framework_name
+from gradlab_core.text import listed, number, percent
+
+_FIRST = ("sigmoid", "tanh", "relu", "elu", "gelu", "silu")
+"""Drawn at once where all activations are studied; the others wait in the legend."""
+_DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+def activation_section(study: ActivationStudy) -> Section:
+    """The section of a study."""
+    wrong = [f"{framework_name(f)}'s {row.name}" for row in study.rows for f in row.wrong]
+    said = _said(study)
+    if wrong:
+        said.append(f"Not the definition's derivative: {listed(wrong)}.")
+    elif any(row.differences for row in study.rows):
+        asked = [framework_name(f) for f in study.rows[0].differences]
+        said.append(f"Kinks aside, the derivatives of {listed(asked)} are those of the definition, to rounding.")
+    return Section(
+        key="activations",
+        title="Activations",
+        about="A gradient on its way down is multiplied by f′ at every unit. Where f′ is near 0 it stops there; where "
+        "f′ is far from 1 at every layer it shrinks or grows exponentially with depth.",
+        level="bad" if wrong else "good",
+        said=said,
+        sheets=[_table(study), *_kinks(study)],
+        charts=[
+            Illustration(
+                "activation-gradients",
+                "Activations and their derivatives",
+                "f above, f′ below. Where the lower curve runs along 0 no gradient gets through; only near 1 it keeps "
+                "its size. Names in the legend can be switched on and off.",
+                _chart(study),
+            )
+        ],
+    )
+
+
+def _said(study: ActivationStudy) -> list[str]:
+    low, high = (number(bound) for bound in DERIVATIVE_FINE)
+    weak = [row for row in study.rows if max(abs(row.gradient_min), row.gradient_max) < DERIVATIVE_FINE[0]]
+    said = [f"{row.name} shrinks every gradient: |f′| is nowhere above {number(row.gradient_max)}." for row in weak]
+    others = [row for row in study.rows if row.name != "identity"]
+    if len(others) > 1:
+        best = max(others, key=lambda row: row.share)
+        said.append(
+            f"Of inputs from {_inputs(study)}, {best.name} lets the largest share through with {low} ≤ |f′| ≤ {high}: "
+            f"{percent(best.share)}."
+        )
+    return said
+
+
+def _inputs(study: ActivationStudy) -> str:
+    return f"N({number(study.mean)}, {number(study.std)}²)"
+
+
+def _table(study: ActivationStudy) -> Sheet:
+    asked = list(study.rows[0].differences)
+    return Sheet(
+        f"Derivatives on −8 … 8; the share of inputs from {_inputs(study)} with ½ ≤ |f′| ≤ 2"
+        + ("; the largest difference of each framework, kinks aside" if asked else ""),
+        [
+            "activation",
+            "f′",
+            f"|f′| < {number(DERIVATIVE_VANISHED)}",
+            "share",
+            *(f"{framework_name(f)} off by" for f in asked),
+        ],
+        [
+            [
+                row.name,
+                _range(row),
+                _intervals(row.vanishing),
+                percent(row.share),
+                *map(number, row.differences.values()),
+            ]
+            for row in study.rows
+        ],
+        words=[f"|f′| < {number(DERIVATIVE_VANISHED)}"],
+        levels=["bad" if row.wrong else "" for row in study.rows],
+    )
+
+
+def _kinks(study: ActivationStudy) -> list[Sheet]:
+    """What frameworks take for f′ where it has no value; nothing to show where none was asked."""
+    asked = list(study.rows[0].differences)
+    rows = [
+        [f"{row.name} at {number(kink.x)}", number(kink.definition), *(number(kink.frameworks[f]) for f in asked)]
+        for row in study.rows
+        for kink in row.kinks
+    ]
+    title = "f′ at kinks, where any number between the two slopes is right"
+    headings = ["kink", "definition", *map(framework_name, asked)]
+    return [Sheet(title, headings, rows)] if asked and rows else []
+
+
+def _range(row: ActivationRow) -> str:
+    low, high = number(row.gradient_min, 2).replace("-", "−"), number(row.gradient_max)
+    return low if low == high else f"{low} … {high}"
+
+
+def _intervals(intervals: tuple[Interval, ...]) -> str:
+    """Intervals in words.
+
+    >>> _intervals(((-math.inf, -4.585), (4.585, math.inf))), _intervals(())
+    ('x < −4.58, x > 4.58', 'nowhere')
+    """
+    return ", ".join(_interval(*ends) for ends in intervals) or "nowhere"
+
+
+def _interval(low: float, high: float) -> str:
+    a, b = (number(end).replace("-", "−") for end in (low, high))
+    if low == -math.inf:
+        return f"x < {b}"
+    return f"x > {a}" if high == math.inf else f"{a} … {b}"
+
+
+def _chart(study: ActivationStudy) -> Chart:
+    canvas = Canvas([Panel("Activation f", "f(x)"), Panel("Derivative f′", "f′(x)")], "x")
+    curves = sorted(study.curves, key=lambda curve: _FIRST.index(curve.name) if curve.name in _FIRST else len(_FIRST))
+    for i, curve in enumerate(curves):
+        line = Line(curve.name, style.sequence(i % 6, 6))
+        for panel, (name, values) in enumerate((("f", curve.value), ("f′", curve.gradient))):
+            canvas.line(panel, line, _points(curve, name, values), mode="lines")
+    figure = canvas.figure()
+    names = [curve.name for curve in curves]
+    few = len(names) <= len(_FIRST)
+    for trace in figure["data"]:
+        trace["line"] = {**trace["line"], "dash": _DASHES[names.index(trace["name"]) // 6 % len(_DASHES)]}
+        trace["visible"] = True if few or trace["name"] in _FIRST else "legendonly"
+    return figure
+
+
+def _points(curve: ActivationCurve, name: str, values: tuple[float, ...]) -> list[Point]:
+    return [
+        Point(x, Spread(value, value, value), f"{curve.name}: {name}({number(x)}) = <b>{number(value)}</b>")
+        for x, value in zip(curve.x, values, strict=True)
+    ]

@@ -1,0 +1,160 @@
+"""A whole training program as one spec: the net, its task, the optimizer, and what is wrong with it, if anything.
+
+Both twins build and run it (`run_program`), so that a fault looks in both as it looks in a user's program.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from gradlab_core import fields
+from gradlab_core.errors import refuse
+from gradlab_core.programs.specs import ModelSpec
+
+TASKS = ("digits", "temporal_order", "adding", "blobs", "waves", "imdb")
+LAYOUTS = ("flat", "image", "rows")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+LOSSES = ("cross_entropy", "summed_cross_entropy", "naive_cross_entropy", "mse")
+DTYPES = ("float32", "bfloat16", "float16")
+
+FAULTS = {
+    "stop_gradient": "the activation `at` is detached from the gradient",
+    "integer_cast": "the activation `at` is rounded to whole numbers",
+    "argmax": "the activation `at` is replaced by the one-hot of its largest element",
+    "unused_branch": "the net has a dense layer `extra` that takes no part in its output",
+    "left_out": "the parameters of the layers `at` are not given to the optimizer",
+    "frozen": "the parameters of the layers `at` do not ask for a gradient",
+    "no_step": "gradients are computed and the update is never applied",
+    "log_zero": "the activation `at` is replaced by log(relu(x))",
+    "divide_by_zero": "the activation `at` is divided by its own standard deviation over the batch, without an ε; the "
+    "first feature of it is 0 for all examples",
+    "negative_bias": "the bias of the layers `at` starts at −`amount`",
+    "saturated_start": "the weight of the layers `at` starts `amount` times as large",
+}
+"""What can be built into a program on purpose; everything else that is wrong with one is a number in its spec."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """What is to be learned, drawn anew for every step from the seed of the program; nothing is downloaded.
+
+    Attributes:
+        name: `digits` (10 classes), `temporal_order` (which of two signals came first: 2 classes; Hochreiter &
+            Schmidhuber 1997, Pascanu et al. 2013), `adding` (the sum of two marked numbers: a regression; the same
+            sources), `blobs` (Gaussian clusters), `waves` (a smooth function of the features: a regression), `imdb`
+            (the sentiment of film reviews, 2 classes, from a copy that the user has).
+        layout: of the digits: `flat` (N, 64), `image` (N, 3, 8, 8) or `rows`, a sequence (N, 8, 8).
+        length: time steps of temporal order, adding and imdb.
+        features: numbers an example of blobs and waves, and a word of imdb.
+        classes: of the blobs.
+        input_scale, input_shift: what comes is input_scale·x + input_shift, with x standardised.
+        target_scale: factor of regression targets.
+        random_labels: labels (targets) are drawn anew, whatever the input.
+        data_dir: the folder in which TFDS wrote `imdb_reviews`; for imdb only.
+    """
+
+    name: str = "digits"
+    layout: str = "flat"
+    length: int = 20
+    features: int = 16
+    classes: int = 4
+    input_scale: float = 1.0
+    input_shift: float = 0.0
+    target_scale: float = 1.0
+    random_labels: bool = False
+    data_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        fields.one_of(problems, "name", self.name, TASKS)
+        fields.one_of(problems, "layout", self.layout, LAYOUTS)
+        for name, least in (("length", 10), ("features", 1), ("classes", 2)):
+            fields.whole(problems, name, getattr(self, name), least)
+        fields.real(problems, "input_scale", self.input_scale, 0.0)
+        fields.real(problems, "input_shift", self.input_shift, -1e30)
+        fields.real(problems, "target_scale", self.target_scale, 0.0)
+        data_dir: Any = self.data_dir
+        if not isinstance(data_dir, str | None):
+            problems.append(f"data_dir is {data_dir!r}; expected the path of a folder as text, or None")
+        refuse("TaskSpec", problems)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerSpec:
+    """The optimizer, in PyTorch's conventions in both twins.
+
+    Attributes:
+        name: one of `OPTIMIZERS`.
+        learning_rate: after the warm-up.
+        momentum: of SGD.
+        weight_decay: L2 for sgd and adam, decoupled for adamw.
+        clip: largest gradient norm, None for no clipping.
+        warm_up: steps over which the rate rises linearly to `learning_rate`.
+    """
+
+    name: str = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip: float | None = None
+    warm_up: int = 0
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        fields.one_of(problems, "name", self.name, OPTIMIZERS)
+        for name in ("learning_rate", "momentum", "weight_decay"):
+            fields.real(problems, name, getattr(self, name), 0.0)
+        if self.clip is not None:
+            fields.real(problems, "clip", self.clip, 0.0)
+        fields.whole(problems, "warm_up", self.warm_up, 0)
+        refuse("OptimizerSpec", problems)
+
+    def rate(self, step: int) -> float:
+        """The learning rate at `step` (the first is 0).
+
+        >>> [OptimizerSpec(learning_rate=0.4, warm_up=4).rate(step) for step in (0, 1, 3, 9)]
+        [0.1, 0.2, 0.4, 0.4]
+        """
+        return self.learning_rate * min(1.0, (step + 1) / max(self.warm_up, 1))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProgramSpec:
+    """One run: `run_program` of either twin gives its records.
+
+    Attributes:
+        model, task, optimizer: what is trained on what, and how.
+        steps: optimizer steps; a run ends earlier after a step whose loss or gradient is NaN or Inf.
+        batch_size: examples a step.
+        seed: of weights and batches.
+        loss: `naive_cross_entropy` takes the log of a softmax that was computed as written, `summed_cross_entropy` does
+            not divide by the batch.
+        dtype: of parameters, activations and gradients.
+        fault: one of `FAULTS`, at the activation or the layers `at` (layers with a comma in between), of the size
+            `amount`; None for a program without.
+        probe_every: a `Probe` at every so many steps and at the last; 0 for none.
+    """
+
+    model: ModelSpec
+    task: TaskSpec = TaskSpec()
+    optimizer: OptimizerSpec = OptimizerSpec()
+    steps: int = 200
+    batch_size: int = 32
+    seed: int = 0
+    loss: str = "cross_entropy"
+    dtype: str = "float32"
+    fault: str | None = None
+    at: str = ""
+    amount: float = 1.0
+    probe_every: int = 20
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0), ("probe_every", 0)):
+            fields.whole(problems, name, getattr(self, name), least)
+        fields.one_of(problems, "loss", self.loss, LOSSES)
+        fields.one_of(problems, "dtype", self.dtype, DTYPES)
+        if self.fault is not None:
+            fields.one_of(problems, "fault", self.fault, FAULTS)
+        refuse("ProgramSpec", problems)

@@ -1,0 +1,33 @@
+"""Parameters to which no gradient leads."""
+
+from __future__ import annotations
+
+from gradlab_core.programs.scenarios.nets import DIGITS, changed
+from gradlab_core.programs.scenarios.scenario import Scenario
+
+_NET = changed(DIGITS, model={"widths": (32, 16)})
+
+
+def _cut(name: str, fault: str, about: str, remedy: str, at: str = "act2") -> Scenario:
+    return Scenario(
+        name=name,
+        family="disconnected",
+        about=about,
+        codes=("disconnected-parameter",),
+        program=changed(_NET, fault=fault, at=at),
+        fix=_NET,
+        remedy=remedy,
+    )
+
+
+DISCONNECTED = (
+    _cut("detached", "stop_gradient", "A detach too many cuts off the first two layers.", "the detach is gone"),
+    _cut("unused-branch", "unused_branch", "A layer that takes no part in the output.", "the layer is gone", at=""),
+    _cut(
+        "integer-cast",
+        "integer_cast",
+        "Activations are cast to whole numbers: no gradient passes.",
+        "the cast is gone",
+    ),
+    _cut("argmax", "argmax", "An argmax in the middle of the net: no gradient passes.", "the argmax is gone"),
+)

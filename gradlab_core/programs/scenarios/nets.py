@@ -1,0 +1,41 @@
+"""The small nets and programs that the scenarios are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from gradlab_core.programs.program import OptimizerSpec, ProgramSpec, TaskSpec
+from gradlab_core.programs.specs import ModelSpec
+
+
+def mlp(widths: tuple[int, ...] = (32, 32), activation: str = "relu", **more: Any) -> ModelSpec:
+    """For the digits, unless told otherwise; with the initialisation that suits its activation."""
+    start = {"init": "kaiming_normal" if activation == "relu" else "xavier_normal"}
+    return ModelSpec(kind="mlp", widths=widths, activation=activation, **{**start, **more})
+
+
+def recurrent(cell: str, *, features: int, num_classes: int, hidden: int = 32, **more: Any) -> ModelSpec:
+    return ModelSpec(kind="recurrent", cell=cell, features=features, num_classes=num_classes, hidden=hidden, **more)
+
+
+def sgd(rate: float, **more: Any) -> OptimizerSpec:
+    return OptimizerSpec(name="sgd", learning_rate=rate, **more)
+
+
+def adam(rate: float, **more: Any) -> OptimizerSpec:
+    return OptimizerSpec(name="adam", learning_rate=rate, **more)
+
+
+def changed(program: ProgramSpec, *, model: dict[str, Any] | None = None, **fields: Any) -> ProgramSpec:
+    """The program with other fields, or with other fields of its model."""
+    if model is not None:
+        fields["model"] = dataclasses.replace(program.model, **model)
+    return dataclasses.replace(program, **fields)
+
+
+DIGITS = ProgramSpec(model=mlp(), optimizer=sgd(0.1), steps=150)
+"""Digits and a small ReLU net: what most faults are built into. It learns them well."""
+
+ORDER = TaskSpec(name="temporal_order", length=20)
+WAVES = TaskSpec(name="waves", features=8)

@@ -1,0 +1,43 @@
+"""Records: what was measured, frozen, and its JSON.
+
+No definition of a number and no judgement of it. Imports errors and files, and no other room.
+
+Four things are never mixed up: a number (which may be zero), NaN, ±Inf, and *missing*, which is None.
+"""
+
+from gradlab_core.records.finding import Finding, Severity
+from gradlab_core.records.model import (
+    MODES,
+    ActivationSummary,
+    ArchitectureRecord,
+    GradientFlow,
+    HiddenStateNorms,
+    LayerStats,
+    Mode,
+    NonfiniteOrigin,
+    Probe,
+    TensorStats,
+    Verdict,
+)
+from gradlab_core.records.step import EpochRecord, GradientState, StepRecord, TensorNorms, TrainingRecord
+
+__all__ = [
+    "MODES",
+    "ActivationSummary",
+    "ArchitectureRecord",
+    "EpochRecord",
+    "Finding",
+    "GradientFlow",
+    "GradientState",
+    "HiddenStateNorms",
+    "LayerStats",
+    "Mode",
+    "NonfiniteOrigin",
+    "Probe",
+    "Severity",
+    "StepRecord",
+    "TensorNorms",
+    "TensorStats",
+    "TrainingRecord",
+    "Verdict",
+]

@@ -1,0 +1,99 @@
+"""What was measured of a run: every step, every epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+
+from gradlab_core.records.later import made_later
+from gradlab_core.records.model import Probe
+from gradlab_core.records.ranges import Cosine, Count, Framework, Norm, Share
+
+
+class GradientState(enum.StrEnum):
+    """What can be said of one parameter's gradient; no two of these are ever reported alike."""
+
+    OK = "ok"
+    DISCONNECTED = "disconnected"  # no gradient path from the loss to the parameter
+    ZERO = "zero"  # a path, but every element is 0
+    TINY = "tiny"  # below `thresholds.TINY_GRADIENT_RMS`
+    NONFINITE = "nonfinite"  # a NaN or an Inf
+    FROZEN = "frozen"  # not trainable
+    UNREGISTERED = "unregistered"  # trainable, but the optimizer does not know it
+    LOST = "lost"  # the update is below the parameter's rounding step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TensorNorms:
+    """Norms of one parameter at one step, and of its gradient and applied update (gradient None: disconnected).
+
+    `grad_cosine` and `update_cosine` compare with the record before, `distance` is ‖θ − θ₀‖ from where the monitor
+    began; None where they were not asked for, or there is no record before.
+    """
+
+    param: Norm
+    grad: Norm | None
+    update: Norm
+    ratio: Norm
+    grad_cosine: Cosine | None = None
+    update_cosine: Cosine | None = None
+    distance: Norm | None = None
+
+
+@made_later()
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One optimizer step: norms of all parameters before it, of their gradients and of the update it applied.
+
+    `tensors` holds the parameters that the optimizer moves; `states` says of every parameter of the model that is
+    known what `GradientState` says of its gradient. `loss` and `learning_rate` are None where nobody told the monitor,
+    `learning_rate` also where the groups of parameters have several.
+
+    `raw_grad_norm` is the gradient norm before clipping, `clipped` whether clipping made it smaller; None where that
+    was not asked for. `skipped` says that the optimizer moved nothing, though there were gradients and none was lost.
+    `anomaly` is how many standard deviations the log of the gradient norm is away from its moving mean; None while
+    there are too few steps to tell. `grad_cosine`, `update_cosine` and `distance` are those of `TensorNorms`, over all.
+    `probe` is what the model did on the batch of this step, before it; None at the steps where nobody looked.
+    """
+
+    step: Count
+    loss: float | None
+    learning_rate: float | None
+    grad_norm: Norm
+    param_norm: Norm
+    update_norm: Norm
+    update_ratio: Norm
+    tensors: Mapping[str, TensorNorms]
+    states: Mapping[str, GradientState]
+    raw_grad_norm: Norm | None = None
+    clipped: bool | None = None
+    skipped: bool = False
+    anomaly: float | None = None
+    grad_cosine: Cosine | None = None
+    update_cosine: Cosine | None = None
+    distance: Norm | None = None
+    probe: Probe | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One pass over the training set; `test_accuracy` is None when no test set was given. Time in seconds."""
+
+    epoch: Count
+    learning_rate: float
+    train_loss: float
+    test_accuracy: Share | None
+    grad_norm_mean: Norm
+    seconds: Norm
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRecord:
+    """A whole run. `diverged_at` is the first step whose loss or gradient norm was NaN or Inf, None if there was none;
+    its record is the last one and `epochs` holds only those that were finished."""
+
+    framework: Framework
+    steps: tuple[StepRecord, ...]
+    epochs: tuple[EpochRecord, ...]
+    diverged_at: Count | None

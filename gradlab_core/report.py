@@ -1,0 +1,66 @@
+"""The report: one HTML file, readable without a network and without a manual."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+from gradlab_core.compare.comparison import Run
+from gradlab_core.errors import GradlabError, refuse
+from gradlab_core.judge.bands import BandSet, band_set
+from gradlab_core.judge.examination import RangeTest
+from gradlab_core.records import Finding, StepRecord, codec
+
+__all__ = ["write_html"]
+
+
+def write_html(
+    runs: Sequence[Run] | Sequence[StepRecord] | Mapping[str, Sequence[StepRecord]],
+    path: str | PathLike[str],
+    *,
+    findings: Mapping[str, Sequence[Finding]] | None = None,
+    range_tests: Mapping[str, RangeTest] | None = None,
+    bands: str | None = None,
+) -> None:
+    """Write the report of `runs` to `path`: a whole file or nothing.
+
+    Args:
+        runs: what `gradlab compare` found; or the records of one run; or those of several, by the name of the run.
+        findings: of runs by their name, where `diagnose` on their records would miss some; the others are diagnosed.
+        range_tests: of runs by their name, where `examine` made one.
+        bands: a band set by name, as `tinynet-cifar10`, that judges the figures of a comparison. Without one they are
+            judged only by bands of their own set-up; records of a run have none.
+
+    The file holds everything it needs, plotly.js included (about 5 MB), and makes no network request.
+
+    Raises:
+        GradlabError: there is no run, a run has no record, a band set is not known, or the file cannot be written.
+        MissingDependency: plotly or jinja2 is not installed.
+    """
+    if not runs:
+        raise GradlabError("write_html: no runs; expected at least one")
+    codec.write_text(Path(path), _page(runs, findings, range_tests, None if bands is None else band_set(bands)))
+
+
+def _page(
+    runs: Sequence[Run] | Sequence[StepRecord] | Mapping[str, Sequence[StepRecord]],
+    findings: Mapping[str, Sequence[Finding]] | None,
+    range_tests: Mapping[str, RangeTest] | None,
+    asked: BandSet | None,
+) -> str:
+    from gradlab_core.compare.pages import page
+    from gradlab_core.show.run import page as recorded
+
+    if isinstance(runs, Mapping):
+        empty = [name for name, records in runs.items() if not records]
+        refuse("write_html", [f"the run {name!r} holds no record; expected at least one" for name in empty])
+        return recorded.render(runs, findings, range_tests)
+    compared = [run for run in runs if isinstance(run, Run)]
+    records = [run for run in runs if isinstance(run, StepRecord)]
+    if len(compared) == len(runs):
+        return page.render(compared, asked)
+    if len(records) == len(runs):
+        return recorded.render({"Recorded run": records})
+    kinds = sorted({type(run).__name__ for run in runs})
+    raise GradlabError(f"write_html: got {', '.join(kinds)}; expected only Run, or only StepRecord")

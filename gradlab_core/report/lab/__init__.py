@@ -1,1 +1,0 @@
-"""The lab's page and tables: what each study says in words, numbers and charts."""

@@ -1,0 +1,38 @@
+"""Content into a template: what all pages share."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gradlab_core.errors import DISTRIBUTION, require
+
+
+def fill(template: Path, content: Mapping[str, Any]) -> str:
+    """The whole HTML page; what pages share lies beside this file."""
+    jinja2 = require("jinja2", extra="report")
+    plotly = require("plotly.offline", extra="report")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([template.parent, Path(__file__).parent]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # `tojson` writes <, > and & as \u003c …: no text in the data can end the script element it stands in. NaN cannot
+    # occur: charts hold None where there is no finite number, and a slip should fail here, not in the browser.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "sort_keys": False}
+    page: str = environment.get_template(template.name).render(
+        **content, plotly_js=jinja2.utils.markupsafe.Markup(plotly.get_plotlyjs())
+    )
+    return page
+
+
+def version() -> str:
+    """Of this gradlab, as the pages say it."""
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "of a source tree that is not installed"

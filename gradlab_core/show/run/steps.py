@@ -1,0 +1,80 @@
+"""The steps of one recorded run: in order, each once, and those of them that are drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+from gradlab_core.definitions.thresholds import ANOMALY_SCORE
+from gradlab_core.records import StepRecord
+from gradlab_core.records.ordering import in_order
+from gradlab_core.show.canvas import MOST
+
+_WHOLE_NET = ("loss", "grad_norm", "param_norm", "update_norm")
+_TENSOR = ("param", "grad", "update")
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedRun:
+    """`records` in the order of their steps, each step once; `drawn` are those the charts show.
+
+    A run that was continued from a checkpoint has written some steps twice: the later record holds, `repeated` counts
+    the earlier ones. It is also what a chart's `Canvas` draws, so it carries what that asks of a net.
+    """
+
+    name: str
+    records: tuple[StepRecord, ...]
+    drawn: tuple[StepRecord, ...]
+    repeated: int
+    block = "plain"  # the colour of its lines: each run has charts of its own
+    framework = "torch"  # solid lines
+    runs = ()
+
+    @property
+    def paths(self) -> list[str]:
+        """Of all tensors that have norms at any step, in the order of the model."""
+        return list(dict.fromkeys(path for record in self.records for path in record.tensors))
+
+
+def recorded_run(name: str, records: Iterable[StepRecord]) -> RecordedRun:
+    """The run with its steps put in order and thinned."""
+    every = list(records)
+    kept = in_order(every)
+    return RecordedRun(name, tuple(kept), tuple(_thinned(kept)), len(every) - len(kept))
+
+
+def is_anomaly(record: StepRecord) -> bool:
+    """Whether the gradient norm was out of the ordinary."""
+    return record.anomaly is not None and abs(record.anomaly) >= ANOMALY_SCORE
+
+
+def nonfinite(record: StepRecord) -> tuple[str, ...]:
+    """The names and paths at which the step holds a NaN or an Inf.
+
+    Ratios do not count: Inf there says that a parameter that was 0 has moved, as biases do at the first step.
+    """
+    whole = [name for name in _WHOLE_NET if _is_odd(getattr(record, name))]
+    tensors = [path for path, norms in record.tensors.items() if any(_is_odd(getattr(norms, n)) for n in _TENSOR)]
+    return (*whole, *tensors)
+
+
+def _is_odd(value: float | None) -> bool:
+    return value is not None and not math.isfinite(value)
+
+
+def _thinned(records: Sequence[StepRecord]) -> list[StepRecord]:
+    """Every k-th step and the last; besides all anomalies, and where a stretch of NaN or Inf, or of skipped steps,
+    begins, changes or ends.
+
+    The middle of such a stretch, alike on both sides, is thinned as all else: a run that goes on for days after it
+    broke must still give a page that opens.
+    """
+    stride = max(1, -(-len(records) // MOST))
+    odd = [(*nonfinite(record), *(["skipped"] if record.skipped else [])) for record in records]
+    last = len(records) - 1
+
+    def told_apart(i: int) -> bool:
+        return bool(odd[i]) and (i in (0, last) or odd[i - 1] != odd[i] or odd[i + 1] != odd[i])
+
+    return [r for i, r in enumerate(records) if i % stride == 0 or i == last or is_anomaly(r) or told_apart(i)]

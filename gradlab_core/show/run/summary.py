@@ -1,0 +1,174 @@
+"""One recorded run in words: what was recorded, what stands out, which states its parameters were in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from gradlab_core.definitions.thresholds import ANOMALY_SCORE, ANOMALY_WARM_UP
+from gradlab_core.records import GradientState, StepRecord
+from gradlab_core.show.run.lines import score
+from gradlab_core.show.run.steps import RecordedRun, is_anomaly, nonfinite
+from gradlab_core.text import listed, number
+
+STATES = {
+    GradientState.NONFINITE: ("bad", "its gradient held a NaN or an Inf"),
+    GradientState.DISCONNECTED: ("bad", "no gradient path from the loss: it never learns"),
+    GradientState.UNREGISTERED: ("bad", "trainable, but the optimizer does not know it"),
+    GradientState.LOST: ("bad", "the update was below the rounding step of the parameter, so nothing moved"),
+    GradientState.ZERO: ("watch", "a gradient path, but every element was exactly 0"),
+    GradientState.TINY: ("watch", "a gradient so small that it hardly moves anything"),
+    GradientState.FROZEN: ("unknown", "not trainable"),
+}
+_MOST = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """`facts` in any case; `found` is what stands out, as `(level, sentence)`."""
+
+    facts: list[str]
+    found: list[tuple[str, str]]
+
+    @property
+    def level(self) -> str:
+        levels = [level for level, _ in self.found]
+        return next((level for level in ("bad", "watch") if level in levels), "good")
+
+
+@dataclasses.dataclass(frozen=True)
+class StateRow:
+    """One parameter in one state other than ok."""
+
+    path: str
+    state: str
+    level: str
+    meaning: str
+    steps: str
+    count: str
+
+
+def summary(run: RecordedRun) -> Summary:
+    """The first paragraph of the run."""
+    return Summary(_facts(run), [*_first_nonfinite(run), *_states(run), *_anomalies(run), *_skipped(run)])
+
+
+def state_rows(run: RecordedRun) -> tuple[list[StateRow], list[str]]:
+    """A row for each state other than ok that a parameter was in, and the paths that were ok at every step."""
+    at = _where(run)
+    rows = [
+        StateRow(path, state.value, *STATES[state], _spans(run, at[path, state]), f"{len(at[path, state])}")
+        for state in STATES
+        for path in dict.fromkeys(p for p, s in at if s == state)
+    ]
+    odd = {row.path for row in rows}
+    return rows, [path for path in dict.fromkeys(p for r in run.records for p in r.states) if path not in odd]
+
+
+def _facts(run: RecordedRun) -> list[str]:
+    records = run.records
+    steps = "1 step" if len(records) == 1 else f"{len(records):,} steps"
+    facts = [f"{steps} recorded, from step {records[0].step:,} to step {records[-1].step:,}."]
+    if run.repeated:
+        facts.append(
+            f"{run.repeated:,} steps were recorded more than once, as when a run goes on from a checkpoint; the later "
+            "record is shown."
+        )
+    if len(run.drawn) < len(records):
+        facts.append(
+            f"The charts show {len(run.drawn):,} of them; every anomaly, and each step at which a NaN, an Inf or a row "
+            "of skipped steps begins, changes or ends, is among these."
+        )
+    clipped = [r.clipped for r in records if r.clipped is not None]
+    facts.append(
+        f"Clipping made the gradient smaller at {sum(clipped):,} of {len(clipped):,} steps."
+        if clipped
+        else "Whether gradients were clipped was not measured."
+    )
+    names: dict[str, Callable[[StepRecord], float | None]] = {
+        "the loss": lambda r: r.loss,
+        "the learning rate": lambda r: r.learning_rate,
+        "cosines between steps": lambda r: r.update_cosine,
+        "the distance from the start": lambda r: r.distance,
+    }
+    missing = [name for name, value in names.items() if all(value(r) is None for r in records)]
+    return [*facts, *([f"Not measured: {listed(missing)}."] if missing else [])]
+
+
+def _first_nonfinite(run: RecordedRun) -> list[tuple[str, str]]:
+    first = next((r for r in run.records if nonfinite(r)), None)
+    if first is None:
+        return []
+    names = {"loss": "the loss", "grad_norm": "the gradient norm", "param_norm": "the parameter norm"}
+    places = [names.get(p, "the update norm" if p == "update_norm" else p) for p in nonfinite(first)]
+    count = sum(bool(nonfinite(r)) for r in run.records)
+    return [("bad", f"The first NaN or Inf came at step {first.step:,}, in {_some(places)}; {_count(count)} in all.")]
+
+
+def _states(run: RecordedRun) -> list[tuple[str, str]]:
+    at, found = _where(run), []
+    for state, (level, meaning) in STATES.items():
+        paths = list(dict.fromkeys(path for path, s in at if s == state))
+        if paths:
+            seen = sorted({i for path in paths for i in at[path, state]})
+            who = f"{len(paths)} parameter{'s' if len(paths) > 1 else ''}"
+            found.append((level, f"{state.value}: {who} ({meaning}), {_spans(run, seen)}: {_some(paths)}."))
+    return found
+
+
+def _anomalies(run: RecordedRun) -> list[tuple[str, str]]:
+    if all(r.anomaly is None for r in run.records):
+        why = f" (it needs more than {ANOMALY_WARM_UP} steps)" if len(run.records) <= ANOMALY_WARM_UP else ""
+        return [("unknown", f"Whether gradient norms were out of the ordinary was not measured{why}.")]
+    found = [r for r in run.records if is_anomaly(r)]
+    if not found:
+        return []
+    steps = [f"step {r.step:,} ({score(r)})" for r in found]
+    return [
+        (
+            "watch",
+            f"The gradient norm was {number(ANOMALY_SCORE)} σ or more off its moving mean at {_count(len(found))}: "
+            f"{_some(steps)}.",
+        )
+    ]
+
+
+def _skipped(run: RecordedRun) -> list[tuple[str, str]]:
+    found = [i for i, r in enumerate(run.records) if r.skipped]
+    if not found:
+        return []
+    return [("watch", f"The optimizer moved nothing though there were gradients, {_spans(run, found)}.")]
+
+
+def _where(run: RecordedRun) -> dict[tuple[str, GradientState], list[int]]:
+    """At which records each parameter was in which state other than ok."""
+    at: dict[tuple[str, GradientState], list[int]] = {}
+    for i, record in enumerate(run.records):
+        for path, state in record.states.items():
+            if state != GradientState.OK:
+                at.setdefault((path, state), []).append(i)
+    return at
+
+
+def _spans(run: RecordedRun, places: Sequence[int]) -> str:
+    """Places among the records as stretches of steps."""
+    if len(places) == len(run.records):
+        return "at every step"
+    stretches: list[list[int]] = []
+    for i in places:
+        if stretches and i == stretches[-1][1] + 1:
+            stretches[-1][1] = i
+        else:
+            stretches.append([i, i])
+    steps = [(run.records[a].step, run.records[b].step) for a, b in stretches]
+    one = len(places) == 1
+    return f"at step{'' if one else 's'} {_some([f'{a:,}' if a == b else f'{a:,}–{b:,}' for a, b in steps])}"
+
+
+def _count(steps: int) -> str:
+    return "1 step" if steps == 1 else f"{steps:,} steps"
+
+
+def _some(items: list[str]) -> str:
+    """The first few, and how many more there are."""
+    return listed(items) if len(items) <= _MOST else f"{', '.join(items[:_MOST])} and {len(items) - _MOST:,} more"

@@ -1,0 +1,47 @@
+"""Names of before still work for one version, and say what to write instead."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from gradlab_core._moved import MOVED
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_module_is_the_new_one(old):
+    for name in [name for name in sys.modules if name == old or name.startswith(f"{old}.")]:
+        del sys.modules[name]
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {MOVED[old]};"):
+        found = importlib.import_module(old)
+    new = importlib.import_module(MOVED[old])
+    public = [name for name in vars(new) if not name.startswith("_")]
+    assert public
+    assert all(getattr(found, name) is getattr(new, name) for name in public)
+    assert new.__name__ == new.__spec__.name == MOVED[old]
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True)
+
+
+def test_the_function_stays_where_its_package_was():
+    done = run(
+        "import gradlab_core\nfrom gradlab_core.diagnose import CODES\nfrom gradlab_core.data.batches import Batches\n"
+        "from gradlab_core.programs import ProgramSpec\n"
+        "assert CODES and Batches and ProgramSpec\nprint(callable(gradlab_core.diagnose))"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "True"
+    assert "<string>:2: DeprecationWarning: gradlab_core.diagnose is now gradlab_core.judge.diagnosis" in done.stderr
+    assert "gradlab_core.programs.ProgramSpec is now gradlab_core.programs.program.ProgramSpec" in done.stderr
+
+
+def test_what_never_was_is_still_missed():
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("gradlab_core.referenc")
+    with pytest.raises(ImportError):
+        from gradlab_core.programs import nothing_like_it  # noqa: F401
