@@ -49,7 +49,7 @@ def _check_device(twin: str, option: str, name: str) -> None:
     """A device that is not there ends the run before it begins. Asked in a process of its own: JAX takes most of a
     GPU's memory, which the workers need."""
     code = (
-        f"from gradlab_core.errors import GradlabError\ntry:\n    from gradlab_{twin}._devices import device\n"
+        f"from gradlab_core.errors import GradlabError\ntry:\n    from gradlab_{twin}.trees.devices import device\n"
         f"    device({name!r})\nexcept GradlabError as error:\n    raise SystemExit(str(error))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=os.path.dirname(__file__))

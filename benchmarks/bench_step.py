@@ -51,7 +51,7 @@ def _torch_cases(work: Workload) -> list[Case]:
     import torch
 
     import gradlab_torch
-    from gradlab_torch.train import _Stepper
+    from gradlab_torch.programs.training import _Stepper
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x, y = work.images, work.labels
@@ -102,7 +102,7 @@ def _torch_cases(work: Workload) -> list[Case]:
 
 def _jax_cases(work: Workload) -> list[Case]:
     import gradlab_jax
-    from gradlab_jax.train import _Stepper
+    from gradlab_jax.programs.training import _Stepper
 
     from .plain_flax import plain_step, with_flax_norms
 

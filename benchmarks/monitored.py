@@ -110,7 +110,7 @@ def jax_net(sizes: Sizes, net: str) -> tuple[Any, Callable[[Any], Any]]:
     import optax
 
     import gradlab_jax
-    from gradlab_jax._module import functional
+    from gradlab_jax.model.modules import functional
 
     if net == "gpt2":
         return jax_gpt2(sizes.gpt2)

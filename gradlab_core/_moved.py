@@ -11,7 +11,13 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-ROOMS = {
+
+def _moved(package: str, rooms: dict[str, str]) -> dict[str, str]:
+    pairs = [(room, name) for room, names in rooms.items() for name in names.split()]
+    return {f"{package}.{name}": f"{package}.{room}.{name}" for room, name in pairs}
+
+
+_CORE = {
     "compare": "comparison experiment published",
     "definitions": "anomaly checks curvature gradient_noise hidden initializers kinds monitoring noise recurrent "
     "reference states symmetry thresholds",
@@ -20,13 +26,24 @@ ROOMS = {
     "programs": "data scenarios specs tasks training",
     "records": "codec decoding later ordering ranges",
 }
-MOVED = {
-    f"gradlab_core.{name}": f"gradlab_core.{room}.{name}" for room, names in ROOMS.items() for name in names.split()
+_TWINS = {
+    "model": "checks losses weights",
+    "trees": "norms",
+    "measure": "activations analysis cost curvature flow hidden origins per_example probing sensitivity updates",
+    "monitoring": "monitor",
+    "start": "doctor examination initializers jacobian lab propagation",
+    "programs": "faults models",
+    "parity": "subject",
 }
-MOVED |= {
+MOVED = {
+    **_moved("gradlab_core", _CORE),
     "gradlab_core.diagnose": "gradlab_core.judge.diagnosis",
     "gradlab_core.program_checks": "gradlab_core.programs.checks",
     "gradlab_core.transformer": "gradlab_core.definitions.positions",
+    **_moved("gradlab_torch", _TWINS),
+    "gradlab_torch.train": "gradlab_torch.programs.training",
+    **_moved("gradlab_jax", _TWINS),
+    "gradlab_jax.train": "gradlab_jax.programs.training",
 }
 
 

@@ -81,5 +81,5 @@ def load(name: str) -> ModuleType:
         raise GradlabError(f"framework {name!r} is not known; expected one of {', '.join(BACKENDS)}")
     check(name)
     twin = importlib.import_module(BACKENDS[name])
-    importlib.import_module(f"{BACKENDS[name]}._devices").device()
+    importlib.import_module(f"{BACKENDS[name]}.trees.devices").device()
     return twin

@@ -36,15 +36,36 @@ from gradlab_core.records import (
 from gradlab_core.report import write_html
 from gradlab_core.sinks import load_records
 from gradlab_jax import _installed as _installed
-from gradlab_jax.activations import activation_stats
-from gradlab_jax.analysis import analyze
-from gradlab_jax.cost import count_flops, count_params
-from gradlab_jax.curvature import hessian_eigenvalue, hessian_trace, hessian_vector_product
-from gradlab_jax.doctor import init_doctor, layer_steps, lsuv
-from gradlab_jax.examination import examine
-from gradlab_jax.flow import check_gradients, gradient_flow
-from gradlab_jax.hidden import hidden_state_norms
-from gradlab_jax.initializers import (
+from gradlab_jax.measure.activations import activation_stats
+from gradlab_jax.measure.analysis import analyze
+from gradlab_jax.measure.cost import count_flops, count_params
+from gradlab_jax.measure.curvature import hessian_eigenvalue, hessian_trace, hessian_vector_product
+from gradlab_jax.measure.flow import check_gradients, gradient_flow
+from gradlab_jax.measure.hidden import hidden_state_norms
+from gradlab_jax.measure.origins import nonfinite_origin
+from gradlab_jax.measure.per_example import gradient_noise_scale, gradient_snr, per_example_grad_norms
+from gradlab_jax.measure.probing import probe
+from gradlab_jax.measure.sensitivity import input_sensitivity
+from gradlab_jax.measure.updates import (
+    cosine_similarities,
+    cosine_similarity,
+    distance,
+    distances,
+    step_ratio,
+    trust_ratios,
+    update_ratio,
+    update_ratios,
+)
+from gradlab_jax.model.losses import cross_entropy
+from gradlab_jax.model.weights import astype, from_canonical, to_canonical, to_native
+from gradlab_jax.monitoring.monitor import before_clipping, monitor, read, recorded
+from gradlab_jax.parity.subject import Subject
+from gradlab_jax.programs.models import build
+from gradlab_jax.programs.program import run_program
+from gradlab_jax.programs.training import train
+from gradlab_jax.start.doctor import init_doctor, layer_steps, lsuv
+from gradlab_jax.start.examination import examine
+from gradlab_jax.start.initializers import (
     constant,
     kaiming_normal,
     kaiming_uniform,
@@ -55,31 +76,10 @@ from gradlab_jax.initializers import (
     xavier_normal,
     xavier_uniform,
 )
-from gradlab_jax.jacobian import jacobian_singular_values
-from gradlab_jax.lab import activation_gradient, matrix_product_growth, symmetry_defect
-from gradlab_jax.losses import cross_entropy
-from gradlab_jax.models import build
-from gradlab_jax.monitor import before_clipping, monitor, read, recorded
-from gradlab_jax.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
-from gradlab_jax.origins import nonfinite_origin
-from gradlab_jax.per_example import gradient_noise_scale, gradient_snr, per_example_grad_norms
-from gradlab_jax.probing import probe
-from gradlab_jax.programs import run_program
-from gradlab_jax.propagation import propagate, signal_propagation
-from gradlab_jax.sensitivity import input_sensitivity
-from gradlab_jax.subject import Subject
-from gradlab_jax.train import train
-from gradlab_jax.updates import (
-    cosine_similarities,
-    cosine_similarity,
-    distance,
-    distances,
-    step_ratio,
-    trust_ratios,
-    update_ratio,
-    update_ratios,
-)
-from gradlab_jax.weights import astype, from_canonical, to_canonical, to_native
+from gradlab_jax.start.jacobian import jacobian_singular_values
+from gradlab_jax.start.lab import activation_gradient, matrix_product_growth, symmetry_defect
+from gradlab_jax.start.propagation import propagate, signal_propagation
+from gradlab_jax.trees.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
 
 __all__ = [
     "BAND_SETS",

@@ -36,15 +36,36 @@ from gradlab_core.records import (
 from gradlab_core.report import write_html
 from gradlab_core.sinks import load_records
 from gradlab_torch import _installed as _installed
-from gradlab_torch.activations import activation_stats
-from gradlab_torch.analysis import analyze
-from gradlab_torch.cost import count_flops, count_params
-from gradlab_torch.curvature import hessian_eigenvalue, hessian_trace, hessian_vector_product
-from gradlab_torch.doctor import init_doctor, layer_steps, lsuv
-from gradlab_torch.examination import examine
-from gradlab_torch.flow import check_gradients, gradient_flow
-from gradlab_torch.hidden import hidden_state_norms
-from gradlab_torch.initializers import (
+from gradlab_torch.measure.activations import activation_stats
+from gradlab_torch.measure.analysis import analyze
+from gradlab_torch.measure.cost import count_flops, count_params
+from gradlab_torch.measure.curvature import hessian_eigenvalue, hessian_trace, hessian_vector_product
+from gradlab_torch.measure.flow import check_gradients, gradient_flow
+from gradlab_torch.measure.hidden import hidden_state_norms
+from gradlab_torch.measure.origins import nonfinite_origin
+from gradlab_torch.measure.per_example import gradient_noise_scale, gradient_snr, per_example_grad_norms
+from gradlab_torch.measure.probing import probe
+from gradlab_torch.measure.sensitivity import input_sensitivity
+from gradlab_torch.measure.updates import (
+    cosine_similarities,
+    cosine_similarity,
+    distance,
+    distances,
+    step_ratio,
+    trust_ratios,
+    update_ratio,
+    update_ratios,
+)
+from gradlab_torch.model.losses import cross_entropy
+from gradlab_torch.model.weights import astype, from_canonical, to_canonical, to_native
+from gradlab_torch.monitoring.monitor import Monitor
+from gradlab_torch.parity.subject import Subject
+from gradlab_torch.programs.models import build
+from gradlab_torch.programs.program import run_program
+from gradlab_torch.programs.training import train
+from gradlab_torch.start.doctor import init_doctor, layer_steps, lsuv
+from gradlab_torch.start.examination import examine
+from gradlab_torch.start.initializers import (
     constant,
     kaiming_normal,
     kaiming_uniform,
@@ -55,31 +76,10 @@ from gradlab_torch.initializers import (
     xavier_normal,
     xavier_uniform,
 )
-from gradlab_torch.jacobian import jacobian_singular_values
-from gradlab_torch.lab import activation_gradient, matrix_product_growth, symmetry_defect
-from gradlab_torch.losses import cross_entropy
-from gradlab_torch.models import build
-from gradlab_torch.monitor import Monitor
-from gradlab_torch.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
-from gradlab_torch.origins import nonfinite_origin
-from gradlab_torch.per_example import gradient_noise_scale, gradient_snr, per_example_grad_norms
-from gradlab_torch.probing import probe
-from gradlab_torch.programs import run_program
-from gradlab_torch.propagation import propagate, signal_propagation
-from gradlab_torch.sensitivity import input_sensitivity
-from gradlab_torch.subject import Subject
-from gradlab_torch.train import train
-from gradlab_torch.updates import (
-    cosine_similarities,
-    cosine_similarity,
-    distance,
-    distances,
-    step_ratio,
-    trust_ratios,
-    update_ratio,
-    update_ratios,
-)
-from gradlab_torch.weights import astype, from_canonical, to_canonical, to_native
+from gradlab_torch.start.jacobian import jacobian_singular_values
+from gradlab_torch.start.lab import activation_gradient, matrix_product_growth, symmetry_defect
+from gradlab_torch.start.propagation import propagate, signal_propagation
+from gradlab_torch.trees.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
 
 __all__ = [
     "BAND_SETS",

@@ -19,9 +19,9 @@ import gradlab_torch
 from gradlab_core.definitions import curvature
 from gradlab_core.errors import GradlabError
 from gradlab_core.programs.specs import ModelSpec
-from gradlab_jax import curvature as jax_side
-from gradlab_jax.weights import canonical
-from gradlab_torch import curvature as torch_side
+from gradlab_jax.measure import curvature as jax_side
+from gradlab_jax.model.weights import canonical
+from gradlab_torch.measure import curvature as torch_side
 from parity_tests import tolerance
 from parity_tests.conftest import batch_for, pair
 from parity_tests.test_per_example import TorchMlp, X, Y, mlps
@@ -199,7 +199,7 @@ def test_tinynet_in_train_mode_with_parameters_cut_off():
     with jax.enable_x64(True):
         model = gradlab_jax.astype(models[1], "float64")
         owners = dict(zip(found, jax_side._owners(model, len(found)), strict=True))
-        given = {p: gradlab_jax.weights.native(owners[p], v) for p, v in vectors.items()} | dict.fromkeys(cut)
+        given = {p: gradlab_jax.model.weights.native(owners[p], v) for p, v in vectors.items()} | dict.fromkeys(cut)
         other = jax_side.hessian_vector_product(model, given, gradlab_jax.to_native(x.astype(np.float64)), y)
     assert list(other) == list(found)
     assert {path for path, value in other.items() if value is None} == cut

@@ -16,9 +16,9 @@ import gradlab_torch
 from gradlab_core.errors import GradlabError
 from gradlab_core.parity import compare
 from gradlab_core.programs.specs import ModelSpec, TrainSpec
-from gradlab_jax.models.blocks import PreActNoSkip
-from gradlab_jax.models.layers import BatchNorm
-from gradlab_jax.train import sgd
+from gradlab_jax.programs.models.blocks import PreActNoSkip
+from gradlab_jax.programs.models.layers import BatchNorm
+from gradlab_jax.programs.training import sgd
 from parity_tests.conftest import SPECS, batch_for, pair
 
 TRAINING = TrainSpec(learning_rate=0.05, momentum=0.9, weight_decay=5e-2)

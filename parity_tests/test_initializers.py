@@ -118,9 +118,9 @@ def test_a_layer_by_itself_holds_what_was_drawn(name, layer):
 
 def test_flax_has_no_transposed_convolution_of_groups():
     layer = Tensor("conv", (4, 3, 2, 2), transposed=True, groups=2)
-    assert gradlab_torch.initializers.drawn_layer("normal", layer, seed=0)["weight"].shape == layer.shape
+    assert gradlab_torch.start.initializers.drawn_layer("normal", layer, seed=0)["weight"].shape == layer.shape
     with pytest.raises(GradlabError, match="2 groups; Flax has only those of 1"):
-        gradlab_jax.initializers.drawn_layer("normal", layer, seed=0)
+        gradlab_jax.start.initializers.drawn_layer("normal", layer, seed=0)
 
 
 # σ² as the formulas say, and the bound of what is uniform in units of σ.

@@ -57,8 +57,8 @@ def test_activation_gradients_are_those_of_the_definition():
 
 def test_the_values_are_those_of_the_frameworks():
     """The definition's value too, or its derivative would be that of something else."""
-    from gradlab_jax._functions import FUNCTIONS as BY_JAX
-    from gradlab_torch._functions import FUNCTIONS as BY_TORCH
+    from gradlab_jax.model.functions import FUNCTIONS as BY_JAX
+    from gradlab_torch.model.functions import FUNCTIONS as BY_TORCH
 
     assert list(BY_TORCH) == list(BY_JAX) == list(ACTIVATIONS)
     x = GRID[np.abs(GRID) <= 60].astype(np.float32)
@@ -100,8 +100,8 @@ def test_products_grow_alike(n, size, sigma):
 
 
 def test_singular_factors_in_both_twins():
-    from gradlab_jax._products import log_singular_values as by_jax
-    from gradlab_torch._products import log_singular_values as by_torch
+    from gradlab_jax.start.products import log_singular_values as by_jax
+    from gradlab_torch.start.products import log_singular_values as by_torch
 
     for diagonal in ([1e300, 1e-5, 1e-100, 0.0, 0.0], [0.0] * 5):
         matrices = np.stack([np.diag(diagonal)] * 40)

@@ -15,8 +15,8 @@ from gradlab_core.definitions.noise import default_noise
 from gradlab_core.errors import GradlabError
 from gradlab_core.programs.specs import ModelSpec
 from gradlab_core.records import MODES
-from gradlab_jax._module import functional
-from gradlab_jax._taps import taps
+from gradlab_jax.model.modules import functional
+from gradlab_jax.model.taps import taps
 from parity_tests.conftest import SPECS, batch_for, pair, trained_weights
 
 LOGIC = 1e-9

@@ -190,8 +190,8 @@ def test_applied_updates_over_the_range_of_the_types(shapes, size, kind, seed):
     ]
     new = [p + s for p, s in zip(params, steps, strict=True)]
     truth = [reference.norm(n.double() - p.double()) for n, p in zip(new, params, strict=True)]
-    from gradlab_jax._applied import step_norms
-    from gradlab_torch._applied import Applied
+    from gradlab_jax.monitoring.applied import step_norms
+    from gradlab_torch.monitoring.applied import Applied
 
     copies = [p.clone() for p in params]
     watch = Applied(copies)
@@ -214,7 +214,7 @@ def test_applied_updates_over_the_range_of_the_types(shapes, size, kind, seed):
 
 def test_the_scale_of_a_large_array_finds_itself():
     """Updates of 1e-30 and of 1e25 in a large array: out of range at the first record at worst, right at the next."""
-    from gradlab_jax._applied import step_norms
+    from gradlab_jax.monitoring.applied import step_norms
 
     for way in (as_here, as_on_a_gpu):
         for size in (1e-30, 1.0, 1e25):
@@ -234,7 +234,7 @@ def test_the_scale_of_a_large_array_finds_itself():
     [((0.0, 0.0), 0.0, False), ((1e-9, 0.0), 0.0, True), ((1e-9, 0.5), 0.5, True), ((np.nan, 1e-9), np.nan, True)],
 )
 def test_what_rounding_swallows_is_proposed_and_not_applied(count, step, update, proposed):
-    from gradlab_jax._applied import step_norms
+    from gradlab_jax.monitoring.applied import step_norms
 
     steps = jnp.full(count, step[0]).at[0].set(step[1])
     if np.isnan(step[0]):

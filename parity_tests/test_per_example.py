@@ -19,8 +19,8 @@ import gradlab_torch
 from gradlab_core.definitions import gradient_noise
 from gradlab_core.errors import GradlabError
 from gradlab_core.programs.specs import ModelSpec
-from gradlab_jax import per_example as jax_side
-from gradlab_torch import per_example as torch_side
+from gradlab_jax.measure import per_example as jax_side
+from gradlab_torch.measure import per_example as torch_side
 from parity_tests import tolerance
 from parity_tests.conftest import batch_for, pair
 

@@ -21,9 +21,9 @@ from gradlab_core.definitions.symmetry import copied_share
 from gradlab_core.errors import GradlabError
 from gradlab_core.programs.specs import ModelSpec, TrainSpec
 from gradlab_core.records import Probe, StepRecord, codec
-from gradlab_jax import _symmetry as jax_symmetry
-from gradlab_jax import probing as jax_probing
-from gradlab_torch import _symmetry as torch_symmetry
+from gradlab_jax.measure import probing as jax_probing
+from gradlab_jax.measure import symmetry as jax_symmetry
+from gradlab_torch.measure import symmetry as torch_symmetry
 from parity_tests.conftest import FLAT, SPECS, batch_for, pair, trained_weights
 
 TWINS = (gradlab_torch, gradlab_jax)

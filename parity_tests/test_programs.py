@@ -11,24 +11,24 @@ import pytest
 import torch
 
 import gradlab_jax
-import gradlab_jax.faults
-import gradlab_jax.losses
-import gradlab_jax.programs
+import gradlab_jax.model.losses
+import gradlab_jax.programs.faults
+import gradlab_jax.programs.program
 import gradlab_torch
-import gradlab_torch.faults
-import gradlab_torch.losses
-import gradlab_torch.programs
+import gradlab_torch.model.losses
+import gradlab_torch.programs.faults
+import gradlab_torch.programs.program
 from gradlab_core.errors import GradlabError
 from gradlab_core.programs.checks import has_ended
 from gradlab_core.programs.program import FAULTS, LOSSES, OptimizerSpec, ProgramSpec, TaskSpec
 from gradlab_core.programs.specs import ModelSpec
 from gradlab_core.records import NonfiniteOrigin, StepRecord
-from gradlab_jax._gradients import disconnected
-from gradlab_jax._module import functional
-from gradlab_jax.models.layers import activation
+from gradlab_jax.model.gradients import disconnected
+from gradlab_jax.model.modules import functional
+from gradlab_jax.programs.models.layers import activation
 from gradlab_torch import Monitor, cross_entropy
 
-TWINS = (gradlab_torch.programs, gradlab_jax.programs)
+TWINS = (gradlab_torch.programs.program, gradlab_jax.programs.program)
 STEPS = 4
 # Rounding of single precision: each figure is a sum over at most 64 numbers, and each step starts from the last one.
 RTOL = 64 * STEPS * float(np.finfo(np.float32).eps)
@@ -153,8 +153,8 @@ def test_a_fault_does_the_same_to_a_net(fault):
     spec = but(fault=fault, at="fc1" if fault in ("negative_bias", "saturated_start") else "act1", amount=3.0)
     x, y = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32), np.array([0, 1, 2, 1, 0])
     ours, theirs = (twin.build(spec.model, seed=0) for twin in TWINS)
-    gradlab_torch.faults.plant(ours, spec)
-    gradlab_jax.faults.plant(theirs, spec)
+    gradlab_torch.programs.faults.plant(ours, spec)
+    gradlab_jax.programs.faults.plant(theirs, spec)
     out = ours(torch.from_numpy(x))
     np.testing.assert_allclose(out.detach(), np.asarray(theirs(jnp.asarray(x))), rtol=RTOL, atol=RTOL)
     assert bool(out.isnan().any()) == (fault in ("log_zero", "divide_by_zero"))
@@ -168,8 +168,8 @@ def test_a_fault_does_the_same_to_a_net(fault):
 def test_images_have_their_channels_where_each_twin_has_them():
     x = np.random.default_rng(0).standard_normal((4, 3, 2, 2)).astype(np.float32)
     for fault in ("argmax", "divide_by_zero"):
-        ours = gradlab_torch.faults.Faulty(fault, torch.nn.Tanh())(torch.from_numpy(x))
-        theirs = gradlab_jax.faults.Faulty(fault, activation("tanh"))(jnp.asarray(np.moveaxis(x, 1, -1)))
+        ours = gradlab_torch.programs.faults.Faulty(fault, torch.nn.Tanh())(torch.from_numpy(x))
+        theirs = gradlab_jax.programs.faults.Faulty(fault, activation("tanh"))(jnp.asarray(np.moveaxis(x, 1, -1)))
         np.testing.assert_allclose(ours, np.moveaxis(np.asarray(theirs), -1, 1), rtol=RTOL, atol=RTOL)
 
 
@@ -177,19 +177,19 @@ def test_every_fault_is_tried_here():
     assert {spec.fault for spec in PROGRAMS.values()} | {*PLANTED, "no_step"} == {*FAULTS, None}
 
 
-@pytest.mark.parametrize("name", gradlab_torch.losses.BY_NAME)
+@pytest.mark.parametrize("name", gradlab_torch.model.losses.BY_NAME)
 def test_losses_agree(name):
     rng = np.random.default_rng(0)
     logits = 3 * rng.standard_normal((6, 4)).astype(np.float32)
     y = rng.standard_normal((6, 4)).astype(np.float32) if name == "mse" else rng.integers(0, 4, 6)
-    ours = gradlab_torch.losses.BY_NAME[name](torch.from_numpy(logits), torch.from_numpy(y))
-    theirs = gradlab_jax.losses.BY_NAME[name](jnp.asarray(logits), jnp.asarray(y))
+    ours = gradlab_torch.model.losses.BY_NAME[name](torch.from_numpy(logits), torch.from_numpy(y))
+    theirs = gradlab_jax.model.losses.BY_NAME[name](jnp.asarray(logits), jnp.asarray(y))
     assert float(ours) == pytest.approx(float(theirs), rel=RTOL)
-    assert list(gradlab_torch.losses.BY_NAME) == list(gradlab_jax.losses.BY_NAME) == list(LOSSES)
+    assert list(gradlab_torch.model.losses.BY_NAME) == list(gradlab_jax.model.losses.BY_NAME) == list(LOSSES)
 
 
 def test_targets_that_would_broadcast_are_refused():
-    for mse, ones in ((gradlab_torch.losses.mse, torch.ones), (gradlab_jax.losses.mse, jnp.ones)):
+    for mse, ones in ((gradlab_torch.model.losses.mse, torch.ones), (gradlab_jax.model.losses.mse, jnp.ones)):
         with pytest.raises(GradlabError, match=r"\(4, 1\) and targets \(4,\)"):
             mse(ones((4, 1)), ones((4,)))
 

@@ -16,9 +16,9 @@ import torch
 import gradlab_torch
 from gradlab_core.definitions import reference
 from gradlab_core.errors import GradlabError
-from gradlab_torch import _launches as launches
-from gradlab_torch import _lost as lost
-from gradlab_torch import _transfer as transfer
+from gradlab_torch.monitoring import lost as lost
+from gradlab_torch.trees import launches as launches
+from gradlab_torch.trees import transfer as transfer
 
 DEVICE = torch.device("cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda")
 TYPES = {torch.float32: 1e-6, torch.bfloat16: 1e-6, torch.float16: 1e-6, torch.float64: 1e-14}

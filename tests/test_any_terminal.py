@@ -124,7 +124,7 @@ def test_a_folder_is_no_file(case: str, record: str, console: Callable[..., Any]
 
 @pytest.mark.parametrize(("twin", "gone"), [("jax", "jax"), ("torch", "torch")])
 def test_a_twin_without_its_framework_says_how_to_install_it(twin: str, gone: str, tmp_path: Path) -> None:
-    for module in (f"gradlab_{twin}", f"gradlab_{twin}.norms"):
+    for module in (f"gradlab_{twin}", f"gradlab_{twin}.trees.norms"):
         code = f"try:\n    import {module}\nexcept ImportError as error:\n    print(error)"
         done = python(without(gone) + code, cwd=tmp_path)
         assert done.stdout.decode().strip() == (

@@ -233,8 +233,8 @@ def test_all_steps_learn_the_same() -> None:
     import gradlab_torch
     from benchmarks.plain_flax import plain_step, with_flax_norms
     from benchmarks.published import PublishedLoop
-    from gradlab_jax.train import _Stepper as JaxStepper
-    from gradlab_torch.train import _Stepper as TorchStepper
+    from gradlab_jax.programs.training import _Stepper as JaxStepper
+    from gradlab_torch.programs.training import _Stepper as TorchStepper
 
     work = nets.Workload(base=2, batch=4, block="postact", layers=(1,))
     x, y, rate = work.images, work.labels, nets.TRAINING.learning_rate

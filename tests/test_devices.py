@@ -80,7 +80,7 @@ def test_the_parity_suite_says_so_before_it_begins(option, framework):
 
 def test_meta_holds_no_numbers():
     torch = pytest.importorskip("torch")
-    from gradlab_torch._devices import device
+    from gradlab_torch.trees.devices import device
 
     assert device() == device("cpu") == torch.device("cpu")
     with pytest.raises(GradlabError, match="device 'meta' is not there; expected one that PyTorch has here: cpu"):
@@ -89,7 +89,7 @@ def test_meta_holds_no_numbers():
 
 def test_a_platform_that_jax_platforms_shuts_out_is_told_so(monkeypatch):
     pytest.importorskip("jax")
-    from gradlab_jax._devices import device
+    from gradlab_jax.trees.devices import device
 
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert device().platform == device("cpu").platform == "cpu"

@@ -24,7 +24,7 @@ from jax.experimental import topologies
 
 import gradlab_jax as gl
 from gradlab_core.parity.arithmetic import ARITHMETICS
-from gradlab_jax._rounding import _rounded
+from gradlab_jax.parity.rounding import _rounded
 
 CARD = """
 gpu_device_info {

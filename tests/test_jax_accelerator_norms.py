@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 
 import gradlab_jax as gl
 from gradlab_core.definitions import reference
-from gradlab_jax._norms import _joint_binned, _joint_branching, alike, joined, side_by_side, wide
-from gradlab_jax._norms import _rows_binned as rows_binned
+from gradlab_jax.trees.norm_arithmetic import _joint_binned, _joint_branching, alike, joined, side_by_side, wide
+from gradlab_jax.trees.norm_arithmetic import _rows_binned as rows_binned
 
 
 def _stacked_binned(arrays):

@@ -45,7 +45,7 @@ def test_loops_and_branches_keep_what_is_disconnected_apart():
         return (carry.sum() + rows.sum()) ** 2
 
     x = jnp.asarray(alone.RNG.standard_normal((4, 3)), jnp.float32)
-    from gradlab_jax._gradients import structural_zeros
+    from gradlab_jax.model.gradients import structural_zeros
 
     closed = jax.make_jaxpr(jax.grad(loss))(params, x)
     flags = structural_zeros(closed.jaxpr, [False] * len(closed.jaxpr.invars))

@@ -17,7 +17,7 @@ import optax  # noqa: E402
 import gradlab_jax as gl  # noqa: E402
 from gradlab_core.definitions.monitoring import EXTRAS  # noqa: E402
 from gradlab_core.errors import GradlabError  # noqa: E402
-from gradlab_jax._transfer import to_host  # noqa: E402
+from gradlab_jax.trees.transfer import to_host  # noqa: E402
 
 PARAMS = {"w": jnp.array([3.0, 4.0]), "b": jnp.array([1.0])}
 
@@ -50,7 +50,7 @@ def test_on_an_accelerator_the_one_who_looks_waits(brought, monkeypatch):
     tx = gl.monitor(optax.adam(0.1), extras=EXTRAS)
     state = stepped(tx, value=jnp.float32(2.0))
     at_once = gl.read(state)
-    monkeypatch.setattr(sys.modules["gradlab_jax.monitor"], "_is_near", lambda array: False)
+    monkeypatch.setattr(sys.modules["gradlab_jax.monitoring.monitor"], "_is_near", lambda array: False)
     brought.clear()
     record = gl.read(state)
     for x in jax.tree.leaves(state):

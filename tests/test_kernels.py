@@ -16,9 +16,9 @@ import torch
 import gradlab_torch
 from gradlab_core.backends import is_below
 from gradlab_core.definitions import reference
-from gradlab_torch import _launches as launches
-from gradlab_torch import _norms as norms
-from gradlab_torch import _transfer as transfer
+from gradlab_torch.trees import launches as launches
+from gradlab_torch.trees import norm_arithmetic as norms
+from gradlab_torch.trees import transfer as transfer
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,7 +50,7 @@ import re, sys
 import triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from gradlab_torch import _kernels as k
+from gradlab_torch.trees import kernels as k
 
 def built(kernel, signature, constants):
     card = GPUTarget("cuda", int(sys.argv[1]), 32)

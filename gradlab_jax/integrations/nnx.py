@@ -9,10 +9,10 @@ import optax
 from flax import nnx
 
 from gradlab_core.records import GradientState
-from gradlab_jax._measurements import Known
-from gradlab_jax._module import canonical_name, named_variables
-from gradlab_jax.checks import check_trainable
-from gradlab_jax.monitor import monitor
+from gradlab_jax.model.checks import check_trainable
+from gradlab_jax.model.modules import canonical_name, named_variables
+from gradlab_jax.monitoring.measurements import Known
+from gradlab_jax.monitoring.monitor import monitor
 
 
 def optimizer(

@@ -13,7 +13,7 @@ import torch
 from gradlab_core.definitions.monitoring import check_monitor
 from gradlab_core.errors import require
 from gradlab_core.records import StepRecord
-from gradlab_torch.monitor import Monitor
+from gradlab_torch.monitoring.monitor import Monitor
 
 _TrainerCallback: Any = require("transformers", extra="huggingface").TrainerCallback
 _AcceleratedOptimizer: Any = require("accelerate.optimizer", extra="huggingface").AcceleratedOptimizer

@@ -11,7 +11,7 @@ import torch
 from gradlab_core.definitions.monitoring import check_monitor
 from gradlab_core.errors import GradlabError, require
 from gradlab_core.records import StepRecord
-from gradlab_torch.monitor import Monitor
+from gradlab_torch.monitoring.monitor import Monitor
 
 
 def _callback() -> Any:

@@ -1,0 +1,241 @@
+"""Any Flax model, NNX or Linen, as one pure function of a tuple of parameters in definition order.
+
+Everything that measures a model goes through `functional`; what differs between NNX and Linen stays here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gradlab_core.errors import GradlabError
+from gradlab_core.records import MODES
+from gradlab_jax.model.inputs import arguments, call
+
+# The names flax gives to what PyTorch calls weight, running_mean and running_var.
+_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "mean": "running_mean", "var": "running_var"}
+PATH = "_gradlab_path"
+_INTERNAL = ("_pytree__", "__")  # Flax's own attributes of a module
+
+
+def canonical_name(name: str) -> str:
+    """PyTorch's name of a parameter or statistic, for Flax's."""
+    return _NAMES.get(name, name)
+
+
+class Functional(Hashable, Protocol):
+    """A hashable description of a model in one mode: the static part of a jitted measurement."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def axes(self) -> tuple[tuple[int, ...], ...]:
+        """The order of axes that makes each parameter canonical."""
+        ...
+
+    def apply(self, params: tuple[jax.Array, ...], rest: Any, x: jax.Array) -> tuple[jax.Array, Any]:
+        """Logits and the new state; pure."""
+        ...
+
+
+def functional(model: Any, mode: str) -> tuple[Functional, tuple[jax.Array, ...], Any]:
+    """`(functional, params, rest)` of an NNX module or a bound Linen module; the model itself is not touched.
+
+    Raises:
+        GradlabError: not a Flax model, or an unknown mode.
+    """
+    if mode not in MODES:
+        raise GradlabError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
+    if isinstance(model, nnx.Module):
+        return _nnx_functional(model, mode)
+    if isinstance(model, nn.Module) and model.scope is not None:
+        return _linen_functional(model, mode)
+    hint = "bind the Linen module: module.bind(variables)" if isinstance(model, nn.Module) else "pass a Flax model"
+    raise GradlabError(f"model is a {type(model).__name__}; expected an nnx.Module or a bound Linen module: {hint}")
+
+
+def set_values(model: nnx.Module, params: tuple[jax.Array, ...], rest: Any) -> None:
+    """Give a module the values that `functional` once took from it, and what has become of them."""
+    variables = [v for _, _, v in named_variables(model) if isinstance(v, nnx.Param)]
+    for variable, value in zip(variables, params, strict=True):
+        variable.set_value(value)
+    nnx.update(model, rest)
+
+
+def named_modules(model: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
+    """`(canonical path, module)` in definition order; a shared module comes once, under its first path."""
+    seen: set[int] = set()
+
+    def walk(value: Any, path: str) -> Iterator[tuple[str, nnx.Module]]:
+        if isinstance(value, nnx.Module):
+            if id(value) in seen:
+                return
+            seen.add(id(value))
+            yield path, value
+            for name, child in vars(value).items():
+                if not name.startswith(_INTERNAL):
+                    # PyTorch's Sequential numbers its layers without a name in between.
+                    inner = isinstance(value, nnx.Sequential) and name == "layers"
+                    yield from walk(child, path if inner else _join(path, name))
+        elif isinstance(value, Mapping):
+            for key, child in value.items():
+                yield from walk(child, _join(path, str(key)))
+        elif isinstance(value, (list, tuple)):
+            for index, child in enumerate(value):
+                yield from walk(child, _join(path, str(index)))
+
+    return walk(model, "")
+
+
+def named_variables(model: nnx.Module) -> Iterator[tuple[str, nnx.Module, nnx.Variable]]:
+    """`(canonical path, owner, variable)` of parameters and statistics, in PyTorch's order within each module."""
+    seen: set[int] = set()
+    for path, module in named_modules(model):
+        found = []
+        for name, value in vars(module).items():
+            if isinstance(value, (nnx.Param, nnx.BatchStat)) and id(value) not in seen:
+                seen.add(id(value))
+                found.append((not isinstance(value, nnx.Param), _NAMES.get(name, name), value))
+        for _, name, variable in sorted(found, key=lambda item: (item[0], item[1] != "weight")):
+            yield _join(path, name), module, variable
+
+
+def named_parameters(model: nnx.Module) -> dict[str, jax.Array]:
+    """`{canonical path: array}` of the parameters in definition order, native layout."""
+    return {p: v.get_value() for p, _, v in named_variables(model) if isinstance(v, nnx.Param)}
+
+
+def clone(model: nnx.Module, cast: Callable[[jax.Array], jax.Array] = lambda leaf: leaf) -> nnx.Module:
+    """A copy with `cast` applied to every array. Flax sorts a module's attributes when it copies; here the copy keeps
+    the order of definition."""
+    graphdef, state = nnx.split(model)
+    copy: nnx.Module = nnx.merge(graphdef, jax.tree.map(cast, state), copy=True)
+    originals = dict(nnx.iter_modules(model))
+    for path, module in list(nnx.iter_modules(copy)):
+        attributes = dict(vars(module))
+        vars(module).clear()
+        vars(module).update({name: attributes[name] for name in vars(originals[path])})
+    return copy
+
+
+@dataclasses.dataclass(frozen=True)
+class _Nnx:
+    graphdef: Any
+    names: tuple[str, ...]
+    keys: tuple[Any, ...]
+    axes: tuple[tuple[int, ...], ...]
+
+    def apply(self, params: tuple[jax.Array, ...], rest: Any, x: jax.Array) -> tuple[jax.Array, Any]:
+        state: Any = nnx.from_flat_state(list(zip(self.keys, params, strict=True)))
+        model = nnx.merge(self.graphdef, state, rest, copy=True)
+        for path, module in named_modules(model):
+            setattr(module, PATH, path)
+        out = call(model, x)
+        for _, module in named_modules(model):
+            delattr(module, PATH)
+        return out, _split(model)[2]
+
+
+def _nnx_functional(model: nnx.Module, mode: str) -> tuple[Functional, tuple[jax.Array, ...], Any]:
+    model = clone(model)  # the mode is set on it, not on the user's
+    model.train() if mode == "train" else model.eval()
+    where = {id(node): path for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable)}
+    params = [
+        (p, where[id(v)], _axes(owner, v.get_value().ndim), v.get_value())
+        for p, owner, v in named_variables(model)
+        if isinstance(v, nnx.Param)
+    ]
+    graphdef, _, rest = _split(model)
+    names, keys, axes, values = (tuple(column) for column in zip(*params, strict=True)) if params else ((), (), (), ())
+    return _Nnx(graphdef, names, keys, axes), values, rest
+
+
+def _axes(owner: nnx.Module, count: int) -> tuple[int, ...]:
+    if count > 1 and isinstance(owner, nnx.ConvTranspose):  # PyTorch: (in, out, window)
+        return (count - 2, count - 1, *range(count - 2))
+    return _kernel_axes(count) if isinstance(owner, (nnx.Conv, nnx.Linear)) else tuple(range(count))
+
+
+def _kernel_axes(count: int) -> tuple[int, ...]:
+    return (count - 1, count - 2, *range(count - 2)) if count > 1 else tuple(range(count))
+
+
+def _split(model: nnx.Module) -> tuple[Any, Any, Any]:
+    """The program, the parameters, and everything else a model holds; what it sowed is not part of its state."""
+    nnx.pop(model, nnx.Intermediate)
+    parts: Any = nnx.split(model, nnx.Param, ...)
+    return parts[0], parts[1], parts[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Linen:
+    module: nn.Module
+    names: tuple[str, ...]
+    keys: tuple[tuple[str, ...], ...]
+    axes: tuple[tuple[int, ...], ...]
+    mode: str
+
+    def apply(self, params: tuple[jax.Array, ...], rest: Any, x: jax.Array) -> tuple[jax.Array, Any]:
+        tree: dict[str, Any] = {}
+        for key, value in zip(self.keys, params, strict=True):
+            node = tree
+            for part in key[:-1]:
+                node = node.setdefault(part, {})
+            node[key[-1]] = value
+        places, names = arguments(x)
+        rngs = {"dropout": jax.random.key(0)} if self.mode == "train" else {}
+        out, state = self.module.apply(
+            {"params": tree, **rest},
+            *places,
+            mutable=list(rest),
+            rngs=rngs,
+            **{**_mode_arguments(self.module, self.mode), **names},
+        )
+        return out, {**rest, **state}
+
+
+def _linen_functional(model: nn.Module, mode: str) -> tuple[Functional, tuple[jax.Array, ...], Any]:
+    module, variables = model.unbind()
+    rest = {name: value for name, value in variables.items() if name != "params"}
+    flat = list(_flatten(variables.get("params", {})))
+    names = tuple(".".join((*key[:-1], _NAMES.get(key[-1], key[-1]))) for key, _ in flat)
+    values = tuple(jnp.asarray(value) for _, value in flat)
+    keys = tuple(key for key, _ in flat)
+    # A bound module does not say which of its modules owns a parameter: by its name a kernel is one.
+    axes = (
+        _kernel_axes(v.ndim) if key[-1] == "kernel" else tuple(range(v.ndim))
+        for key, v in zip(keys, values, strict=True)
+    )
+    return _Linen(module, names, keys, tuple(axes), mode), values, rest
+
+
+def _mode_arguments(module: nn.Module, mode: str) -> dict[str, Any]:
+    """Linen has no mode of its own: a model takes it as one of these keyword arguments, by convention."""
+    values = {
+        "train": mode == "train",
+        "training": mode == "train",
+        "deterministic": mode == "eval",
+        "use_running_average": mode == "eval",
+    }
+    accepted = inspect.signature(type(module).__call__).parameters
+    return {name: value for name, value in values.items() if name in accepted}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, (*prefix, name))
+        else:
+            yield (*prefix, name), value
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

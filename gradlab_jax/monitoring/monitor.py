@@ -1,0 +1,282 @@
+"""A monitor for anyone's own training loop: every norm, ratio and state of a step, inside the jitted step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+
+from gradlab_core.definitions.monitoring import Measured, check_monitor, step_record
+from gradlab_core.errors import GradlabError
+from gradlab_core.records import GradientState, Probe, StepRecord
+from gradlab_core.records.later import all_later
+from gradlab_jax.monitoring import extras as _extras
+from gradlab_jax.monitoring.measurements import (
+    Known,
+    Measurements,
+    Moving,
+    in_order,
+    leaves_of,
+    measure,
+    nothing_yet,
+    still,
+)
+from gradlab_jax.trees.leaves import Tree
+from gradlab_jax.trees.norm_arithmetic import is_large
+from gradlab_jax.trees.norms import global_norm
+from gradlab_jax.trees.transfer import underway
+
+
+class MonitorState(NamedTuple):
+    """The state of `monitor`: the same structure before the first and after every step."""
+
+    inner: Any
+    seen: jax.Array
+    measurements: Measurements
+    memory: _extras.Memory
+    moving: Moving
+
+
+class ClippingState(NamedTuple):
+    """The state of `before_clipping`: how many steps it saw, and the gradient norm of the one at `step`."""
+
+    seen: jax.Array
+    step: jax.Array
+    norm: jax.Array
+
+
+def monitor(
+    inner: optax.GradientTransformation,
+    *,
+    every: int = 1,
+    extras: Sequence[str] = (),
+    known: Known | None = None,
+    paths: Mapping[str, str] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Wrap an optimizer: what goes through stays as it is, and its steps are recorded in the state.
+
+    Pure, for `jit`, `lax.scan`, buffer donation, `optax.MultiSteps`, `inject_hyperparams`, `masked`. `read` brings the
+    newest record to the host. What was measured: gradients as they come in, parameters before the step, and the update
+    that `optax.apply_updates` really makes of what the optimizer proposes.
+
+    Args:
+        inner: any optax transformation whose updates are applied as they are, so that the monitor stands outermost.
+        every: record every so many steps, the first included; on the others nothing is measured (but see below).
+        extras: any of `grad_cosine`, `update_cosine` (between successive records) and `distance` (from where `init`
+            saw the parameters). Each holds one more copy of the parameters.
+        known: `{path: state}` as `check_gradients` gives it. From the numbers alone a gradient with no path to the loss
+            looks like one that is zero; with this it is told apart. A path of it that the optimizer does not get is
+            unregistered, unless it is called frozen. Its order is that of the records.
+        paths: `{path: canonical path}`, for a tree whose own names are not the ones wanted.
+
+    The loss joins the record when it is handed on as optax does it: `update(grads, state, params, value=loss)`.
+
+    Inside one compiled program the steps in between still pay for the branch. Where the loop is in Python, decide there
+    instead: `update(..., record=step % 10 == 0)` with `record` static under `jit`. That compiles two programs, and the
+    one that does not record is the bare step.
+
+    >>> tx = monitor(optax.sgd(0.1))
+    >>> params = {"w": jnp.array([3.0, 4.0])}
+    >>> updates, state = jax.jit(tx.update)({"w": jnp.array([0.0, 1.0])}, tx.init(params), params)
+    >>> record = read(state)
+    >>> record.step, round(record.update_ratio, 6), record.states["w"].value
+    (0, 0.02, 'ok')
+    """
+    check_monitor(every, extras)
+    if not (hasattr(inner, "init") and hasattr(inner, "update")):
+        raise GradlabError(f"monitor got a {type(inner).__name__}; expected an optax transformation")
+    wrapped, names = optax.with_extra_args_support(inner), paths or {}
+
+    def init(params: Tree) -> MonitorState:
+        leaves = leaves_of(params, names)
+        nothing = nothing_yet(leaves, extras, known or {})
+        memory = _extras.first(extras, [leaves[name] for name in nothing.names])
+        return MonitorState(wrapped.init(params), jnp.zeros((), jnp.int32), nothing, memory, still(nothing.score.dtype))
+
+    def update(
+        grads: Tree, state: MonitorState, params: Tree = None, *, record: bool | None = None, **more: Any
+    ) -> tuple[Tree, MonitorState]:
+        if params is None:
+            raise GradlabError("monitor got no params; expected update(grads, state, params)")
+        if record is not None and not isinstance(record, bool):
+            raise GradlabError("record is not a Python bool; expected one, static under jit: static_argnames='record'")
+        last = state.measurements
+        if record is False:
+            updates, inner_state = wrapped.update(grads, state.inner, params, **more)
+            return updates, state._replace(inner=inner_state, seen=state.seen + 1)
+
+        def measured(params: Tree, grads: Tree, updates: Tree, loss: jax.Array | None) -> Any:
+            trees = [in_order(tree, last.names, names) for tree in (params, grads, updates)]
+            return measure(last, state.memory, state.moving, state.seen, loss, *trees)
+
+        if every == 1 or record:
+            updates, inner_state = wrapped.update(grads, state.inner, params, **more)
+            found = measured(params, grads, updates, more.get("value"))
+            return _after(found[0], updates, is_large), MonitorState(inner_state, state.seen + 1, *found)
+
+        # The update is computed a second time inside the branch: handed in, it would have to be written out as an array
+        # at every step, also where nothing is measured.
+        def branch() -> Any:
+            updates, _ = wrapped.update(grads, state.inner, params, **more)
+            return measured(params, grads, updates, more.get("value"))
+
+        found = lax.cond(state.seen % every == 0, branch, lambda: (last, state.memory, state.moving))
+        updates, inner_state = wrapped.update(_after(found[0], grads, lambda _: False), state.inner, params, **more)
+        return updates, MonitorState(inner_state, state.seen + 1, *found)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def before_clipping(*, every: int = 1) -> optax.GradientTransformation:
+    """Put before clipping in a chain, with the `every` of the monitor behind it: records then hold the gradient norm
+    before clipping too.
+
+    >>> tx = optax.chain(before_clipping(), optax.clip_by_global_norm(1.0), monitor(optax.sgd(0.1)))
+    >>> params = {"w": jnp.array([3.0, 4.0])}
+    >>> _, state = tx.update({"w": jnp.array([0.0, 2.0])}, tx.init(params), params)
+    >>> (record := read(state)).raw_grad_norm, record.grad_norm, record.clipped
+    (2.0, 1.0, True)
+    """
+    check_monitor(every, ())
+
+    def init(params: Tree) -> ClippingState:
+        return ClippingState(jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32), jnp.zeros_like(global_norm(params)))
+
+    def update(grads: Tree, state: ClippingState, params: Tree = None) -> tuple[Tree, ClippingState]:
+        now = state.seen % every == 0
+        norm = lax.cond(now, lambda g: global_norm(g).astype(state.norm.dtype), lambda g: state.norm, grads)
+        return grads, ClippingState(state.seen + 1, jnp.where(now, state.seen, state.step), norm)
+
+    return optax.GradientTransformation(init, update)
+
+
+def read(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array | float | None = None) -> StepRecord:
+    """The newest record in an optimizer state (or an `nnx.Optimizer`, or a train state that holds one): the only copy
+    to the host, in one transfer. The record also carries what `gradlab_jax.probe` saw on the batch of this step, and
+    the `loss` of the step, for loops (Linen's `TrainState.apply_gradients`) that hand no value on to the optimizer.
+
+    On an accelerator the record is on its way when this returns, and who looks into it waits until it is there: look
+    one step later, and nobody waits. The state may be donated meanwhile.
+
+    Raises:
+        GradlabError: no monitor or several in it, nothing recorded yet (on an accelerator when somebody looks), or the
+            states of several runs at once.
+    """
+    nodes = _nodes(opt_state)
+    found = _only(nodes)
+    hyperparams = [node.hyperparams for node in nodes if hasattr(node, "hyperparams")]
+    rates = [_value(h["learning_rate"]) for h in hyperparams if "learning_rate" in h]
+    # A rate may have changed since the record was taken.
+    seen = [_value(node.seen) for node in nodes if isinstance(node, MonitorState)]
+    raws = [(_value(node.step), _value(node.norm)) for node in nodes if isinstance(node, ClippingState)]
+    if found.step.ndim:
+        raise GradlabError(
+            f"the state holds {found.step.shape} runs or steps; expected one: jax.tree.map(lambda x: x[i], state)"
+        )
+    if loss is not None and jnp.size(loss) != 1:
+        raise GradlabError(f"the loss handed to read has shape {jnp.shape(loss)}; expected one number")
+    arrived = underway((found, rates, seen if rates else [], raws[:1], loss))
+
+    def record() -> StepRecord:
+        return _record(arrived(), probe)
+
+    return record() if _is_near(found.step) else all_later(StepRecord, record)
+
+
+def _is_near(array: Any) -> bool:
+    """Whether a number lies where nothing is gained by not waiting for it."""
+    return not isinstance(array, jax.Array) or all(device.platform == "cpu" for device in array.devices())
+
+
+def _record(arrived: tuple[Any, ...], probe: Probe | None) -> StepRecord:
+    m, rates, seen, raws, loss = arrived
+    if loss is None and m.has_loss:
+        loss = m.loss
+    if m.step < 0:
+        raise GradlabError("the monitor has recorded nothing yet; expected at least one update")
+    cut = {path for path, state in m.known if state == GradientState.DISCONNECTED}
+    numbers = {quantity: vector.tolist() for quantity, vector in m.norms.items()}
+    raw = next((float(norm) for step, norm in raws if step == m.step), None)
+    measured = Measured(
+        names=m.names,
+        sizes=m.sizes,
+        params=numbers["param"],
+        grads=[None if name in cut else g for name, g in zip(m.names, numbers["grad"], strict=True)],
+        updates=numbers["update"],
+        lost=[u == 0.0 and p > 0.0 for u, p in zip(numbers["update"], numbers["proposed"], strict=True)],
+        raw_grad_norm=raw,
+        # At the first record there is nothing before to take a cosine with.
+        extras={
+            e: _named(m.names, v, cut if e == "grad_cosine" else set())
+            for e, v in m.extras.items()
+            if m.has_before or e == "distance"
+        },
+        before={e: _named(m.names, v, set()) for e, v in m.before.items()},
+    )
+    return step_record(
+        measured,
+        step=int(m.step),
+        loss=None if loss is None else float(np.reshape(loss, ())),
+        learning_rate=float(rates[0]) if len(set(map(float, rates))) == 1 and seen[0] == m.step + 1 else None,
+        anomaly=float(m.score) if m.is_scored else None,
+        known=dict(m.known),
+        probe=probe,
+    )
+
+
+def recorded(opt_state: Any) -> Measurements:
+    """The newest record as it is on the device: what a `lax.scan` gives out at each of its steps, for `read` later."""
+    return _only(_nodes(opt_state))
+
+
+def _only(nodes: list[Any]) -> Measurements:
+    """The one record among the nodes of an optimizer state."""
+    found = [node for node in nodes if isinstance(node, Measurements)]
+    if len(found) != 1:
+        raise GradlabError(f"the optimizer state holds {len(found)} monitors; expected one: wrap it in monitor(...)")
+    return jax.tree.map(_value, found[0], is_leaf=lambda x: isinstance(x, nnx.Variable))
+
+
+def _after(found: Measurements, tree: Tree, free: Callable[[jax.Array], bool]) -> Tree:
+    """Gradients or updates, but for arrays that are free of it made to depend on the measurements: what changes the
+    parameters then comes after what reads them, else XLA would copy them to be safe. A norm is never below zero, which
+    XLA does not know."""
+    never = jnp.any(found.norms["param"] < 0)
+    return jax.tree.map(lambda x: x if free(x) else jnp.where(never, jnp.zeros_like(x), x), tree)
+
+
+def _nodes(tree: Any) -> list[Any]:
+    """What a record is read from, wherever it stands in a state, one inside another or in an NNX optimizer. One walk:
+    a state has at least as many arrays as the net, and is read at every step."""
+    if isinstance(tree, nnx.Optimizer):
+        tree = nnx.as_pure(tree.opt_state)
+    found = []
+    for node in jax.tree.leaves(tree, is_leaf=_is_wanted):
+        if isinstance(node, MonitorState):  # its memory is as large as the net, and holds nothing to read
+            found += [node, *_nodes((node.inner, node.measurements))]
+        elif _is_wanted(node):
+            found += [node, *([] if isinstance(node, Measurements) else _nodes(_parts(node)))]
+    return found
+
+
+def _parts(node: Any) -> list[Any]:
+    """What stands directly in a node."""
+    return [part for part in jax.tree.leaves(node, is_leaf=lambda part: part is not node) if part is not node]
+
+
+def _is_wanted(node: Any) -> bool:
+    return isinstance(node, (Measurements, MonitorState, ClippingState)) or hasattr(node, "hyperparams")
+
+
+def _value(x: Any) -> Any:
+    return x.get_value() if isinstance(x, nnx.Variable) else x
+
+
+def _named(names: Sequence[str], vector: Any, cut: set[str]) -> dict[str, float]:
+    return {name: v for name, v in zip(names, vector.tolist(), strict=True) if name not in cut}

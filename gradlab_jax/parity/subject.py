@@ -1,0 +1,257 @@
+"""A Flax NNX model as the parity judgement takes it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, check_precision
+from gradlab_core.parity.trace import Key
+from gradlab_core.programs.specs import TrainSpec
+from gradlab_jax.model.checks import as_labels, check_trainable
+from gradlab_jax.model.gradients import Loss, structural_zeros
+from gradlab_jax.model.losses import cross_entropy
+from gradlab_jax.model.modules import Functional, clone, functional, named_variables
+from gradlab_jax.model.taps import Tap, outputs, run_tapped, taps
+from gradlab_jax.model.weights import astype, canonical, from_canonical, to_canonical, to_native
+from gradlab_jax.parity.precision import measured, precise, rounded_as
+from gradlab_jax.parity.rounding import dithered, noisy, rounded_products
+from gradlab_jax.programs.training import sgd, sgd_step
+
+
+class Subject:
+    """A model, its loss and its optimizer.
+
+    Args:
+        model: an NNX module; it is copied and stays as it was.
+        loss: `loss(logits, y)` → scalar.
+        optimizer: a `TrainSpec`, whose milestones are then counted in steps, or an optax transformation of the tuple
+            of parameters.
+        precision: what float32 products are made in: `highest`, `tf32`, `bfloat16` or `float16` (operands are rounded
+            to it), or `as-is`, which sets nothing.
+
+    >>> subject = Subject(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+    >>> trace = subject.step(np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), 0)
+    >>> [str(key) for key in trace][:3]
+    ['activation', 'logits', 'loss']
+    """
+
+    framework = "jax"
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        *,
+        loss: Loss = cross_entropy,
+        optimizer: TrainSpec | optax.GradientTransformation = TrainSpec(weight_decay=0.0),  # noqa: B008 - frozen
+        precision: str = "highest",
+    ) -> None:
+        check_trainable(model)
+        self.precision = check_precision(precision)
+        self.noise: Arithmetic | None = None
+        self.seed = 0  # of the noise
+        self.loss, self.recipe = loss, optimizer
+        self.plans: dict[tuple[int, ...], tuple[Any, Any, Any, Any]] = {}
+        self.wide = any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))
+        with self._precision():
+            self.model = clone(model)
+            self.optimizer: optax.GradientTransformation = (
+                sgd(optimizer.momentum, optimizer.weight_decay) if isinstance(optimizer, TrainSpec) else optimizer
+            )
+            self.opt_state = jax.jit(self.optimizer.init)(functional(self.model, "train")[1])
+
+    def cast(self, dtype: str) -> Subject:
+        """A fresh copy in that precision; float64 runs on the CPU."""
+        with jax.enable_x64(dtype == "float64"):
+            model = astype(self.model, dtype)
+            if dtype == "float64":
+                model = clone(model, lambda leaf: jax.device_put(leaf, jax.devices("cpu")[0]))
+        return self._copy(model, self.precision)
+
+    def at(self, precision: str) -> Subject:
+        """A fresh copy that is run in that precision."""
+        return self._copy(self.model, precision)
+
+    def arithmetic(self) -> Arithmetic:
+        """What its float32 products are made in; under `as-is` that is measured."""
+        return measured(self._device()) if self.precision == "as-is" else ARITHMETICS[self.precision]
+
+    def perturbed(self, arithmetic: Arithmetic, seed: int) -> Subject:
+        """A float64 copy on the CPU whose every operation carries a random error of that arithmetic."""
+        subject = self.cast("float64")
+        subject.noise, subject.seed, subject.plans = arithmetic, seed, self.plans
+        return subject
+
+    def _copy(self, model: nnx.Module, precision: str) -> Subject:
+        with jax.enable_x64(any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))):
+            return Subject(model, loss=self.loss, optimizer=self.recipe, precision=precision)
+
+    def _device(self) -> jax.Device:
+        values = [v.get_value() for _, _, v in named_variables(self.model)]
+        return next(iter(values[0].devices()))
+
+    def state(self) -> dict[str, np.ndarray]:
+        return to_canonical(self.model)
+
+    def load(self, arrays: Mapping[str, Any]) -> None:
+        with self._precision():
+            if self.noise is not None:
+                arrays = {path: dithered(np.asarray(a, np.float64), self.seed) for path, a in arrays.items()}
+            from_canonical(self.model, arrays)
+
+    def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
+        """One training step, and every tensor of it in canonical layout."""
+        with self._precision():
+            f, params, rest = functional(self.model, "train")
+            images, labels = to_native(x), as_labels(y)
+            if jnp.issubdtype(images.dtype, jnp.floating):
+                images = images.astype(params[0].dtype)
+                if self.noise is not None:
+                    images = jnp.asarray(dithered(images, self.seed))
+            ran, zeros, cut_slopes, cut_grads = self._plan(f, params, rest, images, labels)
+            values, slopes, grads, state, logits, loss = _gradients(
+                f, self.loss, self._rounded(), self.noise, params, zeros, rest, images, labels
+            )
+            owners = [(path, owner) for path, owner, v in named_variables(self.model) if isinstance(v, nnx.Param)]
+            applied = self._apply(params, grads, cut_grads, state, owners, epoch)
+            # Layouts are changed on the host: on the device each would be a program of its own.
+            values, slopes, grads = jax.device_get((values, slopes, grads))
+            found: dict[Key, Any] = {
+                Key("activation", t.path, t.call): t.canonical(v) for t, v in zip(ran, values, strict=True)
+            }
+            found |= {Key("logits"): logits, Key("loss"): loss}
+            backward = reversed(list(zip(ran, slopes, cut_slopes, strict=True)))
+            found |= {
+                Key("activation_gradient", t.path, t.call): None if cut else t.canonical(g) for t, g, cut in backward
+            }
+            for (path, owner), g, cut in zip(owners, grads, cut_grads, strict=True):
+                found[Key("gradient", path)] = None if cut else canonical(owner, g)
+            found |= applied
+            return {key: None if value is None else np.asarray(value) for key, value in found.items()}
+
+    def _plan(self, f: Functional, params: Any, rest: Any, x: Any, y: Any) -> tuple[Any, Any, Any, Any]:
+        """What depends on shapes alone: the layers in order, zeros to disturb them by, and what has no path."""
+        if x.shape not in self.plans:
+            zeros = [np.zeros(s.shape, s.dtype) for s in outputs(f, params, rest, x)[1]]
+            self.plans[x.shape] = (taps(f, params, rest, x), zeros, *_cut(f, self.loss, params, zeros, rest, x, y))
+        return self.plans[x.shape]
+
+    def _apply(
+        self, params: Any, grads: Any, cut: Any, state: Any, owners: list[tuple[str, nnx.Module]], epoch: int
+    ) -> dict[Key, Any]:
+        found: dict[Key, Any] = {}
+        if isinstance(self.recipe, TrainSpec):
+            rate, decay = self.recipe.rate(epoch), (self.recipe.momentum, self.recipe.weight_decay)
+            new, self.opt_state = _stepped(decay, self.noise, params, grads, self.opt_state, rate, tuple(cut))
+            found[Key("learning_rate")] = np.float64(rate)
+            for (path, owner), velocity, c in zip(owners, jax.device_get(self.opt_state[1].trace), cut, strict=True):
+                if not c:
+                    found[Key("optimizer", path)] = canonical(owner, velocity)
+        else:
+            directions, self.opt_state = self.optimizer.update(grads, self.opt_state, params)
+            new = optax.apply_updates(params, directions)
+        nnx.update(self.model, state)
+        variables = [v for _, _, v in named_variables(self.model) if isinstance(v, nnx.Param)]
+        for variable, value in zip(variables, new, strict=True):
+            variable.set_value(value)
+        names = {path for path, _ in owners}
+        tensors = to_canonical(self.model)
+        found |= {Key("parameter", path): t for path, t in tensors.items() if path in names}
+        return found | {Key("statistic", path): t for path, t in tensors.items() if path not in names}
+
+    @contextlib.contextmanager
+    def _precision(self) -> Iterator[None]:
+        """Float64 needs to be switched on, and runs on the CPU: an accelerator may not have it. Float32 runs in the
+        precision asked for."""
+        if self.wide:
+            with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]), precise("highest", "cpu"):
+                yield
+        else:
+            with jax.enable_x64(False), precise(self.precision, _platform()):
+                yield
+
+    def _rounded(self) -> Arithmetic | None:
+        """What the operands of float32 products are rounded to, where the hardware does not do so by itself."""
+        return None if self.wide else rounded_as(self.precision, _platform())
+
+
+def _platform() -> str:
+    # A device, the name of a platform, or None for the usual one; JAX's types do not know its options.
+    device = cast(Any, jax.config).jax_default_device
+    if device is None:
+        return jax.default_backend()
+    return device if isinstance(device, str) else str(device.platform)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 6))
+def _stepped(
+    decay: tuple[float, float],
+    noise: Arithmetic | None,
+    params: Any,
+    grads: Any,
+    state: Any,
+    learning_rate: Any,
+    cut: tuple[bool, ...],
+) -> tuple[Any, Any]:
+    """`(new parameters, new state)` of the optimizer."""
+
+    def stepped(params: Any, grads: Any, state: Any, learning_rate: Any) -> tuple[Any, Any]:
+        updates, state = sgd_step(decay, params, grads, state, learning_rate, cut)
+        return optax.apply_updates(params, updates), state
+
+    return (stepped if noise is None else noisy(stepped, noise))(params, grads, state, learning_rate)
+
+
+def _objective(f: Functional, loss: Loss, params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
+    """The loss as a function of the parameters and of a disturbance of every activation: the gradient of the loss in
+    an activation is its gradient in that disturbance, at zero."""
+    left = iter(zeros)
+
+    def on_tap(tap: Tap, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value = value + next(left)
+        return value, value
+
+    logits, state, handed = run_tapped(f, params, rest, x, on_tap, differentiable=True)
+    return loss(logits, y), ([value for _, value in handed], state, logits)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _gradients(
+    f: Functional,
+    loss: Loss,
+    rounded: Arithmetic | None,
+    noise: Arithmetic | None,
+    params: Any,
+    zeros: Any,
+    rest: Any,
+    x: Any,
+    y: Any,
+) -> Any:
+    def differentiate(params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
+        differentiated = jax.value_and_grad(_objective, argnums=(2, 3), has_aux=True)
+        (value, (values, state, logits)), (grads, slopes) = differentiated(f, loss, params, zeros, rest, x, y)
+        return values, slopes, grads, state, logits, value
+
+    if rounded is not None:
+        differentiate = rounded_products(differentiate, rounded)
+    if noise is not None:
+        differentiate = noisy(differentiate, noise)
+    return differentiate(params, zeros, rest, x, y)
+
+
+def _cut(
+    f: Functional, loss: Loss, params: Any, zeros: Any, rest: Any, x: Any, y: Any
+) -> tuple[list[bool], list[bool]]:
+    """Which activations, and which parameters, have no path to the loss."""
+    differentiate = jax.grad(_objective, argnums=(2, 3), has_aux=True)
+    jaxpr = jax.make_jaxpr(lambda *args: differentiate(f, loss, *args)[0])(params, zeros, rest, x, y).jaxpr
+    flags = structural_zeros(jaxpr, [False] * len(jaxpr.invars))
+    return flags[len(params) :], flags[: len(params)]

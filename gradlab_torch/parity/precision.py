@@ -1,0 +1,63 @@
+"""What float32 products are made in: set for a while, put back, or measured."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, closest, coarsest
+from gradlab_torch.parity.rounding import RoundedProducts
+
+
+@contextlib.contextmanager
+def precise(precision: str, device: torch.device) -> Iterator[None]:
+    """Products on that device are made in that precision as long as this holds.
+
+    TF32 where the hardware has none (CPU) is made by rounding the operands. `bfloat16` and `float16` are autocast.
+    """
+    if precision == "as-is":
+        yield
+    elif precision in ("bfloat16", "float16"):
+        with _switches(tf32=False), torch.autocast(device.type, getattr(torch, precision)):
+            yield
+    elif precision == "tf32" and device.type != "cuda":
+        with _switches(tf32=False), RoundedProducts():
+            yield
+    else:
+        with _switches(tf32=precision == "tf32"):
+            yield
+
+
+@contextlib.contextmanager
+def _switches(*, tf32: bool) -> Iterator[None]:
+    """PyTorch's two switches, of matrix products and of convolutions, and where they were before."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def measured(device: torch.device) -> Arithmetic:
+    """What matrix products and convolutions on that device are made in under the settings that hold: the coarser one.
+
+    A random matrix times one is that matrix, but for the rounding of what is multiplied.
+    """
+    x = torch.randn(256, 256, generator=torch.Generator().manual_seed(0)).to(device)
+    one = torch.eye(256, device=device)
+    # Large enough for the kernels that training uses.
+    images, kernel = x.reshape(4, 64, 16, 16), torch.eye(64, device=device)[:, :, None, None]
+    with torch.no_grad():
+        pairs = [(x @ one, x), (F.conv2d(images, kernel), images)]
+    return coarsest(
+        ARITHMETICS["float16"]  # as coarse as TF32, and shorter in range
+        if made.dtype == torch.float16
+        else closest(float((made.float() - operand).abs().div(operand.abs()).max()))
+        for made, operand in pairs
+    )

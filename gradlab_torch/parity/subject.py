@@ -1,0 +1,155 @@
+"""A PyTorch model as the parity judgement takes it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, check_precision
+from gradlab_core.parity.trace import Key
+from gradlab_core.programs.specs import TrainSpec
+from gradlab_torch.model.checks import as_labels, check_logits
+from gradlab_torch.model.gradients import Loss, loss_and_gradients
+from gradlab_torch.model.losses import cross_entropy
+from gradlab_torch.model.modules import private_copy, trainable
+from gradlab_torch.model.taps import Tap
+from gradlab_torch.model.weights import as_numpy, astype, from_canonical, to_canonical, to_native
+from gradlab_torch.parity.precision import measured, precise
+from gradlab_torch.parity.rounding import Noise
+
+Optimizer = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
+
+
+class Subject:
+    """A model, its loss and its optimizer.
+
+    Args:
+        model: any `torch.nn.Module`; it is copied and stays as it was.
+        loss: `loss(logits, y)` → scalar.
+        optimizer: a `TrainSpec`, whose milestones are then counted in steps, or a function from the list of parameters
+            to a `torch.optim.Optimizer`.
+        precision: what float32 products are made in: `highest`, `tf32`, `bfloat16` or `float16` (autocast), or `as-is`,
+            which sets nothing.
+
+    >>> subject = Subject(torch.nn.Linear(3, 2))
+    >>> trace = subject.step(np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), 0)
+    >>> [str(key) for key in trace][:3]
+    ['activation', 'logits', 'loss']
+    """
+
+    framework = "torch"
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        *,
+        loss: Loss = cross_entropy,
+        optimizer: TrainSpec | Optimizer = TrainSpec(weight_decay=0.0),  # noqa: B008 - frozen
+        precision: str = "highest",
+    ) -> None:
+        self.precision = check_precision(precision)
+        self.model = copy.deepcopy(model)
+        self.loss, self.recipe = loss, optimizer
+        self.noise: Noise | None = None
+        self.params = list(trainable(self.model).values())
+        self.optimizer = (
+            torch.optim.SGD(self.params, lr=0.1, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay)
+            if isinstance(optimizer, TrainSpec)
+            else optimizer(self.params)
+        )
+
+    def cast(self, dtype: str) -> Subject:
+        """A fresh copy in that precision; the float64 oracle runs on the CPU."""
+        model = astype(self.model, dtype)
+        return self._copy(model.cpu() if dtype == "float64" else model, self.precision)
+
+    def at(self, precision: str) -> Subject:
+        """A fresh copy that is run in that precision."""
+        return self._copy(self.model, precision)
+
+    def arithmetic(self) -> Arithmetic:
+        """What its float32 products are made in; under `as-is` that is measured."""
+        device = self.params[0].device
+        return measured(device) if self.precision == "as-is" else ARITHMETICS[self.precision]
+
+    def perturbed(self, arithmetic: Arithmetic, seed: int) -> Subject:
+        """A float64 copy on the CPU whose every operation carries a random error of that arithmetic."""
+        subject = self.cast("float64")
+        subject.noise = Noise(arithmetic, seed)
+        return subject
+
+    def _copy(self, model: torch.nn.Module, precision: str) -> Subject:
+        return Subject(model, loss=self.loss, optimizer=self.recipe, precision=precision)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return to_canonical(self.model)
+
+    def load(self, arrays: Mapping[str, Any]) -> None:
+        from_canonical(self.model, arrays)
+
+    def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
+        """One training step, and every tensor of it in canonical layout."""
+        with self._arithmetic():
+            return self._step(x, y, epoch)
+
+    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        if self.noise is not None:
+            return self.noise
+        first = self.params[0]
+        return contextlib.nullcontext() if first.dtype == torch.float64 else precise(self.precision, first.device)
+
+    def _step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
+        private = private_copy(self.model, "train")
+        first = self.params[0]
+        images = to_native(x).to(first.device)
+        images = images.to(first.dtype) if images.is_floating_point() else images
+        slopes: dict[Tap, torch.Tensor] = {}
+        logits: list[torch.Tensor] = []
+
+        def on_tap(tap: Tap, value: torch.Tensor) -> torch.Tensor:
+            if value.requires_grad:
+                # A hook on this version of the tensor: an in-place activation after it does not disturb it.
+                value.register_hook(lambda slope: slopes.__setitem__(tap, slope))
+            return value.detach().clone()
+
+        def loss(out: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            logits.append(check_logits(out).detach())
+            return self.loss(out, labels)
+
+        value, grads, handed = loss_and_gradients(private, images, as_labels(y, images.device), loss, on_tap)
+        found: dict[Key, torch.Tensor | None] = {Key("activation", t.path, t.call): v for t, v in handed}
+        found |= {Key("logits"): logits[0], Key("loss"): value}
+        found |= {Key("activation_gradient", t.path, t.call): slopes.get(t) for t, _ in reversed(handed)}
+        found |= {Key("gradient", path): g for path, g in grads.items()}
+        self._apply(grads, dict(private.named_buffers()), epoch)
+        found |= self._after()
+        return {key: None if t is None else as_numpy(t) for key, t in found.items()}
+
+    def _apply(self, gradients: dict[str, torch.Tensor | None], buffers: dict[str, torch.Tensor], epoch: int) -> None:
+        with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(buffers[name])
+        for name, p in self.model.named_parameters():
+            p.grad = gradients[name] if p.requires_grad else None
+        if isinstance(self.recipe, TrainSpec):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.rate(epoch)
+        self.optimizer.step()
+
+    def _after(self) -> dict[Key, torch.Tensor | None]:
+        rate = torch.tensor(self.optimizer.param_groups[0]["lr"], dtype=torch.float64)
+        found: dict[Key, torch.Tensor | None] = {Key("learning_rate"): rate}
+        for path, p in self.model.named_parameters():
+            velocity = self.optimizer.state.get(p, {}).get("momentum_buffer")
+            if velocity is not None:
+                found[Key("optimizer", path)] = velocity.clone()
+        names = {path for path, _ in self.model.named_parameters()}
+        # A copy: these tensors change at the next step.
+        tensors = {path: torch.from_numpy(value) for path, value in to_canonical(self.model).items()}
+        found |= {Key("parameter", path): t for path, t in tensors.items() if path in names}
+        return found | {Key("statistic", path): t for path, t in tensors.items() if path not in names}
