@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SUITE, KERNELS = ROOT / "parity_tests", ROOT / "tests" / "interpreted.py"
+SUITE, KERNELS = ROOT / "parity_tests", ROOT / "tests" / "torch" / "interpreted.py"
 _WORKERS = 12
 _GIB_A_WORKER = 4  # two frameworks' contexts and small nets
 _EVERY = 1.0  # seconds between two writes

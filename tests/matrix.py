@@ -21,9 +21,9 @@ ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = ROOT / ".matrix"
 NAMES = ("torch", "jax", "jaxlib", "flax", "optax", "numpy")
 TESTS = {
-    "jax": ["tests/test_jax_alone.py"],
-    "torch": ["tests/test_torch_alone.py", "tests/test_kernels.py"],
-    "cuda": ["tests/test_gpu_programs.py"],
+    "jax": ["tests/jax/test_jax_alone.py"],
+    "torch": ["tests/torch/test_torch_alone.py", "tests/torch/test_kernels.py"],
+    "cuda": ["tests/jax/test_gpu_programs.py"],
 }
 
 

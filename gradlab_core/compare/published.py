@@ -90,12 +90,12 @@ ERRORS = (
         6,
         "Its thresholds for a vanishing gradient contradict each other",
         "A text says 1e-4 and below, its example has 8e-4, another text says far below 1e-6.",
-        "tests/test_published.py: the published example under each of the published thresholds",
+        "tests/core/test_published.py: the published example under each of the published thresholds",
     ),
     PublishedError(
         7,
         "A variance that is a standard deviation",
         "A text gives 'variance 0.01' for a default initialisation whose standard deviation is 0.01.",
-        "tests/test_published.py: the variance of N(0, 0.01²) is 0.0001",
+        "tests/core/test_published.py: the variance of N(0, 0.01²) is 0.0001",
     ),
 )

@@ -17,7 +17,7 @@ from benchmarks.harness import Case, Row, measure
 from gradlab_core.errors import GradlabError, MissingDependency
 from gradlab_core.records import codec
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"torch device": "abacus"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from tests.public import described, public
+from tests.house.public import described, public
 
 FILE = Path(__file__).with_name("public.txt")
 
@@ -13,7 +13,9 @@ FILE = Path(__file__).with_name("public.txt")
 def test_public_names_and_signatures_are_those_that_are_written_down():
     written = FILE.read_text(encoding="utf-8").splitlines()
     changed = [line for line in difflib.ndiff(written, public()) if line[0] in "+-"]
-    assert not changed, "\n".join(["python -m tests.public > tests/public.txt, if this is meant:", *changed])
+    assert not changed, "\n".join(
+        ["python -m tests.house.public > tests/house/public.txt, if this is meant:", *changed]
+    )
 
 
 def test_a_changed_default_or_argument_is_a_change():

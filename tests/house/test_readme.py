@@ -11,7 +11,7 @@ import pytest
 from gradlab_core.sinks import load_records
 from tests.snippets import SNIPPETS, promised
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_first_two_snippets_differ_in_the_import_and_in_comments_only():

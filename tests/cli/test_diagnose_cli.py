@@ -22,8 +22,8 @@ from gradlab_core.judge.norm_report import NormRow
 from gradlab_core.programs.scenarios import SCENARIOS, Scenario
 from gradlab_core.records import Finding, Severity, StepRecord, codec
 from gradlab_core.sinks import JsonlSink, load_records
+from tests.cli.test_cli import gradlab, refused
 from tests.recorded import CUT, eventful, step
-from tests.test_cli import gradlab, refused
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -12,7 +12,7 @@ import pytest
 
 from gradlab_core.backends import BACKENDS, NEEDS, is_below
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 INSTALL = ": install with pip install 'gradlab-parity[{}]'"
 OLD = {
     "torch": ({"torch": "2.5.1+cu124"}, "torch is 2.5.1+cu124, expected at least 2.6"),

@@ -15,7 +15,7 @@ import optax
 import pytest
 from flax import nnx
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NUMBER = r"([\d.e+-]+)"
 CLIPPED = rf"step +(\d+)  loss {NUMBER}  gradient {NUMBER} -> {NUMBER}  update/weights {NUMBER}"
 STEP = rf"step +(\d+)  loss {NUMBER}  gradient {NUMBER}  update/weights {NUMBER}"

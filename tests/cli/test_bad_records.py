@@ -18,7 +18,7 @@ from gradlab_core.records.decoding import decode
 from gradlab_core.sinks import load_records
 from gradlab_core.sinks.jsonl import HEADER, line
 from tests import runs
-from tests.mutants import DEEP, mutant
+from tests.cli.mutants import DEEP, mutant
 from tests.recorded import eventful
 
 OUT_OF_RANGE: dict[str, tuple[str, Any]] = {

@@ -13,7 +13,7 @@ from gradlab_core.errors import GradlabError, MissingDependency
 from gradlab_core.programs.program import LAYOUTS, TASKS, TaskSpec
 from gradlab_core.programs.tasks import open_task
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LOCAL = tuple(name for name in TASKS if name != "imdb")
 MANY = 4000
 

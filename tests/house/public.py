@@ -1,4 +1,4 @@
-"""`python -m tests.public > tests/public.txt`: every public name of the twins, with its signature."""
+"""`python -m tests.house.public > tests/house/public.txt`: every public name of the twins, with its signature."""
 
 from __future__ import annotations
 

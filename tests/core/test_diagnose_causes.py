@@ -11,8 +11,7 @@ from gradlab_core.judge.diagnosis import CODES, diagnose
 from gradlab_core.judge.diagnosis.history import History
 from gradlab_core.judge.diagnosis.layers import FORWARD, RECURRENT, TRANSFORMER, kinds_of
 from gradlab_core.records import GradientState, Severity
-
-from .runs import CLASSES, SHAPES, flat, hidden, layer, probe, replaced, run
+from tests.runs import CLASSES, SHAPES, flat, hidden, layer, probe, replaced, run
 
 LN = math.log(CLASSES)
 FAINT = {"fc1.weight": 1e-16, "fc1.bias": 1e-16, "fc2.weight": 1e-12, "fc2.bias": 1e-12, "fc3.weight": 0.1}

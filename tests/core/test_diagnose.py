@@ -14,8 +14,7 @@ from gradlab_core.judge.diagnosis import CODES, Live, diagnose
 from gradlab_core.judge.diagnosis.history import RECENT, SELECTED, History, Selection
 from gradlab_core.judge.diagnosis.judging import CONSEQUENCES, RULES
 from gradlab_core.records import GradientState, NonfiniteOrigin, Severity, TensorNorms
-
-from .runs import CLASSES, SHAPES, flat, hidden, layer, probe, replaced, run, stats
+from tests.runs import CLASSES, SHAPES, flat, hidden, layer, probe, replaced, run, stats
 
 LN = math.log(CLASSES)
 WEIGHTS = [path for path, shape in SHAPES.items() if len(shape) > 1]

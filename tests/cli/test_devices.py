@@ -11,7 +11,7 @@ import pytest
 
 from gradlab_core.errors import GradlabError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 USERS = """
 def build():
     import jax.numpy as jnp

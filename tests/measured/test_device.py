@@ -14,7 +14,7 @@ import pytest
 from benchmarks import device, device_parts
 from benchmarks.device_run import Outcome, Part, limits, run_all, run_one
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HERE = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 

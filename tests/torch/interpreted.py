@@ -1,7 +1,7 @@
 """The way that a GPU takes, on the CPU: kernels by Triton's interpreter, copies that arrive late.
 
-Run with TRITON_INTERPRET=1 (`tests/test_kernels.py` does). Without it the same tests run on a CUDA device, its kernels
-compiled: `pytest tests/interpreted.py` (`make device` does).
+Run with TRITON_INTERPRET=1 (`tests/torch/test_kernels.py` does). Without it the same tests run on a CUDA device, its
+kernels compiled: `pytest tests/torch/interpreted.py` (`make device` does).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PROCESSORS = {
     "AVX2, one thread": {
         "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -33,7 +33,7 @@ NETS = {"AVX2, one thread": [], "SSE4.2, two threads": ["postact", "plain", "gru
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_what_is_claimed_holds_there_too(name):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.on_processor", *NETS[name]],
+        [sys.executable, "-m", "tests.house.on_processor", *NETS[name]],
         cwd=ROOT,
         env={**os.environ, **PROCESSORS[name]},
         capture_output=True,

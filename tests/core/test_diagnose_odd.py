@@ -11,8 +11,7 @@ from gradlab_core.judge.diagnosis import diagnose
 from gradlab_core.judge.examination import range_test
 from gradlab_core.judge.norm_report import norm_report
 from gradlab_core.records import HiddenStateNorms
-
-from .runs import SHAPES, layer, probe, run, stats
+from tests.runs import SHAPES, layer, probe, run, stats
 
 
 def _probed(made):

@@ -26,8 +26,8 @@ from gradlab_core.show.run.page import content, render
 from gradlab_core.show.run.steps import recorded_run
 from gradlab_core.show.run.summary import state_rows, summary
 from gradlab_core.show.run.together import losses
+from tests.pages.test_report import EVIL, marks, run
 from tests.recorded import ANOMALY_AT, CUT, DEAD, NONFINITE_AT, PATHS, SKIPPED_AT, eventful, step, with_tensor
-from tests.test_report import EVIL, marks, run
 
 
 def healthy(steps: int = 30) -> list[StepRecord]:

@@ -12,8 +12,8 @@ from gradlab_core.lab.pages.page import write_lab
 from gradlab_core.lab.pages.propagation import propagation_section
 from gradlab_core.lab.studies.propagation import square_net, study_propagation
 from gradlab_core.report import write_html
+from tests.recorded import eventful, step
 
-from .recorded import eventful, step
 from .test_report import everything
 
 Opened = Callable[..., Any]

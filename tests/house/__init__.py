@@ -1,0 +1,1 @@
+"""The house rules: layout, public names, packages, documents, processors."""

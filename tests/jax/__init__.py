@@ -1,0 +1,1 @@
+"""What only the JAX twin has, and what it must do by itself."""

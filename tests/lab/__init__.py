@@ -1,0 +1,1 @@
+"""The lab: its definitions, studies, commands and pages."""

@@ -1,0 +1,1 @@
+"""The benchmarks: their arithmetic, their truth, small real runs."""
