@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import collections.abc
 import dataclasses
 
 import jax
@@ -104,6 +105,68 @@ def test_both_twins_measure_what_one_input_gives(shape):
             list(flow.layers.values()), rel=1e-9
         )
         assert {state.value for state in twin.check_gradients(model, given, Y).values()} == {"ok"}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_doctors_see_what_one_input_gives(shape):
+    bias = None if shape == "tuple with None" else torch.as_tensor(BIAS)
+    truth = gradlab_torch.init_doctor(One(bias), torch.as_tensor(X))
+    repaired = gradlab_torch.lsuv(One(bias), torch.as_tensor(X)).layers
+    for twin, build, tensor in SIDES.values():
+        found = twin.init_doctor(build(), SHAPES[shape](tensor))
+        assert [f"inner.{row.path}" for row in found] == [row.path for row in truth]
+        for row, wanted in zip(found, truth, strict=True):
+            assert row.variance == pytest.approx(wanted.variance, rel=1e-9)
+            assert row.ratio == (None if wanted.ratio is None else pytest.approx(wanted.ratio, rel=1e-9))
+        layers = twin.lsuv(build(), SHAPES[shape](tensor)).layers
+        assert [layer.factor for layer in layers] == pytest.approx([layer.factor for layer in repaired], rel=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("which", ["x", "bias"])
+def test_the_origin_of_a_nan_is_the_input_that_held_it(shape, which):
+    if (shape, which) == ("tuple with None", "bias"):
+        pytest.skip("there it is None")
+    holed = {"x": HOLED, "bias": np.where(np.arange(5) == 0, np.nan, BIAS)}[which]
+    for twin, build, tensor in SIDES.values():
+        given = SHAPES[shape](tensor)
+        by_name = isinstance(given, collections.abc.Mapping)
+        given = dict(given) if by_name else list(given)
+        given[which if by_name else {"x": 1, "bias": 2}[which]] = tensor(holed)
+        found = twin.nonfinite_origin(build(), given, Y)
+        wanted = which if isinstance(given, dict) else {"x": "1", "bias": "2"}[which]
+        assert (found.phase, found.path, found.operation, found.value) == ("forward", wanted, "input", "nan")
+    alone = gradlab_torch.nonfinite_origin(One(None), torch.as_tensor(HOLED), Y)
+    assert (alone.path, alone.operation) == (None, "input")
+
+
+def test_states_of_a_recurrent_net_of_several_inputs():
+    spec = gradlab_torch.ModelSpec(kind="recurrent", cell="gru", features=3, hidden=4, num_classes=2)
+    x = rng.standard_normal((6, 5, 3)).astype(np.float32)
+
+    class Torch(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = gradlab_torch.build(spec, seed=0)
+
+        def forward(self, x, scale):
+            return self.net(x * scale)
+
+    class Jax(nnx.Module):
+        def __init__(self):
+            self.net = gradlab_jax.build(spec, seed=0)
+
+        def __call__(self, x, scale):
+            return self.net(x * scale)
+
+    truth = gradlab_torch.hidden_state_norms(gradlab_torch.build(spec, seed=0), torch.as_tensor(x * 2), Y)
+    for twin, model, tensor in ((gradlab_torch, Torch(), torch.as_tensor), (gradlab_jax, Jax(), jnp.asarray)):
+        two = tensor(np.float32(2.0))
+        for given in ({"x": tensor(x), "scale": two}, [tensor(x), two]):
+            found = twin.hidden_state_norms(model, given, Y)
+            assert found.path == f"net.{truth.path}"
+            assert found.states == pytest.approx(truth.states, rel=1e-5)
+            assert found.gradients == pytest.approx(truth.gradients, rel=1e-4)
 
 
 def test_a_linen_model_gets_them_too():

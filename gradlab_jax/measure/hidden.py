@@ -9,14 +9,15 @@ import jax
 from gradlab_core.definitions.hidden import refuse_calls
 from gradlab_core.records import HiddenStateNorms
 from gradlab_jax.measure.hidden_states import measured_states, recurrent_calls
-from gradlab_jax.model.checks import as_labels, check_model_inputs, check_model_labels
+from gradlab_jax.model.checks import as_labels, check_model_labels
 from gradlab_jax.model.gradients import Loss
+from gradlab_jax.model.inputs import Inputs, checked_inputs
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.modules import functional
 
 
 def hidden_state_norms(
-    model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
+    model: Any, x: Inputs, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
 ) -> HiddenStateNorms:
     """Per time step: mean ‖h_t‖₂, mean ‖∂L/∂h_t‖₂, and the share of saturated gates, on one batch.
 
@@ -24,7 +25,7 @@ def hidden_state_norms(
 
     Args:
         model: one with a single recurrent layer, as `build(ModelSpec(kind="recurrent", …))` makes it; left as it was.
-        x: input batch, sequences (N, T, features).
+        x: input batch, sequences (N, T, features). Several inputs: a mapping or a list.
         y: integer labels (N,), or what `loss(logits, y)` takes.
 
     Raises:
@@ -38,7 +39,7 @@ def hidden_state_norms(
     (5, True, (0.0, 0.0, 0.0, 0.0, 0.0))
     """
     f, params, rest = functional(model, mode)
-    check_model_inputs(x)
+    x = checked_inputs(x)
     logits, calls = recurrent_calls(f, params, rest, x)
     refuse_calls([path for path, _, _ in calls])
     if loss is cross_entropy:

@@ -47,11 +47,11 @@ class States:
         )
 
 
-def recurrent_calls(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[Any, list[tuple[str, str, Any]]]:
+def recurrent_calls(f: Functional, params: Any, rest: Any, x: Any) -> tuple[Any, list[tuple[str, str, Any]]]:
     """The shape of the logits, and path, cell and shape of states of every recurrent layer as it ran; traced only."""
     ran: list[tuple[str, str, Any]] = []
 
-    def trace(params: Any, rest: Any, x: jax.Array) -> jax.Array:
+    def trace(params: Any, rest: Any, x: Any) -> jax.Array:
         with observed(None) as seen:
             logits = f.apply(params, rest, x)[0]
         ran.extend((path, cell, jax.typeof(states)) for path, cell, states, _ in seen)
@@ -61,7 +61,7 @@ def recurrent_calls(f: Functional, params: Any, rest: Any, x: jax.Array) -> tupl
 
 
 def measured_states(
-    f: Functional, loss: Loss, call: tuple[str, str, Any], params: Any, rest: Any, x: jax.Array, y: jax.Array
+    f: Functional, loss: Loss, call: tuple[str, str, Any], params: Any, rest: Any, x: Any, y: jax.Array
 ) -> States:
     """Of the one `call` of a recurrent layer. The gradient in h_t is the gradient in what is added to it, at 0."""
     path, cell, state = call

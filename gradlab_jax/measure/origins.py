@@ -16,8 +16,9 @@ from jax.extend import core
 
 from gradlab_core.records import NonfiniteOrigin, Probe
 from gradlab_jax.measure.probing import probe
-from gradlab_jax.model.checks import as_labels, check_logits, check_loss, check_model_inputs, check_model_labels
+from gradlab_jax.model.checks import as_labels, check_logits, check_loss, check_model_labels
 from gradlab_jax.model.gradients import Loss, loss_and_gradients
+from gradlab_jax.model.inputs import Inputs, checked_inputs, named
 from gradlab_jax.model.jaxpr import CALLS, CUSTOM_RULES, bind, called, opened, scan_of
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.modules import canonical_name, functional, named_variables
@@ -25,7 +26,7 @@ from gradlab_jax.model.taps import marked
 
 
 def nonfinite_origin(
-    model: Any, x: jax.Array, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
+    model: Any, x: Inputs, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
 ) -> NonfiniteOrigin | None:
     """The operation that turned finite numbers into a NaN or an Inf which then reached the loss or a gradient; None if
     the loss and all gradients are finite.
@@ -33,15 +34,15 @@ def nonfinite_origin(
     Every output that is not finite inherits the origin of an input that is not, the earliest of several, or is an
     origin itself. The answer is the origin of the loss or, if that is finite, of the first gradient (in the order of
     the model) that is not. What comes in that way has the `operation` `input`, `target`, `parameter` or `buffer`, and
-    the path of the parameter or buffer. In the backward pass `path` is the module whose operation is being
-    differentiated, and `value` what its gradient held.
+    as `path` that of the parameter or buffer, or of several inputs the name or number. In the backward pass `path` is
+    the module whose operation is being differentiated, and `value` what its gradient held.
 
     One step, one operation at a time, each of which waits for the device: for a step that went wrong.
     Nothing is compiled as a whole: what a compiler would fuse, and so keep finite, is not finite here.
 
     Args:
         model: an NNX module, or a bound Linen module; left as it was.
-        x: input batch, native layout (N, spatial…, C).
+        x: input batch, native layout (N, spatial…, C); several: a mapping or a list.
         y: integer labels (N,), or what `loss(logits, y)` takes.
 
     Raises:
@@ -55,14 +56,13 @@ def nonfinite_origin(
     ('forward', '0', 'log', 'inf')
     """
     f, params, rest = functional(model, mode)
-    check_model_inputs(x, finite=False)
+    x = checked_inputs(x, finite=False)
     labels = as_labels(y)
-    batch = jnp.asarray(x)
-    first = _given(batch, "forward", None, "input")
+    batch = jax.tree.map(jnp.asarray, x)
     given = [
         *(_given(p, "forward", path, "parameter") for path, p in zip(f.names, params, strict=True)),
         *(_given(b, "forward", path, "buffer") for path, b in _buffers(model, rest)),
-        first,
+        *(_given(array, "forward", name, "input") for name, array in named(batch)),
     ]
     target = _given(labels, "loss", None, "target")
     leaves = [value for value, _ in given]

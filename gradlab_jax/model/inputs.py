@@ -47,6 +47,14 @@ def tensors(x: Inputs) -> list[Any]:
     return [value for value in _values(x) if value is not None]
 
 
+def named(x: Inputs) -> list[tuple[str | None, Any]]:
+    """The arrays among the inputs with their names or numbers, in the order of their tree; None for a single one."""
+    if isinstance(x, _KIND):
+        return [(None, x)]
+    pairs = sorted(x.items()) if isinstance(x, Mapping) else enumerate(x)
+    return [(str(name), value) for name, value in pairs if value is not None]
+
+
 def examples(x: Inputs) -> int:
     """How many there are in the batch, by the first array that has an axis."""
     return next((len(array) for array in tensors(x) if array.ndim), 1)

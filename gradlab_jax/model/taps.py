@@ -64,7 +64,7 @@ OnTap = Callable[[Tap, jax.Array], tuple[jax.Array, Any]]
 
 
 def run_tapped(
-    f: Functional, params: Any, rest: Any, x: jax.Array, on_tap: OnTap, *, differentiable: bool = False
+    f: Functional, params: Any, rest: Any, x: Any, on_tap: OnTap, *, differentiable: bool = False
 ) -> tuple[jax.Array, Any, list[tuple[Tap, Any]]]:
     """`f.apply(params, rest, x)` with every layer's output handed through `on_tap`; and what `on_tap` handed out, in
     execution order. Pure and traceable: use it inside `jax.jit`, or with `differentiable` inside `jax.grad`, which
@@ -94,7 +94,7 @@ def taps(f: Functional, params: Any, rest: Any, x: Any) -> tuple[Tap, ...]:
     return _taps(f, structure, tuple(jax.typeof(leaf) for leaf in leaves))
 
 
-def outputs(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[list[Tap], list[jax.ShapeDtypeStruct]]:
+def outputs(f: Functional, params: Any, rest: Any, x: Any) -> tuple[list[Tap], list[jax.ShapeDtypeStruct]]:
     """The taps of a `differentiable` run in execution order, which sees no layer inside of a loop, and the shapes of
     their outputs; nothing is computed."""
     seen: list[Tap] = []

@@ -24,7 +24,8 @@ from gradlab_core.lab.repair import (
     repaired,
     scaled_weights,
 )
-from gradlab_jax.model.checks import check_model_inputs, check_nnx
+from gradlab_jax.model.checks import check_nnx
+from gradlab_jax.model.inputs import Inputs, checked_inputs, floating, tensors
 from gradlab_jax.model.modules import Functional, clone, functional
 from gradlab_jax.model.taps import Tap, outputs, run_tapped
 from gradlab_jax.model.weights import as_numpy, from_canonical, to_canonical
@@ -34,15 +35,13 @@ from gradlab_jax.trees.norms import layer_norms
 from gradlab_jax.trees.signals import as_signals, measured
 
 
-def init_doctor(
-    model: Any, x: jax.Array, y: Any = None, *, target: float = 1.0, mode: str = "train"
-) -> list[LayerStart]:
+def init_doctor(model: Any, x: Inputs, y: Any = None, *, target: float = 1.0, mode: str = "train") -> list[LayerStart]:
     """How every dense and convolutional layer starts: how much its output varies against the target and the layer
     before, its gain against what the activation before it wants, and what to change.
 
     Args:
         model: an NNX module, or a bound Linen module; left as it was.
-        x: input batch, native layout (N, spatial…, C).
+        x: input batch, native layout (N, spatial…, C); several: a mapping or a list.
         y: labels, of no use here; taken so that what is called as `gradient_flow(model, x, y)` works here too.
         target: the variance that outputs should have.
         mode: `train` (batch statistics) or `eval` (running statistics).
@@ -59,8 +58,7 @@ def init_doctor(
     """
     check_target("init_doctor", target)
     f, params, rest = functional(model, mode)
-    check_model_inputs(x)
-    x = jnp.asarray(x)
+    x = jax.tree.map(jnp.asarray, checked_inputs(x))
     given, found = _outputs(f, params, rest, x)
     calls = [(tap.path, tap.kind, tap.call) for tap in found]
     weights = {name: np.transpose(as_numpy(p), axes) for name, p, axes in zip(f.names, params, f.axes, strict=True)}
@@ -69,7 +67,7 @@ def init_doctor(
 
 def lsuv(
     model: nnx.Module,
-    x: jax.Array,
+    x: Inputs,
     *,
     target: float = 1.0,
     init: str | None = None,
@@ -84,7 +82,7 @@ def lsuv(
 
     Args:
         model: an NNX module; left as it was.
-        x: input batch, native layout (N, spatial…, C).
+        x: input batch, native layout (N, spatial…, C); several: a mapping or a list.
         target: the variance that outputs should have.
         init: an initialiser that draws the weights first, `orthogonal` in the paper; None scales those there are.
         seed: of the initialiser.
@@ -104,8 +102,7 @@ def lsuv(
     check_target("lsuv", target)
     check_nnx(model)
     private = clone(model)
-    check_model_inputs(x)
-    x = jnp.asarray(x)
+    x = jax.tree.map(jnp.asarray, checked_inputs(x))
     if init is not None:
         check_init(init)
         initialize(private, init, seed=seed)
@@ -154,7 +151,7 @@ def _numbers(norms: Mapping[str, jax.Array | None]) -> dict[str, float | None]:
     return {path: None if value is None else float(value) for path, value in zip(norms, values, strict=True)}
 
 
-def _outputs(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[Signal, dict[Tap, Signal]]:
+def _outputs(f: Functional, params: Any, rest: Any, x: Inputs) -> tuple[Signal, dict[Tap, Signal]]:
     """The input, and the output of every layer call in execution order; not of layers inside of loops, as those of a
     recurrent cell, which takes a state of 0 at its first step."""
     given, *found = as_signals(_measure(f, params, rest, x))
@@ -162,9 +159,11 @@ def _outputs(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[Signa
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _measure(f: Functional, params: Any, rest: Any, x: jax.Array) -> Any:
+def _measure(f: Functional, params: Any, rest: Any, x: Inputs) -> Any:
     handed = run_tapped(f, params, rest, x, lambda tap, value: (value, measured(value)), differentiable=True)[2]
-    return [measured(x), *(row for _, row in handed)]
+    # What enters the first layer; of whole numbers (tokens) it is what stands in the batch.
+    batch = entering if (entering := floating(x)) is not None else tensors(x)[0]
+    return [measured(batch), *(row for _, row in handed)]
 
 
 def _variances(outputs: Mapping[Tap, Signal]) -> dict[str, float]:
@@ -172,7 +171,7 @@ def _variances(outputs: Mapping[Tap, Signal]) -> dict[str, float]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _factors(f: Functional, target: float, params: Any, rest: Any, x: jax.Array) -> dict[str, Any]:
+def _factors(f: Functional, target: float, params: Any, rest: Any, x: Inputs) -> dict[str, Any]:
     """The factor of each layer, found in one run in which the outputs of those before it are scaled already; and
     whether there is one."""
     named = dict(zip(f.names, params, strict=True))

@@ -8,14 +8,15 @@ import torch
 
 from gradlab_core.records import HiddenStateNorms
 from gradlab_torch.measure.hidden_states import measured_states
-from gradlab_torch.model.checks import as_labels, check_model_inputs, check_model_labels
+from gradlab_torch.model.checks import as_labels, check_model_labels
 from gradlab_torch.model.gradients import Loss
+from gradlab_torch.model.inputs import Inputs, checked_inputs, tensors
 from gradlab_torch.model.losses import cross_entropy
 from gradlab_torch.model.modules import private_copy
 
 
 def hidden_state_norms(
-    model: torch.nn.Module, x: torch.Tensor, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
+    model: torch.nn.Module, x: Inputs, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
 ) -> HiddenStateNorms:
     """Per time step: mean ‖h_t‖₂, mean ‖∂L/∂h_t‖₂, and the share of saturated gates, on one batch.
 
@@ -23,7 +24,8 @@ def hidden_state_norms(
 
     Args:
         model: one with a single `nn.RNN`, `nn.LSTM` or `nn.GRU` of one layer and direction; left as it was.
-        x: input batch, sequences of one length; `build` makes nets that take (N, T, features).
+        x: input batch, sequences of one length; `build` makes nets that take (N, T, features). Several inputs: a
+            mapping or a list.
         y: integer labels (N,), or what `loss(logits, y)` takes.
 
     Raises:
@@ -37,11 +39,11 @@ def hidden_state_norms(
     (5, True, (0.0, 0.0, 0.0, 0.0, 0.0))
     """
     private = private_copy(model, mode)
-    check_model_inputs(x)
+    x = checked_inputs(x)
 
     def checked_loss(out: Any, labels: Any) -> torch.Tensor:
         if loss is cross_entropy:
             check_model_labels(labels, out)
         return loss(out, labels)
 
-    return measured_states(private, x, as_labels(y, x.device), checked_loss, mode)
+    return measured_states(private, x, as_labels(y, tensors(x)[0].device), checked_loss, mode)

@@ -14,14 +14,15 @@ from torch.utils._pytree import tree_leaves
 
 from gradlab_core.records import NonfiniteOrigin, Probe
 from gradlab_torch.measure.probing import probe
-from gradlab_torch.model.checks import as_labels, check_logits, check_loss, check_model_inputs, check_model_labels
+from gradlab_torch.model.checks import as_labels, check_logits, check_loss, check_model_labels
 from gradlab_torch.model.gradients import Loss
+from gradlab_torch.model.inputs import Inputs, call, checked_inputs, named, outside_inference, tensors
 from gradlab_torch.model.losses import cross_entropy
 from gradlab_torch.model.modules import own_randomness, private_copy
 
 
 def nonfinite_origin(
-    model: torch.nn.Module, x: torch.Tensor, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
+    model: torch.nn.Module, x: Inputs, y: Any, *, loss: Loss = cross_entropy, mode: str = "train"
 ) -> NonfiniteOrigin | None:
     """The operation that turned finite numbers into a NaN or an Inf which then reached the loss or a gradient; None if
     the loss and all gradients are finite.
@@ -29,14 +30,14 @@ def nonfinite_origin(
     Every output that is not finite inherits the origin of an input that is not, the earliest of several, or is an
     origin itself. The answer is the origin of the loss or, if that is finite, of the first gradient (in the order of
     the model) that is not. What comes in that way has the `operation` `input`, `target`, `parameter` or `buffer`, and
-    the path of the parameter or buffer. In the backward pass `path` is the module whose operation is being
-    differentiated, and `value` what its gradient held.
+    as `path` that of the parameter or buffer, or of several inputs the name or number. In the backward pass `path` is
+    the module whose operation is being differentiated, and `value` what its gradient held.
 
     One step, one operation at a time, each of which waits for the device: for a step that went wrong.
 
     Args:
         model: any `torch.nn.Module`; left as it was.
-        x: input batch, native layout (N, C, spatial…).
+        x: input batch, native layout (N, C, spatial…); several: a mapping or a list.
         y: integer labels (N,), or what `loss(logits, y)` takes.
 
     Raises:
@@ -50,21 +51,22 @@ def nonfinite_origin(
     ('forward', '0', 'log', 'inf')
     """
     private = private_copy(model, mode)
-    check_model_inputs(x, finite=False)
-    labels = as_labels(y, x.device)
+    x = checked_inputs(x, finite=False)
+    labels = as_labels(y, tensors(x)[0].device)
     with torch.inference_mode(False), torch.enable_grad(), own_randomness(private):
-        x = x.clone() if x.is_inference() else x
+        x = outside_inference(x)
         watch = _Watch()
-        watch.given(x, "forward", None, "input")
+        for name, tensor in named(x):
+            watch.given(tensor, "forward", name, "input")
         watch.given(labels, "loss", None, "target")
-        for kind, tensors in (("parameter", private.named_parameters()), ("buffer", private.named_buffers())):
-            for path, t in tensors:
+        for kind, stored in (("parameter", private.named_parameters()), ("buffer", private.named_buffers())):
+            for path, t in stored:
                 watch.given(t, "forward", path, kind)
         for path, module in private.named_modules():
             module.register_forward_pre_hook(watch.entering(path))
             module.register_forward_hook(watch.leaving())
         with watch:
-            out = private(x)
+            out = call(private, x)
             watch.enter("loss")
             if loss is cross_entropy:
                 check_model_labels(labels, out)

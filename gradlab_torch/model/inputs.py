@@ -45,6 +45,14 @@ def tensors(x: Inputs) -> list[torch.Tensor]:
     return [value for value in _values(x) if value is not None]
 
 
+def named(x: Inputs) -> list[tuple[str | None, torch.Tensor]]:
+    """The tensors among the inputs with their names or numbers; None for a single one."""
+    if isinstance(x, torch.Tensor):
+        return [(None, x)]
+    pairs = x.items() if isinstance(x, Mapping) else enumerate(x)
+    return [(str(name), value) for name, value in pairs if value is not None]
+
+
 def examples(x: Inputs) -> int:
     """How many there are in the batch, by the first tensor that has an axis."""
     return next((len(tensor) for tensor in tensors(x) if tensor.ndim), 1)

@@ -22,7 +22,7 @@ from gradlab_core.lab.repair import (
     repaired,
     scaled_weights,
 )
-from gradlab_torch.model.checks import check_model_inputs
+from gradlab_torch.model.inputs import Inputs, call, checked_inputs, floating, tensors
 from gradlab_torch.model.modules import own_randomness, private_copy
 from gradlab_torch.model.taps import Tap, run_tapped
 from gradlab_torch.model.weights import as_numpy, from_canonical, to_canonical
@@ -34,14 +34,14 @@ from gradlab_torch.trees.transfer import transferred
 
 
 def init_doctor(
-    model: torch.nn.Module, x: torch.Tensor, y: Any = None, *, target: float = 1.0, mode: str = "train"
+    model: torch.nn.Module, x: Inputs, y: Any = None, *, target: float = 1.0, mode: str = "train"
 ) -> list[LayerStart]:
     """How every dense and convolutional layer starts: how much its output varies against the target and the layer
     before, its gain against what the activation before it wants, and what to change.
 
     Args:
         model: any `torch.nn.Module`; left as it was.
-        x: input batch, native layout (N, C, spatial…).
+        x: input batch, native layout (N, C, spatial…); several: a mapping or a list.
         y: labels, of no use here; taken so that what is called as `gradient_flow(model, x, y)` works here too.
         target: the variance that outputs should have.
         mode: `train` (batch statistics) or `eval` (running statistics).
@@ -57,16 +57,18 @@ def init_doctor(
     """
     check_target("init_doctor", target)
     private = private_copy(model, mode)
-    check_model_inputs(x)
+    x = checked_inputs(x)
     found = _outputs(private, x)
     calls = [(tap.path, tap.kind, tap.call) for tap in found]
     weights = {path: as_numpy(p) for path, p in private.named_parameters()}
-    return judge_start(calls, list(found.values()), as_signals([measured(x)])[0], weights, target=target)
+    # What enters the first layer; of whole numbers (tokens) it is what stands in the batch.
+    batch = entering if (entering := floating(x)) is not None else tensors(x)[0]
+    return judge_start(calls, list(found.values()), as_signals([measured(batch)])[0], weights, target=target)
 
 
 def lsuv(
     model: torch.nn.Module,
-    x: torch.Tensor,
+    x: Inputs,
     *,
     target: float = 1.0,
     init: str | None = None,
@@ -81,7 +83,7 @@ def lsuv(
 
     Args:
         model: any `torch.nn.Module`; left as it was.
-        x: input batch, native layout (N, C, spatial…).
+        x: input batch, native layout (N, C, spatial…); several: a mapping or a list.
         target: the variance that outputs should have.
         init: an initialiser that draws the weights first, `orthogonal` in the paper; None scales those there are.
         seed: of the initialiser.
@@ -99,7 +101,7 @@ def lsuv(
     """
     check_target("lsuv", target)
     private = private_copy(model, mode)
-    check_model_inputs(x)
+    x = checked_inputs(x)
     if init is not None:
         check_init(init)
         initialize(private, init, seed=seed)
@@ -146,7 +148,7 @@ def _numbers(norms: Mapping[str, torch.Tensor | None]) -> dict[str, float | None
     return {path: found[path][path] if path in found else None for path in norms}
 
 
-def _outputs(model: torch.nn.Module, x: torch.Tensor) -> dict[Tap, Signal]:
+def _outputs(model: torch.nn.Module, x: Inputs) -> dict[Tap, Signal]:
     """The output of every layer call in execution order; running statistics of the model move."""
     with torch.no_grad():
         _, handed = run_tapped(model, x, lambda tap, value: measured(value))
@@ -157,7 +159,7 @@ def _variances(outputs: Mapping[Tap, Signal]) -> dict[str, float]:
     return {tap.path: signal.log_variance for tap, signal in outputs.items() if tap.call == 0}
 
 
-def _factors(model: torch.nn.Module, x: torch.Tensor, layers: list[str], target: float) -> dict[str, float | None]:
+def _factors(model: torch.nn.Module, x: Inputs, layers: list[str], target: float) -> dict[str, float | None]:
     """The factor of each layer, found in one run in which the outputs of those before it are scaled already."""
     found: dict[str, float | None] = {}
 
@@ -177,7 +179,7 @@ def _factors(model: torch.nn.Module, x: torch.Tensor, layers: list[str], target:
     for path in layers:
         model.get_submodule(path).register_forward_hook(hook(path))
     with torch.no_grad(), own_randomness(model):
-        model(x)
+        call(model, x)
     return found
 
 
