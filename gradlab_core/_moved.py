@@ -102,6 +102,17 @@ def also_from(new: str, old: str) -> Callable[[str], Any]:
     return find
 
 
+def modules_of(package: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a package whose modules were its attributes, as `gradlab_torch.losses` was."""
+
+    def find(name: str) -> Any:
+        if f"{package}.{name}" not in MOVED:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return importlib.import_module(f"{package}.{name}")
+
+    return find
+
+
 def install() -> None:
     """Let old names be found, after all that are there."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):

@@ -1,5 +1,6 @@
 """gradlab for JAX and Flax, the jitted twin: the same names and definitions as `gradlab_torch`."""
 
+from gradlab_core import _moved
 from gradlab_core.definitions.curvature import HessianEigenvalue, HessianTrace
 from gradlab_core.definitions.noise import default_noise
 from gradlab_core.definitions.symmetry_defect import SymmetryDefect
@@ -80,6 +81,8 @@ from gradlab_jax.start.jacobian import jacobian_singular_values
 from gradlab_jax.start.lab import activation_gradient, matrix_product_growth, symmetry_defect
 from gradlab_jax.start.propagation import propagate, signal_propagation
 from gradlab_jax.trees.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
+
+__getattr__ = _moved.modules_of(__name__)
 
 __all__ = [
     "BAND_SETS",

@@ -16,6 +16,8 @@ import gradlab_torch
 from gradlab_core.errors import GradlabError
 from gradlab_core.programs.specs import ModelSpec
 from gradlab_core.records import NonfiniteOrigin
+from gradlab_jax.model import losses as jax_losses
+from gradlab_torch.model import losses as torch_losses
 
 X = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
 Y = np.arange(6) % 2
@@ -62,10 +64,13 @@ class JaxNet(nnx.Module):
 def both(torch_function, jax_function, *, x=X, weights=WEIGHTS, dtype="float32", loss="cross_entropy"):
     """What each twin finds for the same net."""
     found = []
-    for twin, model in ((gradlab_torch, TorchNet(torch_function)), (gradlab_jax, JaxNet(jax_function))):
+    for twin, losses, model in (
+        (gradlab_torch, torch_losses, TorchNet(torch_function)),
+        (gradlab_jax, jax_losses, JaxNet(jax_function)),
+    ):
         twin.from_canonical(model, weights)
         batch = twin.to_native(x.astype(dtype))
-        found.append(twin.nonfinite_origin(twin.astype(model, dtype), batch, Y, loss=getattr(twin.losses, loss)))
+        found.append(twin.nonfinite_origin(twin.astype(model, dtype), batch, Y, loss=getattr(losses, loss)))
     return found
 
 

@@ -17,7 +17,7 @@ def test_an_old_module_is_the_new_one(old, monkeypatch):
     for name in [name for name in sys.modules if name == old or name.startswith(f"{old}.")]:
         monkeypatch.delitem(sys.modules, name)
     # What stood under that name in the package, a function perhaps, stands there again afterwards.
-    monkeypatch.setattr(importlib.import_module(package), last, None, raising=False)
+    monkeypatch.setitem(vars(importlib.import_module(package)), last, None)
     with pytest.warns(DeprecationWarning, match=f"{old} is now {MOVED[old]};"):
         found = importlib.import_module(old)
     new = importlib.import_module(MOVED[old])
@@ -41,6 +41,13 @@ def test_the_function_stays_where_its_package_was():
     assert done.stdout.strip() == "True"
     assert "<string>:2: DeprecationWarning: gradlab_core.diagnose is now gradlab_core.judge.diagnosis" in done.stderr
     assert "gradlab_core.programs.ProgramSpec is now gradlab_core.programs.program.ProgramSpec" in done.stderr
+
+
+def test_a_module_that_was_an_attribute_still_is():
+    done = run("import gradlab_core\nprint(gradlab_core.reference.norm([3.0, 4.0]))\ngradlab_core.nothing_like_it")
+    assert done.stdout.strip() == "5.0"
+    assert "gradlab_core.reference is now gradlab_core.definitions.reference" in done.stderr
+    assert "AttributeError: module 'gradlab_core' has no attribute 'nothing_like_it'" in done.stderr
 
 
 def test_what_never_was_is_still_missed():

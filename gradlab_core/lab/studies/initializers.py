@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -228,7 +229,7 @@ def _difference(
 ) -> float:
     largest = [0.0]
     for seed, draw in zip(seeds, draws, strict=True):
-        theirs = twin.initializers.drawn_layer(name, layer.tensors["weight"], seed=seed, number=number)
+        theirs = _drawing_of(twin).drawn_layer(name, layer.tensors["weight"], seed=seed, number=number)
         for leaf, ours in draw.items():
             same = theirs[leaf].shape == ours.shape and theirs[leaf].dtype == ours.dtype
             largest.append(float(np.max(np.abs(theirs[leaf] - ours))) if same else math.inf)
@@ -239,3 +240,7 @@ def _fans(layer: SampleLayer) -> FansRow:
     weight = layer.tensors["weight"]
     found = fans(weight.shape, transposed=weight.transposed, groups=weight.groups)
     return FansRow(layer=layer, found=found, right=found == (layer.fan_in, layer.fan_out))
+
+
+def _drawing_of(twin: ModuleType) -> ModuleType:
+    return importlib.import_module(f"{twin.__name__}.start.initializers")
