@@ -193,7 +193,7 @@ def _jax_cases(sizes: Sizes, net: str, rule: str, steps: int) -> list[Case]:
     per_tensor = {"norms": lambda updates: [jnp.linalg.norm(x) for x in jax.tree.leaves(updates)]}
     ways: dict[str, Callable[[], Call]] = {
         "jax, bare": lambda: step(inner),
-        "gradlab_jax.monitor": lambda: step(gradlab_jax.monitor(inner), read=_OneLater(gradlab_jax.read)),
+        "gradlab_jax.monitor": lambda: step(gradlab_jax.monitor(inner), read=_OneLater(gradlab_jax.read_record)),
         "gradlab_jax.monitor, without read": lambda: step(gradlab_jax.monitor(inner)),
         "gradlab_jax.monitor, record=False": lambda: step(gradlab_jax.monitor(inner), record=False),
         "gradlab_jax.monitor(every=N), a step it records": lambda: step(

@@ -13,7 +13,7 @@ import optax
 from flax.training.train_state import TrainState
 
 from gradlab_core.sinks import JsonlSink, load_records
-from gradlab_jax import check_gradients, monitor, read
+from gradlab_jax import check_gradients, monitor, read_record
 
 rng = np.random.default_rng(0)
 x = rng.standard_normal((64, 3)).astype(np.float32)
@@ -50,7 +50,7 @@ with JsonlSink(path) as sink:
         state, loss = step(state)
         if i % 10 == 0:
             # The only copy to the host. TrainState tells the optimizer no loss, so it joins the record here.
-            sink(dataclasses.replace(read(state), loss=float(loss)))
+            sink(dataclasses.replace(read_record(state), loss=float(loss)))
 
 for record in load_records(path):
     print(

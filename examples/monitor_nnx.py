@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 
 from gradlab_core.sinks import JsonlSink, load_records
-from gradlab_jax import check_gradients, read
+from gradlab_jax import check_gradients, read_record
 from gradlab_jax.integrations import nnx as gradlab_nnx
 
 rng = np.random.default_rng(0)
@@ -49,7 +49,7 @@ with JsonlSink(path) as sink:
     for i in range(41):
         loss = step(net, optimizer)
         if i % 10 == 0:
-            sink(read(optimizer))  # the only copy to the host
+            sink(read_record(optimizer))  # the only copy to the host
 
 for record in load_records(path):
     print(

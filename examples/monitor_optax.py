@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from gradlab_core.sinks import JsonlSink, load_records
-from gradlab_jax import before_clipping, monitor, read
+from gradlab_jax import before_clipping, monitor, read_record
 
 rng = np.random.default_rng(0)
 x = rng.standard_normal((64, 3)).astype(np.float32)
@@ -42,7 +42,7 @@ with JsonlSink(path) as sink:
     for i in range(41):
         params, state, loss = step(params, state)
         if i % 10 == 0:
-            sink(read(state))  # the only copy to the host
+            sink(read_record(state))  # the only copy to the host
 
 for record in load_records(path):
     print(

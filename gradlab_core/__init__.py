@@ -15,6 +15,6 @@ from gradlab_core import _moved
 from gradlab_core.judge.diagnosis import diagnose
 
 _moved.install()
-__getattr__ = _moved.modules_of(__name__)
+__getattr__ = _moved.attributes_of(__name__)
 
 __all__ = ["diagnose"]

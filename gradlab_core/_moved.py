@@ -1,4 +1,4 @@
-"""Modules that had another name until version 0.2: the old one still imports, with a warning that says the new one."""
+"""Modules and names that were called otherwise until version 0.2: the old one still works, and warns of the new one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import importlib.abc
 import importlib.machinery
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from types import ModuleType
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 
@@ -45,6 +45,10 @@ MOVED = {
     **_moved("gradlab_jax", _TWINS),
     "gradlab_jax.train": "gradlab_jax.programs.training",
 }
+
+
+RENAMED = {"layer_norms": "module_norms", "Live": "LiveDiagnosis"}
+"""Names of both twins."""
 
 
 class _Moved(ModuleType):
@@ -102,10 +106,14 @@ def also_from(new: str, old: str) -> Callable[[str], Any]:
     return find
 
 
-def modules_of(package: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a package whose modules were its attributes, as `gradlab_torch.losses` was."""
+def attributes_of(package: str, renamed: Mapping[str, str] = MappingProxyType({})) -> Callable[[str], Any]:
+    """The `__getattr__` of a package: what had another name, and modules that were its attributes, as
+    `gradlab_torch.losses` was."""
 
     def find(name: str) -> Any:
+        if name in renamed:
+            _warn(f"{package}.{name}", f"{package}.{renamed[name]}")
+            return getattr(sys.modules[package], renamed[name])
         if f"{package}.{name}" not in MOVED:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return importlib.import_module(f"{package}.{name}")

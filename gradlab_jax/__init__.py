@@ -6,7 +6,7 @@ from gradlab_core.definitions.noise import default_noise
 from gradlab_core.definitions.symmetry_defect import SymmetryDefect
 from gradlab_core.errors import GradlabError
 from gradlab_core.judge.bands import BAND_SETS
-from gradlab_core.judge.diagnosis import Live, diagnose
+from gradlab_core.judge.diagnosis import LiveDiagnosis, diagnose
 from gradlab_core.judge.examination import Examination, RangeTest
 from gradlab_core.lab.doctor import LayerStart
 from gradlab_core.lab.jacobian import JacobianSpectrum
@@ -59,7 +59,7 @@ from gradlab_jax.measure.updates import (
 )
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.weights import astype, from_canonical, to_canonical, to_native
-from gradlab_jax.monitoring.monitor import before_clipping, monitor, read, recorded
+from gradlab_jax.monitoring.monitor import before_clipping, monitor, read_record, recorded
 from gradlab_jax.parity.subject import Subject
 from gradlab_jax.programs.models import build
 from gradlab_jax.programs.program import run_program
@@ -80,9 +80,9 @@ from gradlab_jax.start.initializers import (
 from gradlab_jax.start.jacobian import jacobian_singular_values
 from gradlab_jax.start.lab import activation_gradient, matrix_product_growth, symmetry_defect
 from gradlab_jax.start.propagation import propagate, signal_propagation
-from gradlab_jax.trees.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
+from gradlab_jax.trees.norms import clip_by_global_norm, global_norm, leaf_norms, module_norms, nonfinite_counts
 
-__getattr__ = _moved.modules_of(__name__)
+__getattr__ = _moved.attributes_of(__name__, {**_moved.RENAMED, "read": "read_record"})
 
 __all__ = [
     "BAND_SETS",
@@ -102,7 +102,7 @@ __all__ = [
     "LayerStart",
     "LayerStats",
     "LayerStep",
-    "Live",
+    "LiveDiagnosis",
     "ModelSpec",
     "NonfiniteOrigin",
     "Probe",
@@ -154,13 +154,13 @@ __all__ = [
     "jacobian_singular_values",
     "kaiming_normal",
     "kaiming_uniform",
-    "layer_norms",
     "layer_steps",
     "leaf_norms",
     "lecun_normal",
     "load_records",
     "lsuv",
     "matrix_product_growth",
+    "module_norms",
     "monitor",
     "nonfinite_counts",
     "nonfinite_origin",
@@ -169,7 +169,7 @@ __all__ = [
     "per_example_grad_norms",
     "probe",
     "propagate",
-    "read",
+    "read_record",
     "recorded",
     "run_program",
     "signal_propagation",

@@ -6,7 +6,7 @@ from gradlab_core.definitions.noise import default_noise
 from gradlab_core.definitions.symmetry_defect import SymmetryDefect
 from gradlab_core.errors import GradlabError
 from gradlab_core.judge.bands import BAND_SETS
-from gradlab_core.judge.diagnosis import Live, diagnose
+from gradlab_core.judge.diagnosis import LiveDiagnosis, diagnose
 from gradlab_core.judge.examination import Examination, RangeTest
 from gradlab_core.lab.doctor import LayerStart
 from gradlab_core.lab.jacobian import JacobianSpectrum
@@ -80,9 +80,9 @@ from gradlab_torch.start.initializers import (
 from gradlab_torch.start.jacobian import jacobian_singular_values
 from gradlab_torch.start.lab import activation_gradient, matrix_product_growth, symmetry_defect
 from gradlab_torch.start.propagation import propagate, signal_propagation
-from gradlab_torch.trees.norms import clip_by_global_norm, global_norm, layer_norms, leaf_norms, nonfinite_counts
+from gradlab_torch.trees.norms import clip_by_global_norm, global_norm, leaf_norms, module_norms, nonfinite_counts
 
-__getattr__ = _moved.modules_of(__name__)
+__getattr__ = _moved.attributes_of(__name__, _moved.RENAMED)
 
 __all__ = [
     "BAND_SETS",
@@ -102,7 +102,7 @@ __all__ = [
     "LayerStart",
     "LayerStats",
     "LayerStep",
-    "Live",
+    "LiveDiagnosis",
     "ModelSpec",
     "Monitor",
     "NonfiniteOrigin",
@@ -154,13 +154,13 @@ __all__ = [
     "jacobian_singular_values",
     "kaiming_normal",
     "kaiming_uniform",
-    "layer_norms",
     "layer_steps",
     "leaf_norms",
     "lecun_normal",
     "load_records",
     "lsuv",
     "matrix_product_growth",
+    "module_norms",
     "nonfinite_counts",
     "nonfinite_origin",
     "normal",

@@ -75,7 +75,7 @@ def jax_run(tx, steps=30, dtype=np.float64):
         before = jax.tree.structure(state), [leaf.dtype for leaf in jax.tree.leaves(state)]
         params, state = step(params, state, jnp.asarray(x, dtype), y)
         assert before == (jax.tree.structure(state), [leaf.dtype for leaf in jax.tree.leaves(state)])
-        records.append(gradlab_jax.read(state))
+        records.append(gradlab_jax.read_record(state))
     return records
 
 
@@ -348,7 +348,7 @@ def jax_states(tx, dtype="bfloat16"):
     optimizer = gradlab_nnx.optimizer(net, tx, wrt=moved, frozen=named("kept"), known=known)
     grads = nnx.grad(lambda net: net(x)[0, 0], argnums=nnx.DiffState(0, moved))(net)
     optimizer.update(net, grads)
-    return gradlab_jax.read(optimizer).states
+    return gradlab_jax.read_record(optimizer).states
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
@@ -377,7 +377,7 @@ def test_lost_under_jit_too():
 
     after, state = step(params, tx.init(params))
     assert all(bool((after[k] == params[k]).all()) for k in params)
-    assert set(gradlab_jax.read(state).states.values()) == {GradientState.LOST}
+    assert set(gradlab_jax.read_record(state).states.values()) == {GradientState.LOST}
 
 
 def test_adam_loses_what_its_momentum_leaves():
@@ -395,7 +395,7 @@ def test_adam_loses_what_its_momentum_leaves():
             optimizer.step()
             updates, state = tx.update({"p": jnp.full(4, sign, jnp.bfloat16)}, state, params)
             params = optax.apply_updates(params, updates)
-            found.append((monitor.last.states["p"], gradlab_jax.read(state).states["p"]))
+            found.append((monitor.last.states["p"], gradlab_jax.read_record(state).states["p"]))
             assert not monitor.last.skipped
     assert all(a == b for a, b in found)
     assert {a for a, _ in found} == {GradientState.OK, GradientState.LOST}
@@ -452,15 +452,15 @@ def test_scan_with_every_and_donation():
 
         run = jax.jit(lambda carry, xs: jax.lax.scan(body, carry, xs), donate_argnums=0)
         (_, state), seen = run((params, tx.init(params)), xs)
-        last = gradlab_jax.read(state)
+        last = gradlab_jax.read_record(state)
         assert last.step == 28
         for index in range(30):
-            record = gradlab_jax.read(jax.tree.map(lambda leaf, index=index: leaf[index], seen))
+            record = gradlab_jax.read_record(jax.tree.map(lambda leaf, index=index: leaf[index], seen))
             assert record.step == index - index % 7
             for figure in ("loss", "grad_norm", "param_norm", "update_norm", "distance"):
                 assert getattr(record, figure) == pytest.approx(getattr(plain[record.step], figure), rel=1e-12)
         with pytest.raises(GradlabError, match="holds \\(30,\\) runs or steps"):
-            gradlab_jax.read(seen)
+            gradlab_jax.read_record(seen)
 
 
 def test_recording_decided_outside_costs_nothing_inside():
@@ -481,13 +481,13 @@ def test_recording_decided_outside_costs_nothing_inside():
     seen = []
     for index in range(7):
         params, state = step(params, state, index % 3 == 0)
-        seen.append(gradlab_jax.read(state).step)
+        seen.append(gradlab_jax.read_record(state).step)
     assert seen == [0, 0, 0, 3, 3, 3, 6]
     late = gradlab_jax.monitor(optax.sgd(0.1), extras=EXTRAS)
     state, cosines = late.init(params), []
     for index in range(3):
         _, state = late.update(params, state, params, record=index > 0)
-        cosines += [gradlab_jax.read(state).grad_cosine] if index else []
+        cosines += [gradlab_jax.read_record(state).grad_cosine] if index else []
     assert cosines == [None, pytest.approx(1.0, rel=1e-6)]  # the first record, though not the first step
     with pytest.raises(GradlabError, match="expected one, static under jit"):
         tx.update(params, state, params, record=jnp.array(True))
@@ -506,7 +506,7 @@ def test_multi_steps_inject_hyperparams_and_masked():
         for x, y in BATCHES[:8]:
             gradients.append(jax.grad(jax_loss)(params, x, y))
             params, state = step(params, state, x, y)
-        record = gradlab_jax.read(state)
+        record = gradlab_jax.read_record(state)
         assert record.step == 1  # of the optimizer, not of the batches
         mean = jax.tree.map(lambda *g: sum(g) / 4, *gradients[4:])
         assert record.grad_norm == pytest.approx(reference.global_norm(mean.values()))
@@ -527,7 +527,7 @@ def test_vmap_over_seeds():
         return tx.update(jax.grad(jax_loss)(params, x, y), tx.init(params), params)[1]
 
     states = jax.jit(jax.vmap(once))(jnp.array([1.0, 2.0]))
-    norms = [gradlab_jax.read(jax.tree.map(lambda leaf, i=i: leaf[i], states)).param_norm for i in range(2)]
+    norms = [gradlab_jax.read_record(jax.tree.map(lambda leaf, i=i: leaf[i], states)).param_norm for i in range(2)]
     assert norms[1] == pytest.approx(2 * norms[0], rel=1e-6)
 
 
@@ -551,7 +551,7 @@ def test_linen_and_nnx_give_the_paths_of_the_model():
         "Dense_1.weight",
         "Dense_1.bias",
     ]
-    assert set(gradlab_jax.read(state).tensors) == set(paths)
+    assert set(gradlab_jax.read_record(state).tensors) == set(paths)
 
     net = nnx.Sequential(nnx.Linear(4, 5, rngs=nnx.Rngs(0)), nnx.tanh, nnx.Linear(5, 3, rngs=nnx.Rngs(1)))
     optimizer = gradlab_nnx.optimizer(net, optax.sgd(0.1), extras=EXTRAS)
@@ -565,7 +565,7 @@ def test_linen_and_nnx_give_the_paths_of_the_model():
         return loss
 
     losses = [float(step(net, optimizer)) for _ in range(3)]
-    record = gradlab_jax.read(optimizer)
+    record = gradlab_jax.read_record(optimizer)
     assert list(record.tensors) == ["0.weight", "0.bias", "2.weight", "2.bias"]  # PyTorch's names and order
     assert (record.step, record.loss) == (2, losses[-1])
 
@@ -573,10 +573,10 @@ def test_linen_and_nnx_give_the_paths_of_the_model():
 def test_what_cannot_be_read_says_why():
     params = {k: jnp.asarray(v) for k, v in START.items()}
     with pytest.raises(GradlabError, match="holds 0 monitors"):
-        gradlab_jax.read(optax.adam(0.1).init(params))
+        gradlab_jax.read_record(optax.adam(0.1).init(params))
     tx = gradlab_jax.monitor(optax.sgd(0.1))
     with pytest.raises(GradlabError, match="recorded nothing yet"):
-        gradlab_jax.read(tx.init(params)).step  # noqa: B018 (on an accelerator to look is what waits)
+        gradlab_jax.read_record(tx.init(params)).step  # noqa: B018 (on an accelerator to look is what waits)
     with pytest.raises(GradlabError, match="expected update\\(grads, state, params\\)"):
         tx.update(params, tx.init(params))
     with pytest.raises(GradlabError, match="2 problems"):
@@ -755,7 +755,7 @@ def test_complex_parameters():
                 optimizer.step()
                 updates, state = jax.jit(tx.update)({"p": jnp.asarray(value * turn)}, state, params)
                 params = optax.apply_updates(params, updates)
-        record = dataclasses.replace(gradlab_jax.read(state), learning_rate=0.1)
+        record = dataclasses.replace(gradlab_jax.read_record(state), learning_rate=0.1)
     assert_same(monitor.last, record)
     assert record.grad_cosine == pytest.approx(0.0, abs=1e-12)
 
@@ -768,7 +768,7 @@ def test_a_rate_is_that_of_the_step():
     rates = []
     for _ in range(3):
         _, state = tx.update(params, state, params)
-        rates.append(gradlab_jax.read(state).learning_rate)
+        rates.append(gradlab_jax.read_record(state).learning_rate)
     assert rates == [1.0, None, None]  # the record is of step 0
 
 
@@ -780,7 +780,7 @@ def test_a_monitored_train_state_can_be_a_checkpoint():
     _, state = tx.update(params, tx.init(params), params, value=jnp.float32(0.5))
     stored = flax.serialization.to_bytes(state)
     restored = flax.serialization.from_bytes(tx.init(params), stored)
-    assert gradlab_jax.read(restored) == gradlab_jax.read(state)
+    assert gradlab_jax.read_record(restored) == gradlab_jax.read_record(state)
 
 
 def test_two_monitors_hear_one_scaler():
@@ -849,4 +849,4 @@ def test_training_with_a_disconnected_parameter_scores_its_steps():
     for _ in range(22):
         params, state = step(params, state)
     assert not jnp.isnan(gradlab_jax.recorded(state).norms["grad"]).any()
-    assert math.isfinite(gradlab_jax.read(state).anomaly)
+    assert math.isfinite(gradlab_jax.read_record(state).anomaly)

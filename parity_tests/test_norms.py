@@ -183,7 +183,7 @@ def test_layer_norms_and_counts():
     tensors = {"fc": {k: torch.from_numpy(v) for k, v in tree["fc"].items()}}
     for twin, native in ((gradlab_torch, tensors), (gradlab_jax, tree)):
         assert {k: int(v) for k, v in twin.nonfinite_counts(native).items()} == {"fc.weight": 0, "fc.bias": 1}
-        assert math.isinf(float(twin.layer_norms(native)["fc"]))
+        assert math.isinf(float(twin.module_norms(native)["fc"]))
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)

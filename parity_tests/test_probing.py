@@ -256,7 +256,7 @@ def monitored(twin, probed) -> list[StepRecord]:
     update, state = jax.jit(tx.update), tx.init(params)
     for step in range(2):
         _, state = update(params, state, params)
-        records.append(gradlab_jax.read(state, probe=probed if step == 0 else None))
+        records.append(gradlab_jax.read_record(state, probe=probed if step == 0 else None))
     return records
 
 

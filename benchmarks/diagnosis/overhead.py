@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradlab_core.judge.diagnosis import Live, diagnose
+from gradlab_core.judge.diagnosis import LiveDiagnosis, diagnose
 from gradlab_core.records import GradientState, StepRecord, TensorNorms
 
 
@@ -40,7 +40,9 @@ def _peak(steps: int, layers: int) -> int:
     """The peak of memory while records come in one by one and go."""
     tracemalloc.start()
     try:
-        live = Live(lambda finding: None, every=max(1, steps // 20))  # judged as often in a short run as in a long one
+        live = LiveDiagnosis(
+            lambda finding: None, every=max(1, steps // 20)
+        )  # judged as often in a short run as in a long one
         for record in synthetic(steps, layers):
             live(record)
         return tracemalloc.get_traced_memory()[1]

@@ -25,7 +25,7 @@ def optimizer(
     extras: Sequence[str] = (),
     known: Known | None = None,
 ) -> nnx.Optimizer:
-    """`nnx.Optimizer(model, inner, wrt=wrt)` with a monitor around `inner`, for `gradlab_jax.read(optimizer)`.
+    """`nnx.Optimizer(model, inner, wrt=wrt)` with a monitor around `inner`, for `gradlab_jax.read_record(optimizer)`.
 
     Args:
         wrt: which variables the optimizer moves, a filter as in `nnx.Optimizer`.
@@ -33,7 +33,7 @@ def optimizer(
         every, extras: as in `gradlab_jax.monitor`.
         known: what `check_gradients` said of the model; what it calls disconnected is told from a zero gradient.
 
-    >>> from gradlab_jax import read
+    >>> from gradlab_jax import read_record
     >>> import jax.numpy as jnp
     >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
     >>> monitored = optimizer(model, optax.sgd(0.1))

@@ -12,7 +12,7 @@ from gradlab_core.definitions.checks import check_same_paths
 from gradlab_core.errors import refuse
 from gradlab_jax.trees.leaves import Tree, named_leaves
 from gradlab_jax.trees.norm_arithmetic import stacked_norms, wide
-from gradlab_jax.trees.norms import global_norm, layer_norms, leaf_norms
+from gradlab_jax.trees.norms import global_norm, leaf_norms, module_norms
 
 
 def update_ratio(params: Tree, updates: Tree) -> jax.Array:
@@ -53,7 +53,7 @@ def trust_ratios(params: Tree, grads: Tree) -> dict[str, jax.Array | None]:
     >>> {k: float(v) for k, v in trust_ratios(params, grads).items()}
     {'fc': 3.0}
     """
-    sizes, slopes = _all(layer_norms(params)), layer_norms(grads)
+    sizes, slopes = _all(module_norms(params)), module_norms(grads)
     check_same_paths(sizes, slopes)
     return OrderedDict((p, None if (slope := slopes[p]) is None else ratio(size, slope)) for p, size in sizes.items())
 

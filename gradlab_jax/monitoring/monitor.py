@@ -61,9 +61,9 @@ def monitor(
 ) -> optax.GradientTransformationExtraArgs:
     """Wrap an optimizer: what goes through stays as it is, and its steps are recorded in the state.
 
-    Pure, for `jit`, `lax.scan`, buffer donation, `optax.MultiSteps`, `inject_hyperparams`, `masked`. `read` brings the
-    newest record to the host. What was measured: gradients as they come in, parameters before the step, and the update
-    that `optax.apply_updates` really makes of what the optimizer proposes.
+    Pure, for `jit`, `lax.scan`, buffer donation, `optax.MultiSteps`, `inject_hyperparams`, `masked`; `read_record`
+    brings the newest record to the host. What was measured: gradients as they come in, parameters before the step, and
+    the update that `optax.apply_updates` really makes of what the optimizer proposes.
 
     Args:
         inner: any optax transformation whose updates are applied as they are, so that the monitor stands outermost.
@@ -84,7 +84,7 @@ def monitor(
     >>> tx = monitor(optax.sgd(0.1))
     >>> params = {"w": jnp.array([3.0, 4.0])}
     >>> updates, state = jax.jit(tx.update)({"w": jnp.array([0.0, 1.0])}, tx.init(params), params)
-    >>> record = read(state)
+    >>> record = read_record(state)
     >>> record.step, round(record.update_ratio, 6), record.states["w"].value
     (0, 0.02, 'ok')
     """
@@ -140,7 +140,7 @@ def before_clipping(*, every: int = 1) -> optax.GradientTransformation:
     >>> tx = optax.chain(before_clipping(), optax.clip_by_global_norm(1.0), monitor(optax.sgd(0.1)))
     >>> params = {"w": jnp.array([3.0, 4.0])}
     >>> _, state = tx.update({"w": jnp.array([0.0, 2.0])}, tx.init(params), params)
-    >>> (record := read(state)).raw_grad_norm, record.grad_norm, record.clipped
+    >>> (record := read_record(state)).raw_grad_norm, record.grad_norm, record.clipped
     (2.0, 1.0, True)
     """
     check_monitor(every, ())
@@ -156,7 +156,7 @@ def before_clipping(*, every: int = 1) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def read(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array | float | None = None) -> StepRecord:
+def read_record(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array | float | None = None) -> StepRecord:
     """The newest record in an optimizer state (or an `nnx.Optimizer`, or a train state that holds one): the only copy
     to the host, in one transfer. The record also carries what `gradlab_jax.probe` saw on the batch of this step, and
     the `loss` of the step, for loops (Linen's `TrainState.apply_gradients`) that hand no value on to the optimizer.
@@ -180,7 +180,7 @@ def read(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array | float 
             f"the state holds {found.step.shape} runs or steps; expected one: jax.tree.map(lambda x: x[i], state)"
         )
     if loss is not None and jnp.size(loss) != 1:
-        raise GradlabError(f"the loss handed to read has shape {jnp.shape(loss)}; expected one number")
+        raise GradlabError(f"the loss handed to read_record has shape {jnp.shape(loss)}; expected one number")
     arrived = underway((found, rates, seen if rates else [], raws[:1], loss))
 
     def record() -> StepRecord:
@@ -231,7 +231,7 @@ def _record(arrived: tuple[Any, ...], probe: Probe | None) -> StepRecord:
 
 
 def recorded(opt_state: Any) -> Measurements:
-    """The newest record as it is on the device: what a `lax.scan` gives out at each of its steps, for `read` later."""
+    """The newest record as it is on the device: what a `lax.scan` gives out at each step, for `read_record` later."""
     return _only(_nodes(opt_state))
 
 

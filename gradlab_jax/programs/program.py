@@ -22,7 +22,7 @@ from gradlab_jax.model import losses
 from gradlab_jax.model.gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax.model.modules import Functional, functional, set_values
 from gradlab_jax.model.weights import astype, to_native
-from gradlab_jax.monitoring.monitor import before_clipping, monitor, read
+from gradlab_jax.monitoring.monitor import before_clipping, monitor, read_record
 from gradlab_jax.programs.faults import plant
 from gradlab_jax.programs.models import build
 from gradlab_jax.trees.norms import global_norm
@@ -80,7 +80,7 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
         new, new_rest, state = _step(
             f, loss, spec.optimizer.name, roles, params, rest, state, {**numbers, "learning_rate": rate}, x, y
         )
-        record = dataclasses.replace(read(state), learning_rate=rate)
+        record = dataclasses.replace(read_record(state), learning_rate=rate)
         if checks.has_nonfinite_gradient(record):
             set_values(model, params, rest)
             probed = with_origin(probed, model, x, y, loss=loss)

@@ -23,7 +23,7 @@ from gradlab_jax.model.gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.modules import Functional, functional, set_values
 from gradlab_jax.model.weights import to_native
-from gradlab_jax.monitoring.monitor import monitor, read
+from gradlab_jax.monitoring.monitor import monitor, read_record
 
 
 def train(
@@ -126,7 +126,7 @@ class _Stepper:
             self.f, self.loss, decay, self.cut, self.params, self.rest, self.state, learning_rate, images, labels
         )
         self.steps += 1
-        record = dataclasses.replace(read(self.state), learning_rate=learning_rate)
+        record = dataclasses.replace(read_record(self.state), learning_rate=learning_rate)
         if self.probe_every and training.has_diverged(record):
             probed = with_origin(probed, self.model, images, labels, loss=self.loss)
         return dataclasses.replace(record, probe=probed)

@@ -31,7 +31,7 @@ from gradlab_jax.model.taps import Tap, outputs, run_tapped
 from gradlab_jax.model.weights import as_numpy, from_canonical, to_canonical
 from gradlab_jax.start.initializers import initialize
 from gradlab_jax.trees.leaves import Tree
-from gradlab_jax.trees.norms import layer_norms
+from gradlab_jax.trees.norms import module_norms
 from gradlab_jax.trees.signals import as_signals, measured
 
 
@@ -142,7 +142,7 @@ def layer_steps(
     [('a', 5.0, 0.001), ('b', 0.005, 0.001)]
     """
     check_rates(learning_rate, trust_coefficient)
-    sizes, slopes = _numbers(layer_norms(params)), _numbers(layer_norms(grads))
+    sizes, slopes = _numbers(module_norms(params)), _numbers(module_norms(grads))
     return layer_step_rows(sizes, slopes, learning_rate, trust_coefficient)
 
 

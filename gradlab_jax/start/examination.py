@@ -24,7 +24,7 @@ from gradlab_jax.model.checks import as_labels, check_logits, check_loss, check_
 from gradlab_jax.model.gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.modules import Functional, clone, functional, set_values
-from gradlab_jax.monitoring.monitor import monitor, read
+from gradlab_jax.monitoring.monitor import monitor, read_record
 from gradlab_jax.start.lab import symmetry_defect
 
 _OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -114,7 +114,7 @@ def _tried(run: _Run, params: Any, rest: Any, x: Any, y: Any) -> examination.Ran
     state = run.optimizer().init(params)
     for rate in examination.RATES:
         params, rest, state = _step(run, params, rest, state, rate, x, y)
-        loss = read(state).loss
+        loss = read_record(state).loss
         assert loss is not None  # the step hands it on
         losses.append(loss)
         if examination.has_blown_up(losses):
@@ -128,7 +128,7 @@ def _recorded(run: _Run, model: nnx.Module, params: Any, rest: Any, rate: float,
     state = run.optimizer().init(params)
     for step in range(examination.STEPS):
         new, new_rest, state = _step(run, params, rest, state, rate, x, y)
-        record = dataclasses.replace(read(state), learning_rate=rate)
+        record = dataclasses.replace(read_record(state), learning_rate=rate)
         if examination.is_probed(step) or has_ended(record):
             set_values(model, params, rest)
             look = functools.partial(with_origin, None) if has_ended(record) else probe

@@ -40,11 +40,11 @@ def leaf_norms(tree: Tree) -> dict[str, jax.Array | None]:
     return OrderedDict((path, None if x is None else next(sizes)) for path, x in leaves)
 
 
-def layer_norms(tree: Tree) -> dict[str, jax.Array | None]:
+def module_norms(tree: Tree) -> dict[str, jax.Array | None]:
     """`{module path: ‖·‖₂ of all its arrays}`; None where all of a module's leaves are None.
 
     >>> tree = {"fc": {"weight": jnp.array([3.0]), "bias": jnp.array([4.0])}}
-    >>> float(layer_norms(tree)["fc"])
+    >>> float(module_norms(tree)["fc"])
     5.0
     """
     groups: OrderedDict[str, list[jax.Array]] = OrderedDict()

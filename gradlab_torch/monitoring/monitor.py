@@ -13,7 +13,7 @@ from torch._compile import _disable_dynamo  # as torch.compiler.disable, but imp
 from gradlab_core.definitions.anomaly import MovingScore
 from gradlab_core.definitions.monitoring import check_monitor
 from gradlab_core.errors import GradlabError
-from gradlab_core.judge.diagnosis import Live
+from gradlab_core.judge.diagnosis import LiveDiagnosis
 from gradlab_core.records import Finding, GradientState, Probe, StepRecord
 from gradlab_torch.model.modules import path_of
 from gradlab_torch.model.sharding import refuse_sharded
@@ -42,7 +42,7 @@ class Monitor:
             its step; on a GPU, which no step waits for, when `last` is asked for, else at the end of the step after it
             or on `close`.
         on_finding: called with each `Finding` once, as soon as the records show it:
-        `gradlab_core.judge.diagnosis.Live`.
+        `gradlab_core.judge.diagnosis.LiveDiagnosis`.
         scaler: a `torch.amp.GradScaler`; the steps it leaves out are then counted in `skipped_steps`. (A fused
             optimizer is called all the same; there the record says `skipped`.)
 
@@ -88,7 +88,7 @@ class Monitor:
             )
         refuse_sharded("Monitor", model, [p for group in optimizer.param_groups for p in group["params"]])
         self.model, self.optimizer, self.every, self.on_record = model, optimizer, every, on_record
-        self._watch = None if on_finding is None else Live(on_finding)
+        self._watch = None if on_finding is None else LiveDiagnosis(on_finding)
         self._last: StepRecord | None = None
         self._pending: Taken | None = None
         self.steps = self.skipped_steps = 0

@@ -28,7 +28,7 @@ from gradlab_torch.model.taps import Tap, run_tapped
 from gradlab_torch.model.weights import as_numpy, from_canonical, to_canonical
 from gradlab_torch.start.initializers import initialize
 from gradlab_torch.trees.leaves import Tree
-from gradlab_torch.trees.norms import layer_norms
+from gradlab_torch.trees.norms import module_norms
 from gradlab_torch.trees.signals import as_signals, measured
 from gradlab_torch.trees.transfer import transferred
 
@@ -138,7 +138,7 @@ def layer_steps(
     [('a', 5.0, 0.001), ('b', 0.005, 0.001)]
     """
     check_rates(learning_rate, trust_coefficient)
-    sizes, slopes = _numbers(layer_norms(params)), _numbers(layer_norms(grads))
+    sizes, slopes = _numbers(module_norms(params)), _numbers(module_norms(grads))
     return layer_step_rows(sizes, slopes, learning_rate, trust_coefficient)
 
 

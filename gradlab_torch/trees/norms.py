@@ -36,11 +36,11 @@ def leaf_norms(tree: Tree) -> dict[str, torch.Tensor | None]:
     return {path: None if t is None else next(sizes) for path, t in leaves}
 
 
-def layer_norms(tree: Tree) -> dict[str, torch.Tensor | None]:
+def module_norms(tree: Tree) -> dict[str, torch.Tensor | None]:
     """`{module path: ‖·‖₂ of all its tensors}`; None where all of a module's leaves are None.
 
     >>> tree = {"fc": {"weight": torch.tensor([3.0]), "bias": torch.tensor([4.0])}}
-    >>> float(layer_norms(tree)["fc"])
+    >>> float(module_norms(tree)["fc"])
     5.0
     """
     groups: dict[str, list[torch.Tensor]] = {}

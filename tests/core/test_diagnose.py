@@ -10,7 +10,7 @@ import pytest
 
 import gradlab_core
 from gradlab_core.errors import GradlabError
-from gradlab_core.judge.diagnosis import CODES, Live, diagnose
+from gradlab_core.judge.diagnosis import CODES, LiveDiagnosis, diagnose
 from gradlab_core.judge.diagnosis.history import RECENT, SELECTED, History, Selection
 from gradlab_core.judge.diagnosis.judging import CONSEQUENCES, RULES
 from gradlab_core.records import GradientState, NonfiniteOrigin, Severity, TensorNorms
@@ -316,24 +316,24 @@ def test_a_history_forgets_all_but_a_bounded_part():
 
 def test_live_tells_each_finding_once_and_as_soon_as_it_is_there():
     told = []
-    watch = Live(lambda finding: told.append((watch.history.count, finding)), every=10)
+    watch = LiveDiagnosis(lambda finding: told.append((watch.history.count, finding)), every=10)
     for record in run(loss=lambda step: LN * (1 + step / 10), ratio=0.3):
         watch(record)
     assert [finding.code for _, finding in told] == ["learning-rate-too-high"]
     assert told[0][0] <= 50
     assert watch.findings() == diagnose(run(loss=lambda step: LN * (1 + step / 10), ratio=0.3))
     told.clear()
-    watch = Live(lambda finding: told.append((watch.history.count, finding)), every=1000)
+    watch = LiveDiagnosis(lambda finding: told.append((watch.history.count, finding)), every=1000)
     for record in run(20, change=lambda r: dataclasses.replace(r, loss=math.nan) if r.step == 7 else r):
         watch(record)
     assert [(count, finding.code) for count, finding in told] == [(8, "nonfinite-loss")]
     with pytest.raises(GradlabError, match="every is 0"):
-        Live(print, every=0)
+        LiveDiagnosis(print, every=0)
 
 
 def test_live_memory_does_not_grow():
     def peak(steps):
-        watch = Live(lambda finding: None)
+        watch = LiveDiagnosis(lambda finding: None)
         tracemalloc.start()
         for start in range(0, steps, 100):
             for record in run(100, probes=None):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gradlab_core._moved import MOVED
+from gradlab_core._moved import MOVED, RENAMED
 
 
 @pytest.mark.parametrize("old", MOVED)
@@ -48,6 +48,18 @@ def test_a_module_that_was_an_attribute_still_is():
     assert done.stdout.strip() == "5.0"
     assert "gradlab_core.reference is now gradlab_core.definitions.reference" in done.stderr
     assert "AttributeError: module 'gradlab_core' has no attribute 'nothing_like_it'" in done.stderr
+
+
+@pytest.mark.parametrize("twin", ["gradlab_torch", "gradlab_jax"])
+@pytest.mark.parametrize(("old", "new"), [*RENAMED.items(), ("read", "read_record")])
+def test_an_old_name_is_the_new_one(twin, old, new):
+    package = importlib.import_module(twin)
+    if (twin, old) == ("gradlab_torch", "read"):
+        assert not hasattr(package, old)
+        return
+    with pytest.warns(DeprecationWarning, match=f"{twin}.{old} is now {twin}.{new};"):
+        assert getattr(package, old) is getattr(package, new)
+    assert old not in package.__all__
 
 
 def test_what_never_was_is_still_missed():

@@ -78,7 +78,7 @@ def branches_on_data(function, *args, platform: str) -> int:
 PARAMS = {"w": jnp.ones((300, 300)), "b": jnp.ones(7), "c": jnp.ones(7)}
 
 
-@pytest.mark.parametrize("function", [gl.global_norm, gl.leaf_norms, gl.layer_norms])
+@pytest.mark.parametrize("function", [gl.global_norm, gl.leaf_norms, gl.module_norms])
 @pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
 def test_no_branch_is_lowered_for_an_accelerator(function, platform):
     tree = {"fc": PARAMS}

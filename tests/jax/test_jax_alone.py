@@ -82,7 +82,7 @@ def test_monitor_records_what_the_optimizer_did():
 
     for _ in range(3):
         params, state = step(params, state)
-    record = gl.read(state)
+    record = gl.read_record(state)
     assert (record.step, record.loss) == (2, 1.5)
     assert record.grad_norm == pytest.approx(np.sqrt(5), rel=1e-6)
     assert record.update_norm == pytest.approx(0.1 * np.sqrt(5), rel=1e-5)

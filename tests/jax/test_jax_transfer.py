@@ -41,7 +41,7 @@ def test_one_array_is_brought_whatever_a_record_holds(brought):
     state = stepped(optax.chain(gl.before_clipping(), optax.clip_by_global_norm(1.0), rate))
     loss = jnp.float32(1.5)
     brought.clear()
-    record = gl.read(state, loss=loss)
+    record = gl.read_record(state, loss=loss)
     assert len(brought) == 1
     assert (record.learning_rate, record.loss, record.clipped) == (0.5, 1.5, True)
 
@@ -49,10 +49,10 @@ def test_one_array_is_brought_whatever_a_record_holds(brought):
 def test_on_an_accelerator_the_one_who_looks_waits(brought, monkeypatch):
     tx = gl.monitor(optax.adam(0.1), extras=EXTRAS)
     state = stepped(tx, value=jnp.float32(2.0))
-    at_once = gl.read(state)
+    at_once = gl.read_record(state)
     monkeypatch.setattr(sys.modules["gradlab_jax.monitoring.monitor"], "_is_near", lambda array: False)
     brought.clear()
-    record = gl.read(state)
+    record = gl.read_record(state)
     for x in jax.tree.leaves(state):
         x.delete()  # as a step does that is given them
     assert brought == []
@@ -60,7 +60,7 @@ def test_on_an_accelerator_the_one_who_looks_waits(brought, monkeypatch):
     assert len(brought) == 1
     assert repr(record) == repr(at_once)
     assert len(brought) == 1
-    nothing = gl.read(tx.init(PARAMS))
+    nothing = gl.read_record(tx.init(PARAMS))
     with pytest.raises(GradlabError, match="recorded nothing yet"):
         nothing.step  # noqa: B018
 
@@ -70,7 +70,7 @@ def test_steps_beyond_what_a_float32_counts():
     state = tx.init(PARAMS)
     for step in (2**24 + 1, 2**31 - 2):
         _, found = tx.update(PARAMS, state._replace(seen=jnp.int32(step)), PARAMS)
-        assert gl.read(found).step == step
+        assert gl.read_record(found).step == step
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -100,7 +100,7 @@ def test_nan_inf_zero_and_missing_are_told_apart():
     tx = gl.monitor(optax.sgd(0.0), known={"cut": gl.GradientState.DISCONNECTED})
     params = {name: jnp.ones(2) for name in ("cut", "inf", "nan", "zero")}
     grads = {"cut": jnp.zeros(2), "inf": jnp.full(2, jnp.inf), "nan": jnp.full(2, jnp.nan), "zero": jnp.zeros(2)}
-    record = gl.read(tx.update(grads, tx.init(params), params)[1])
+    record = gl.read_record(tx.update(grads, tx.init(params), params)[1])
     assert repr([record.tensors[name].grad for name in params]) == "[None, inf, nan, 0.0]"
 
 
@@ -114,7 +114,7 @@ def test_one_step_of_a_scan_is_one_array_too(brought):
     seen = jax.lax.scan(body, tx.init(PARAMS), None, length=3)[1]
     one = jax.tree.map(lambda x: x[1], seen)
     brought.clear()
-    assert gl.read(one).step == 1
+    assert gl.read_record(one).step == 1
     assert len(brought) == 1
 
 
@@ -132,9 +132,9 @@ params = {"w": jax.device_put(jnp.ones((8, 3)), NamedSharding(mesh, P("d"))), "b
 params["b"] = jax.device_put(params["b"], NamedSharding(mesh, P()))
 state = jax.jit(tx.update)(params, tx.init(params), params)[1]
 taken.clear()
-record = gl.read(state)
+record = gl.read_record(state)
 print(len(taken), round(record.grad_norm**2), record.step)
-print(gl.read(state, loss=jax.device_put(jnp.float32(1.5), jax.devices()[3])).loss)
+print(gl.read_record(state, loss=jax.device_put(jnp.float32(1.5), jax.devices()[3])).loss)
 """
     environ = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     ran = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=120)

@@ -36,10 +36,10 @@ def test_the_loss_of_a_train_state_is_told_when_it_is_read():
         return state.apply_gradients(grads=grads), loss
 
     state, loss = step(state)
-    assert gl.read(state).loss is None
-    record = gl.read(state, loss=loss)
+    assert gl.read_record(state).loss is None
+    record = gl.read_record(state, loss=loss)
     assert record.loss == pytest.approx(float(loss))
     assert record.step == 0
-    assert gl.read(state, loss=float("inf")).loss == float("inf")
+    assert gl.read_record(state, loss=float("inf")).loss == float("inf")
     with pytest.raises(GradlabError, match="shape \\(2,\\); expected one number"):
-        gl.read(state, loss=jnp.ones(2))
+        gl.read_record(state, loss=jnp.ones(2))

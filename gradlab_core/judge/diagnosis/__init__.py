@@ -2,6 +2,6 @@
 
 from gradlab_core.judge.diagnosis.codes import CODES, Code
 from gradlab_core.judge.diagnosis.judging import diagnose
-from gradlab_core.judge.diagnosis.live import Live
+from gradlab_core.judge.diagnosis.live import LiveDiagnosis
 
-__all__ = ["CODES", "Code", "Live", "diagnose"]
+__all__ = ["CODES", "Code", "LiveDiagnosis", "diagnose"]

@@ -11,7 +11,7 @@ from gradlab_core.judge.diagnosis.judging import judge
 from gradlab_core.records import Finding, StepRecord
 
 
-class Live:
+class LiveDiagnosis:
     """Takes the records of a run one by one, as a sink does, and tells of each finding once, as soon as it is there.
 
     Args:
@@ -22,7 +22,7 @@ class Live:
 
     >>> from gradlab_core.records import StepRecord
     >>> told = []
-    >>> watch = Live(told.append)
+    >>> watch = LiveDiagnosis(told.append)
     >>> watch(StepRecord(step=0, loss=float("nan"), learning_rate=0.1, grad_norm=1.0, param_norm=1.0, update_norm=0.1,
     ...     update_ratio=0.1, tensors={}, states={}))
     >>> [finding.code for finding in told]
