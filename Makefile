@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types matrix device format clean
+.PHONY: demo test quick lint types matrix device format clean
 
 demo: $(READY)
 	$(BIN)/gradlab compare --out gradlab-report
 
 test: lint types
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q --durations=12
+
+# What needs no compiler, browser or installation, in under 90 seconds: the core, the lab, the house rules.
+quick: $(READY)
+	$(BIN)/python -m pytest -n 2 -q -m "not slow" tests/core tests/lab tests/house
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -17,6 +17,17 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.w
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
+SLOW = frozenset("test_scenarios test_sinks test_packaging test_readme test_examples test_processors".split())
+"""What compiles, installs or starts processes by the dozen; `make quick` leaves it out, and whatever needs a browser."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        of_a_twin = item.name.startswith("test_docstring_examples_run[") and "[gradlab_core" not in item.name
+        if item.path.stem in SLOW or of_a_twin or "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def console(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

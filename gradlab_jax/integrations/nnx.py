@@ -39,7 +39,7 @@ def optimizer(
     >>> monitored = optimizer(model, optax.sgd(0.1))
     >>> loss, grads = nnx.value_and_grad(lambda m: jnp.mean(m(jnp.ones((4, 2))) ** 2))(model)
     >>> _ = monitored.update(model, grads, value=loss)
-    >>> list(read(monitored).tensors)
+    >>> list(read_record(monitored).tensors)
     ['weight', 'bias']
     """
     check_trainable(model)

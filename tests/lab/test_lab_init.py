@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import types
 
 import numpy as np
@@ -230,7 +231,8 @@ def test_what_frameworks_hold_is_compared_number_by_number(monkeypatch, change, 
         arrays = initial_arrays(name, SampleLayer(kind="dense", inputs=6, outputs=6).tensors, seed=seed, number=number)
         return arrays | {"weight": change(arrays["weight"])} if seed == 4 else arrays
 
-    twin = types.SimpleNamespace(initializers=types.SimpleNamespace(drawn_layer=drawn_layer))
+    twin = types.ModuleType("made_up")
+    monkeypatch.setitem(sys.modules, "made_up.start.initializers", types.SimpleNamespace(drawn_layer=drawn_layer))
     monkeypatch.setattr(backends, "load", lambda name: twin)
     section = section_of("lecun_normal", inputs=6, outputs=6, seed=3, frameworks=["torch"])
     study = study_initializers(["lecun_normal"], inputs=6, outputs=6, draws=3, seed=3, depth=1, frameworks=["torch"])
