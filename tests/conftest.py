@@ -18,7 +18,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
 
 
 SLOW = frozenset("test_scenarios test_sinks test_packaging test_readme test_examples test_processors".split())
-"""What compiles, installs or starts processes by the dozen; `make quick` leaves it out, and whatever needs a browser."""
+"""What compiles, installs or starts processes by the dozen; `make quick` leaves it out, and what needs a browser."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
