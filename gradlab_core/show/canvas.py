@@ -22,16 +22,16 @@ _PANEL, _GAP, _ROW, _HEADING, _AROUND = 190, 46, 24, 22, 110  # pixels
 
 
 class Drawn(Protocol):
-    """Whose values a line shows: a `Net`, or one recorded run. The block chooses the colour, the framework the line."""
+    """What a line shows, and how: a net, one recorded run, or a `Line` by itself."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def block(self) -> str: ...
+    def colour(self) -> str: ...
 
     @property
-    def framework(self) -> str: ...
+    def dash(self) -> str: ...
 
     @property
     def runs(self) -> Sized: ...
@@ -39,12 +39,11 @@ class Drawn(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line by itself: `block` is a colour, the framework says solid or dotted; `runs` how many are behind each value,
-    which have a range if they are several."""
+    """A line by itself; `runs` are those behind each value, which has a range if they are several."""
 
     name: str
-    block: str
-    framework: str = "torch"
+    colour: str
+    dash: str = style.SOLID
     runs: Sized = ()
 
 
@@ -109,22 +108,22 @@ class Canvas:
                 "text": [point.text for point in points],
                 "hovertemplate": "%{text}<extra></extra>",
                 "connectgaps": False,
-                "line": style.line(net.block, net.framework),
-                "marker": style.marker(net.block, net.framework, large="lines" not in mode),
+                "line": style.line(net.colour, net.dash),
+                "marker": style.marker(net.colour, net.dash, large="lines" not in mode),
                 "yaxis": self._axis(panel),
             }
         )
 
     def mark(self, why: str, net: Drawn, x: float | str, text: str) -> None:
         """Put a mark in the row of the strip that says why nothing is drawn at `x`."""
-        torch = net.framework == "torch"
+        is_solid = net.dash == style.SOLID
         self._marks.setdefault(why, []).append(
             {
                 "x": x,
                 "text": f"{text}<br><b>{why}</b>",
-                "color": style.colour(net.block),
-                "symbol": SYMBOLS.get(why, "square") + ("" if torch else "-open"),
-                "size": 8 if torch else 13,
+                "color": net.colour,
+                "symbol": SYMBOLS.get(why, "square") + ("" if is_solid else "-open"),
+                "size": 8 if is_solid else 13,
             }
         )
 
@@ -195,7 +194,7 @@ class Canvas:
                 "x": xs,
                 "y": ys,
                 "fill": "toself",
-                "fillcolor": style.faint(net.block),
+                "fillcolor": style.faint(net.colour),
                 "line": {"width": 0},
                 "yaxis": self._axis(panel),
             }

@@ -1,4 +1,4 @@
-"""How charts look: one colour per block, one line and one symbol per framework."""
+"""How charts look: every line has a colour, a dash and, from the dash, a marker."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 import zlib
 from typing import Any
 
+SOLID, DOTTED = "solid", "dot"
 # Okabe and Ito's palette: told apart with every common kind of colour blindness.
-_BLOCKS = {
+_NAMED = {
     "plain": "#0072B2",
     "postact": "#D55E00",
     "preact": "#009E73",
@@ -21,9 +22,9 @@ INK, GRID, MUTED = "#1f2933", "#e4e7eb", "#52606d"
 ZONES = {"good": "rgba(0,158,115,0.16)", "watch": "rgba(240,190,40,0.18)", "bad": "rgba(213,94,0,0.16)"}
 
 
-def colour(block: str) -> str:
-    """The colour of a block, the same in every chart; a colour of `sequence` stands for itself."""
-    return block if block in _SEQUENCE else _BLOCKS.get(block) or _OTHERS[zlib.crc32(block.encode()) % len(_OTHERS)]
+def colour_of(name: str) -> str:
+    """The colour of what has a name (a block, say), the same in every chart."""
+    return _NAMED.get(name) or _OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)]
 
 
 def sequence(place: int, of: int) -> str:
@@ -35,23 +36,22 @@ def sequence(place: int, of: int) -> str:
     return _SEQUENCE[round(place * (len(_SEQUENCE) - 1) / max(of - 1, 1))]
 
 
-def faint(block: str) -> str:
+def faint(colour: str) -> str:
     """The same colour, for ranges behind the line."""
-    red, green, blue = (int(colour(block)[i : i + 2], 16) for i in (1, 3, 5))
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.13)"
 
 
-def line(block: str, framework: str) -> dict[str, Any]:
-    """PyTorch solid, JAX dotted."""
-    return {"color": colour(block), "width": 2, "dash": "solid" if framework == "torch" else "dot"}
+def line(colour: str, dash: str) -> dict[str, Any]:
+    """A line of that colour, `SOLID` or `DOTTED`."""
+    return {"color": colour, "width": 2, "dash": dash}
 
 
-def marker(block: str, framework: str, *, large: bool = False) -> dict[str, Any]:
-    """PyTorch a small disc, JAX a larger open diamond around it, so that equal values show both."""
-    torch = framework == "torch"
-    size = (9 if torch else 13) if large else (5 if torch else 9)
-    symbol = "circle" if torch else "diamond-open"
-    return {"color": colour(block), "size": size, "symbol": symbol, "line": {"width": 1.5, "color": colour(block)}}
+def marker(colour: str, dash: str, *, large: bool = False) -> dict[str, Any]:
+    """Of a solid line a small disc, of a dotted one a larger open diamond around it, so that equal values show both."""
+    size = (9 if dash == SOLID else 13) if large else (5 if dash == SOLID else 9)
+    symbol = "circle" if dash == SOLID else "diamond-open"
+    return {"color": colour, "size": size, "symbol": symbol, "line": {"width": 1.5, "color": colour}}
 
 
 def text(name: str, most: int = 200) -> str:

@@ -53,7 +53,7 @@ def against_band(name: str, figures: Sequence[Figure], band: Band | None) -> Cha
 
 def _trace(points: list[tuple[Figure, float]], framework: str, moment: str) -> Chart:
     symbol = ("circle" if framework == "torch" else "diamond") + ("" if moment == INITIAL else "-open")
-    colours = [style.colour(f.block) for f, _ in points]
+    colours = [style.colour_of(f.block) for f, _ in points]
     return {
         "type": "scatter",
         "mode": "markers",
@@ -112,5 +112,5 @@ def _zones(band: Band, low: float, high: float, log: bool) -> tuple[list[Chart],
 def _word(word: str, f: Figure, y: float) -> Chart:
     """What is no number stands in words at the right edge of its row."""
     text = f"{framework_name(f.framework)} {f.moment}: {word}"
-    look = {"showarrow": False, "font": {"size": 10, "color": style.colour(f.block)}}
+    look = {"showarrow": False, "font": {"size": 10, "color": style.colour_of(f.block)}}
     return {"xref": "paper", "yref": "y", "x": 1, "xanchor": "right", "y": y, "text": text, **look}

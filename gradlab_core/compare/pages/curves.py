@@ -64,12 +64,12 @@ def _mark_divergence(canvas: Canvas, net: Net) -> None:
         place = {"x": step, "xref": "x", "yref": "paper"}
         canvas.shapes.append(
             {"type": "line", "xref": "x", "yref": "paper", "x0": step, "x1": step, "y0": 0, "y1": 1}
-            | {"line": {"color": style.colour(net.block), "width": 1.5, "dash": "dash"}}
+            | {"line": {"color": net.colour, "width": 1.5, "dash": "dash"}}
         )
         # At most four labels: they stand one below the other.
         if len(canvas.annotations) < 4:
             words = f"{style.text(net.name)}, seed {run.seed}: left the rails at step {step}"
-            look = {"showarrow": False, "bgcolor": "rgba(255,255,255,0.9)", "font": {"color": style.colour(net.block)}}
+            look = {"showarrow": False, "bgcolor": "rgba(255,255,255,0.9)", "font": {"color": net.colour}}
             canvas.annotations.append(
                 {**place, **look, "text": words, "y": 1, "yanchor": "top", "yshift": -18 * len(canvas.annotations)}
                 | {"xanchor": "left" if step < 0.5 * _last_step(net) or len(run.training.steps) < 3 else "right"}

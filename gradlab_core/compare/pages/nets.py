@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from gradlab_core.compare.comparison import AS_PUBLISHED, CORRECT, Run
+from gradlab_core.show import style
 from gradlab_core.show.words import framework_name
 
 
@@ -17,6 +18,16 @@ class Net:
     block: str
     framework: str
     runs: tuple[Run, ...]
+
+    @property
+    def colour(self) -> str:
+        """Of its block."""
+        return style.colour_of(self.block)
+
+    @property
+    def dash(self) -> str:
+        """PyTorch solid, JAX dotted."""
+        return style.SOLID if self.framework == "torch" else style.DOTTED
 
     @property
     def name(self) -> str:

@@ -191,9 +191,9 @@ def _variances(study: DoctorStudy) -> Chart:
 def _steps_chart(study: DoctorStudy) -> Chart:
     canvas = Canvas([Panel("Step", "‖Δθ‖/‖θ‖", log=True)], "layer", missing="no gradient path")
     steps = study.before.steps
-    lines = [("plain SGD", steps, "plain", "torch"), ("LARS", steps, "lars", "torch")]
+    lines = [("plain SGD", steps, "plain", style.SOLID), ("LARS", steps, "lars", style.SOLID)]
     if study.after is not None:
-        lines.append(("plain SGD after the repair", study.after.steps, "plain", "jax"))
+        lines.append(("plain SGD after the repair", study.after.steps, "plain", style.DOTTED))
     for i, (name, rows, figure, dash) in enumerate(lines):
         points = [_point(row.path or WHOLE, getattr(row, figure), f"{name}<br>step") for row in rows]
         canvas.line(0, Line(name, style.sequence((2, 0, 1)[i], 3), dash), points)

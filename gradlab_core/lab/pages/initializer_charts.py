@@ -195,7 +195,11 @@ def _leaving(starts: Sequence[Start], lines: Sequence[Line], panel: int, depth: 
         layer, last = sizes[-1]
         text = f"{line.name}: {last:+,.0f} at layer {layer}".replace("-", "−")
         edge = math.copysign(_MOST, last)
-        look = {"font": {"size": 11, "color": line.block}, "arrowcolor": line.block, "bgcolor": "rgba(255,255,255,0.8)"}
+        look = {
+            "font": {"size": 11, "color": line.colour},
+            "arrowcolor": line.colour,
+            "bgcolor": "rgba(255,255,255,0.8)",
+        }
         found.append((x, {"x": style.rounded(x), "y": edge, "yref": _axis(panel), "text": text, **look}))
     found.sort(key=lambda item: item[0], reverse=panel == 1)
     annotations = []

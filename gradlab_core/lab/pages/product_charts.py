@@ -34,8 +34,8 @@ def singular_values(study: ProductStudy) -> Chart:
             slope = study.exponents.predicted[i]
             text = f"{line.name} by theory: {shown(slope * count, 1)} after {count:,} factors"
             ends = [_point(k, slope * k, text) for k in (0, count)]
-            canvas.line(0, Line(_THEORY, line.block), ends, mode="lines")
-    canvas.line(0, Line(_BOUND, "bound"), _points(study.log_bound, _BOUND), mode="lines")
+            canvas.line(0, Line(_THEORY, line.colour), ends, mode="lines")
+    canvas.line(0, Line(_BOUND, style.colour_of("bound")), _points(study.log_bound, _BOUND), mode="lines")
     figure = canvas.figure()
     for trace in figure["data"]:
         dash = {_THEORY: "dash", _BOUND: "dot"}.get(trace["name"])

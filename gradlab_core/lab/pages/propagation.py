@@ -181,7 +181,7 @@ def _layers(study: PropagationStudy) -> Chart:
     several = range(2)  # the lines that have a range
     measured = Line("measured, mean with 95 % interval", style.sequence(0, 3), runs=several)
     theory = Line("theory for this width, 95 % of nets", style.sequence(2, 3), runs=several)
-    limit = Line("theory, infinite width", style.sequence(1, 3), "jax")
+    limit = Line("theory, infinite width", style.sequence(1, 3), style.DOTTED)
     reach = standard_errors(0.05, study.nets)
     for panel, (name, quantity) in enumerate(_ROWS):
         rows = _of(study, quantity)

@@ -120,7 +120,7 @@ def _tie_chart(study: TieStudy) -> Chart:
     for place, run in enumerate(study.runs):
         name = _run_name(run)
         # Open marks for dropout, which has the loss of the one run and the distinct units of the other.
-        line = Line(name, style.sequence(place, len(study.runs)), "jax" if run.dropout else "torch")
+        line = Line(name, style.sequence(place, len(study.runs)), style.DOTTED if run.dropout else style.SOLID)
         for panel, (label, field) in enumerate(
             (("distinct units", "distinct"), ("loss", "loss"), ("nearest two", "closest"))
         ):

@@ -31,7 +31,9 @@ def layer_norms(run: RecordedRun) -> Chart:
     for place, (_, quantity, belongs) in enumerate(panels):
         for i, own in enumerate(layers):
             for path in filter(belongs, own):
-                line = Line(_short(path), style.sequence(i, len(layers)), "jax" if is_bias(path) else "torch")
+                line = Line(
+                    _short(path), style.sequence(i, len(layers)), style.DOTTED if is_bias(path) else style.SOLID
+                )
                 points = [_point(record, path, quantity) for record in run.drawn]
                 canvas.line(place, line, points, mode="lines" if len(points) > 1 else "markers")
     figure = canvas.figure()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 
 from gradlab_core.definitions.thresholds import ANOMALY_SCORE, HEALTHY_UPDATE_RATIO
 from gradlab_core.records import StepRecord
 from gradlab_core.show import style
-from gradlab_core.show.canvas import Canvas, Chart, Panel, Point
+from gradlab_core.show.canvas import Canvas, Chart, Line, Panel, Point
 from gradlab_core.show.run.steps import RecordedRun, is_anomaly
 from gradlab_core.show.spread import Spread
 from gradlab_core.text import number, odd
@@ -23,14 +22,7 @@ _PANELS: tuple[tuple[Panel, Callable[[StepRecord], float | None]], ...] = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Anomalies:
-    """What the marks on the curves are drawn as."""
-
-    name = "anomaly"
-    block = "postact"  # its colour stands out from the line's
-    framework = "torch"
-    runs = ()
+_ANOMALIES = Line("anomaly", style.colour_of("postact"))  # a colour that stands out from the line's
 
 
 def curves(run: RecordedRun, onsets: Mapping[int, str] | None = None) -> Chart:
@@ -45,7 +37,7 @@ def curves(run: RecordedRun, onsets: Mapping[int, str] | None = None) -> Chart:
         canvas.line(place, run, points, mode="lines" if len(points) > 1 else "markers")
         marked = [p for p, r in zip(points, rows, strict=True) if is_anomaly(r) and _is_drawn(panel, p.value.mean)]
         if marked:
-            canvas.line(place, _Anomalies(), marked, mode="markers")
+            canvas.line(place, _ANOMALIES, marked, mode="markers")
         if panel.title == _RATIO:
             canvas.shapes.append(_zone(place, *HEALTHY_UPDATE_RATIO))
         if panel.title == _SCORE:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from gradlab_core.definitions.thresholds import ANOMALY_SCORE
 from gradlab_core.records import StepRecord
 from gradlab_core.records.ordering import in_order
+from gradlab_core.show import style
 from gradlab_core.show.canvas import MOST
 
 _WHOLE_NET = ("loss", "grad_norm", "param_norm", "update_norm")
@@ -27,8 +28,8 @@ class RecordedRun:
     records: tuple[StepRecord, ...]
     drawn: tuple[StepRecord, ...]
     repeated: int
-    block = "plain"  # the colour of its lines: each run has charts of its own
-    framework = "torch"  # solid lines
+    colour = style.colour_of("plain")  # the same for all: each run has charts of its own
+    dash = style.SOLID
     runs = ()
 
     @property
