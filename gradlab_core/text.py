@@ -22,14 +22,14 @@ def odd(value: float | None) -> str | None:
     return None
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """Three significant digits, whole numbers from a thousand up.
+def number(value: float | None, digits: int = 3, missing: str = NOT_MEASURED) -> str:
+    """Three significant digits, whole numbers from a thousand up; the one way in which a number becomes text.
 
     >>> number(0.00097741), number(13550208), number(12.345), number(0.0), number(3e-7), number(None)
     ('0.000977', '13,550,208', '12.3', '0', '3e-07', 'not measured')
     """
     if value is None or not math.isfinite(value):
-        return odd(value) or NOT_MEASURED
+        return missing if value is None else odd(value) or missing
     if 1e3 <= abs(value) < 1e12:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"

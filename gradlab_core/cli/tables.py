@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from rich import box
@@ -14,6 +13,7 @@ from rich.text import Text
 from gradlab_core.compare.comparison import Figure
 from gradlab_core.judge.bands import BAND_SETS
 from gradlab_core.lab.pages.section import Sheet
+from gradlab_core.text import number
 
 _STYLES = {"good": "green", "watch": "yellow", "bad": "red", "unknown": "dim", "none": ""}
 FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX"}
@@ -36,19 +36,13 @@ _LABELS = {
 }
 
 
-def number(value: float | None) -> str:
-    """A number for a person; what is missing, NaN or infinite says so.
+def cell(value: float | None) -> str:
+    """A number in a table; a dash where there is none.
 
-    >>> number(None), number(float("nan")), number(-float("inf")), number(0.0), number(696618.0), number(0.00198)
-    ('–', 'NaN', '-Inf', '0', '696,618', '0.00198')
+    >>> cell(None), cell(float("nan")), cell(-float("inf")), cell(0.0), cell(696618.0), cell(0.00198)
+    ('–', 'NaN', '−Inf', '0', '696,618', '0.00198')
     """
-    if value is None:
-        return "–"
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Inf" if value > 0 else "-Inf"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:.3g}"
+    return number(value, missing="–")
 
 
 def spread(figure: Figure) -> str:
@@ -58,7 +52,7 @@ def spread(figure: Figure) -> str:
     >>> spread(SimpleNamespace(value=0.5, std=0.01)), spread(SimpleNamespace(value=0.5, std=None))
     ('0.5 ± 0.01', '0.5')
     """
-    return number(figure.value) + (f" ± {figure.std:.1g}" if figure.std else "")
+    return cell(figure.value) + (f" ± {figure.std:.1g}" if figure.std else "")
 
 
 def comparison_tables(figures: Sequence[Figure], findings: Sequence[str]) -> Iterable[RenderableType]:

@@ -88,21 +88,21 @@ def train(
 
 
 def _show(record: object) -> None:
-    from gradlab_core.cli.tables import number
+    from gradlab_core.cli.tables import cell
     from gradlab_core.records import TrainingRecord
 
     assert isinstance(record, TrainingRecord)
     console = output.console()
     for epoch in record.epochs:
         console.print(
-            f"epoch {epoch.epoch}: loss {number(epoch.train_loss)}, test accuracy {number(epoch.test_accuracy)}, "
-            f"mean gradient norm {number(epoch.grad_norm_mean)}, {number(epoch.seconds)} s"
+            f"epoch {epoch.epoch}: loss {cell(epoch.train_loss)}, test accuracy {cell(epoch.test_accuracy)}, "
+            f"mean gradient norm {cell(epoch.grad_norm_mean)}, {cell(epoch.seconds)} s"
         )
     last = record.steps[-1] if record.steps else None
     if record.diverged_at is not None and last is not None:
         console.print(
-            f"left the rails at step {last.step}: loss {number(last.loss)}, gradient norm {number(last.grad_norm)}, "
-            f"learning rate {number(last.learning_rate)}; first tensors that are not finite: "
+            f"left the rails at step {last.step}: loss {cell(last.loss)}, gradient norm {cell(last.grad_norm)}, "
+            f"learning rate {cell(last.learning_rate)}; first tensors that are not finite: "
             f"{', '.join([p for p, s in last.states.items() if s == 'nonfinite'][:3]) or 'none, only the loss'}",
             soft_wrap=True,
         )

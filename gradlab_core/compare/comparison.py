@@ -10,8 +10,8 @@ import numpy as np
 
 from gradlab_core.judge import bands
 from gradlab_core.records import ArchitectureRecord, TrainingRecord, Verdict
-from gradlab_core.records.codec import encode
 from gradlab_core.records.ranges import Count, Framework
+from gradlab_core.text import number
 
 AS_PUBLISHED, CORRECT = "as published", "correct"
 INITIAL, TRAINED = "at initialisation", "after training"
@@ -124,7 +124,7 @@ def _judged(figure: str, mean: float | None, band_set: bands.BandSet | None) -> 
     if mean is not None and math.isfinite(mean):
         return None
     level = "bad" if mean is not None and math.isinf(mean) else "unknown"
-    return Verdict(figure=figure, value=mean, level=level, band=None, text=f"{figure}: {_number(mean)}")
+    return Verdict(figure=figure, value=mean, level=level, band=None, text=f"{figure}: {number(mean)}")
 
 
 def _disconnected(runs: list[Run]) -> Figure:
@@ -156,21 +156,15 @@ def findings(runs: Iterable[Run]) -> list[str]:
         if run.training.diverged_at is not None:
             step = run.training.steps[-1]
             found[
-                f"{name}, seed {run.seed}: left the rails at step {step.step}: loss {_number(step.loss)}, "
-                f"gradient norm {_number(step.grad_norm)}"
+                f"{name}, seed {run.seed}: left the rails at step {step.step}: loss {number(step.loss)}, "
+                f"gradient norm {number(step.grad_norm)}"
             ] = None
         odd = sum(row.nonfinite for row in run.initial.layers)
         if odd:
             found[f"{name}, seed {run.seed}: {odd} elements of activations are NaN or Inf at initialisation"] = None
         if not math.isfinite(run.initial.flow.loss):
-            found[f"{name}, seed {run.seed}: the loss at initialisation is {_number(run.initial.flow.loss)}"] = None
+            found[f"{name}, seed {run.seed}: the loss at initialisation is {number(run.initial.flow.loss)}"] = None
     return list(found)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "not measured"
-    return f"{value:g}" if math.isfinite(value) else str(encode(value))
 
 
 def differences(runs: Iterable[Run]) -> list[tuple[str, int, str, Mapping[str, float | None]]]:

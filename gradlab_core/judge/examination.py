@@ -19,9 +19,10 @@ from gradlab_core.definitions.thresholds import (
 )
 from gradlab_core.errors import refuse
 from gradlab_core.judge.diagnosis import diagnose
-from gradlab_core.judge.diagnosis.making import figure, finding
+from gradlab_core.judge.diagnosis.making import finding
 from gradlab_core.programs.program import OPTIMIZERS
 from gradlab_core.records import Finding, Severity, StepRecord
+from gradlab_core.text import number
 
 RATES = tuple(float(rate) for rate in np.geomspace(1e-6, 10.0, 43))
 """The learning rates of a range test, six to a decade: one step with each, from the smallest up."""
@@ -148,9 +149,9 @@ def _of_rate(found: RangeTest, rate: float) -> list[Finding]:
     if found.suggested is not None:
         evidence["suggested"] = found.suggested
     if found.diverges_at is not None and rate >= found.diverges_at:
-        seen = f"In the range test the loss blew up at a rate of {figure(found.diverges_at)}; given is {figure(rate)}."
+        seen = f"In the range test the loss blew up at a rate of {number(found.diverges_at)}; given is {number(rate)}."
         return [finding("learning-rate-too-high", Severity.WARNING, step=0, seen=seen, evidence=evidence)]
     if found.suggested is not None and 0 < rate < RATE_FAR_BELOW * found.suggested:
-        seen = f"In the range test the loss fell fastest near {figure(found.suggested)}; given is {figure(rate)}."
+        seen = f"In the range test the loss fell fastest near {number(found.suggested)}; given is {number(rate)}."
         return [finding("learning-rate-too-low", Severity.NOTE, step=0, seen=seen, evidence=evidence)]
     return []

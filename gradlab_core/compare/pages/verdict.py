@@ -14,7 +14,7 @@ from gradlab_core.text import listed, number, with_std
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class Opening:
     """What the first section says. `published_findings` are those of the runs that repeat the published errors, when
     there are others beside them: there a finding is no surprise."""
 
@@ -26,12 +26,12 @@ class Verdict:
     agreement: str
 
 
-def verdict(runs: Sequence[Run], asked: BandSet | None = None) -> Verdict:
+def verdict(runs: Sequence[Run], asked: BandSet | None = None) -> Opening:
     """The verdict in plain words on all runs given; `asked` are bands that were asked for by name."""
     main = main_runs(runs)
     level, sentence = agreement.statement(runs)
     apart = findings(published_runs(runs)) if len(main) < len(runs) else []
-    return Verdict(_compared(main), findings(main), apart, _notes(runs, main, asked), level, sentence)
+    return Opening(_compared(main), findings(main), apart, _notes(runs, main, asked), level, sentence)
 
 
 def _each(runs: Sequence[Run], field: str) -> list[str]:

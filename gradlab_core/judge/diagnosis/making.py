@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from gradlab_core.judge.diagnosis.codes import CODES
@@ -41,14 +40,3 @@ def some(paths: Sequence[str], most: int = 3) -> str:
     """
     shown = ", ".join(paths[:most])
     return shown + (f" and {len(paths) - most} more" if len(paths) > most else "")
-
-
-def figure(value: float) -> str:
-    """A number in a sentence.
-
-    >>> figure(0.00012345), figure(12.0), figure(float("inf")), figure(float("nan"))
-    ('0.000123', '12', 'Inf', 'NaN')
-    """
-    if math.isnan(value):
-        return "NaN"
-    return f"{value:.3g}".replace("inf", "Inf")

@@ -19,10 +19,11 @@ from gradlab_core.definitions.thresholds import (
 )
 from gradlab_core.judge.diagnosis import remedies
 from gradlab_core.judge.diagnosis.history import History
-from gradlab_core.judge.diagnosis.making import figure, finding, some
+from gradlab_core.judge.diagnosis.making import finding, some
 from gradlab_core.judge.diagnosis.progress import progress
 from gradlab_core.judge.diagnosis.weights import weight_paths
 from gradlab_core.records import Finding, GradientState, HiddenStateNorms, Severity, StepRecord
+from gradlab_core.text import number
 
 _QUIET = frozenset({GradientState.TINY, GradientState.LOST, GradientState.ZERO})
 
@@ -52,13 +53,13 @@ def exploding(history: History) -> Iterator[Finding]:
     if usual > 0:
         evidence["against the first steps"] = _size(worst) / usual
     seen = (
-        f"The gradient norm reached {figure(_size(worst))} at step {worst.step:,}, "
-        f"{figure(evidence['against the parameters'])} times the norm of the parameters."
+        f"The gradient norm reached {number(_size(worst))} at step {worst.step:,}, "
+        f"{number(evidence['against the parameters'])} times the norm of the parameters."
     )
     if hidden is not None:
         step, norms = hidden
         evidence["first against last time step"] = _way(norms)
-        grows = f"From the last time step back to the first the gradient grows by a factor of {figure(_way(norms))}."
+        grows = f"From the last time step back to the first the gradient grows by a factor of {number(_way(norms))}."
         seen = f"{grows} {seen}" if large else grows
     paths = _largest(worst) if hidden is None else [norms.path]
     yield finding(
@@ -90,7 +91,7 @@ def vanishing(history: History) -> Iterator[Finding]:
             paths=[norms.path],
             evidence={"first against last time step": _way(norms), "time steps": float(len(norms.gradients))},
             seen=f"From the last time step back to the first the gradient of the state shrinks to "
-            f"{figure(_way(norms))} of what it was.",
+            f"{number(_way(norms))} of what it was.",
             remedies=remedies.of_vanishing(history, [norms.path]),
         )
         return
@@ -103,7 +104,7 @@ def vanishing(history: History) -> Iterator[Finding]:
             step=history.early[0].step,
             paths=paths,
             evidence={"first against last layers": ratio, "layers concerned": float(len(paths))},
-            seen=f"Against its size, the gradient of {some(paths)} is {figure(ratio)} of that of the last layers.",
+            seen=f"Against its size, the gradient of {some(paths)} is {number(ratio)} of that of the last layers.",
             remedies=remedies.of_vanishing(history, paths),
         )
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 
 from gradlab_core.judge.diagnosis.history import History
-from gradlab_core.judge.diagnosis.making import figure, finding, some
+from gradlab_core.judge.diagnosis.making import finding, some
 from gradlab_core.records import Finding, GradientState, NonfiniteOrigin, Severity, StepRecord
+from gradlab_core.text import number
 
 
 def nonfinite(history: History) -> Iterator[Finding]:
@@ -21,7 +22,7 @@ def nonfinite(history: History) -> Iterator[Finding]:
     paths = [origin.path] if origin is not None and origin.path is not None else tensors
     what = f"{some(tensors) or 'The gradient'} first held a NaN or an Inf"
     if bad_loss and broken.loss is not None:
-        what = f"The loss is {figure(broken.loss)}"
+        what = f"The loss is {number(broken.loss)}"
     yield finding(
         "nonfinite-loss" if bad_loss else "nonfinite-gradient",
         Severity.CRITICAL,

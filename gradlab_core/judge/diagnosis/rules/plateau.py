@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from gradlab_core.definitions.thresholds import PLATEAU_BAND, PLATEAU_STEPS
 from gradlab_core.judge.diagnosis.history import History
-from gradlab_core.judge.diagnosis.making import figure, finding
+from gradlab_core.judge.diagnosis.making import finding
 from gradlab_core.judge.diagnosis.progress import progress
 from gradlab_core.records import Finding, Severity
+from gradlab_core.text import number
 
 
 def plateau(history: History) -> Iterator[Finding]:
@@ -27,6 +28,6 @@ def plateau(history: History) -> Iterator[Finding]:
             Severity.WARNING,
             step=history.early[0].step,
             evidence={"newest losses": found.recent, "of a constant answer": level, "steps": float(found.steps)},
-            seen=f"After {found.steps:,} steps the loss is {figure(found.recent)}; a net that gives the same answer to "
-            f"every input has {figure(level)}.",
+            seen=f"After {found.steps:,} steps the loss is {number(found.recent)}; a net that gives the same answer to "
+            f"every input has {number(level)}.",
         )

@@ -18,9 +18,10 @@ from gradlab_core.definitions.thresholds import (
 )
 from gradlab_core.judge.diagnosis import remedies
 from gradlab_core.judge.diagnosis.history import History
-from gradlab_core.judge.diagnosis.making import figure, finding
+from gradlab_core.judge.diagnosis.making import finding
 from gradlab_core.judge.diagnosis.progress import Progress, progress
 from gradlab_core.records import Finding, Severity
+from gradlab_core.text import number
 
 
 def too_high(history: History) -> Iterator[Finding]:
@@ -44,7 +45,7 @@ def too_high(history: History) -> Iterator[Finding]:
             Severity.CRITICAL,
             step=step,
             evidence=evidence | ({} if rate is None else {"learning rate": rate}),
-            seen=f"{sentence}, with steps of up to {figure(longest)} of the length of the parameters.",
+            seen=f"{sentence}, with steps of up to {number(longest)} of the length of the parameters.",
         )
 
 
@@ -64,7 +65,7 @@ def _rose(history: History, found: Progress | None, usual: float) -> tuple[str, 
     jumped = [step for step, loss in zip(steps, losses, strict=True) if loss > limit]
     onset = jumped[0] if jumped else steps[0]
     if broken is not None and (jumped or found.recent > risen):
-        return f"The loss rose from {figure(found.start)} to {figure(found.highest)} and then broke", onset
+        return f"The loss rose from {number(found.start)} to {number(found.highest)} and then broke", onset
     if broken is not None:
         return None
     burst = next((r for r in history.selected if r.update_ratio > BURST_RATIO), None)
@@ -72,13 +73,13 @@ def _rose(history: History, found: Progress | None, usual: float) -> tuple[str, 
     thrown = usual > FAST_RATIO and found.baseline is not None and found.recent > WORSE * found.baseline
     if not found.useful and (burst is not None or thrown):
         first = history.early[0] if burst is None else burst
-        return f"The loss is {figure(found.recent)} after a start at {figure(found.start)}", first.step
+        return f"The loss is {number(found.recent)} after a start at {number(found.start)}", first.step
     if found.useful and found.recent < found.best + abs(found.best) + 3 * found.noise:
         return None
     if jumped and not found.learns:
-        return f"The loss jumped from {figure(found.start)} to {figure(found.highest)}", onset
+        return f"The loss jumped from {number(found.start)} to {number(found.highest)}", onset
     if found.recent > risen + 2 * found.noise:
-        return f"The loss rose from {figure(found.start)} to {figure(found.recent)}", onset
+        return f"The loss rose from {number(found.start)} to {number(found.recent)}", onset
     return None
 
 
@@ -102,7 +103,7 @@ def too_low(history: History) -> Iterator[Finding]:
                 "newest losses": found.recent,
                 **({"learning rate": rates[-1]} if rates else {}),
             },
-            seen=f"All {history.count:,} steps together are at most {figure(reach)} of the length of the parameters, "
-            f"and the loss went from {figure(found.start)} to {figure(found.recent)}.",
+            seen=f"All {history.count:,} steps together are at most {number(reach)} of the length of the parameters, "
+            f"and the loss went from {number(found.start)} to {number(found.recent)}.",
             remedies=remedies.of_slowness(history),
         )

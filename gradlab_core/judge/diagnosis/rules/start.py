@@ -17,10 +17,11 @@ from gradlab_core.definitions.thresholds import (
     TARGET_RMS,
 )
 from gradlab_core.judge.diagnosis.history import History
-from gradlab_core.judge.diagnosis.making import figure, finding, some
+from gradlab_core.judge.diagnosis.making import finding, some
 from gradlab_core.judge.diagnosis.progress import baseline, is_summed, progress
 from gradlab_core.judge.diagnosis.weights import weight_paths
 from gradlab_core.records import Finding, Probe, Severity
+from gradlab_core.text import number
 
 
 def unnormalised_input(history: History) -> Iterator[Finding]:
@@ -34,7 +35,7 @@ def unnormalised_input(history: History) -> Iterator[Finding]:
                 step=step,
                 paths=weight_paths(history)[:1],
                 evidence={"mean": stats.mean, "std": stats.std, "min": stats.min, "max": stats.max},
-                seen=f"The input has mean {figure(stats.mean)} and standard deviation {figure(stats.std)}.",
+                seen=f"The input has mean {number(stats.mean)} and standard deviation {number(stats.std)}.",
             )
 
 
@@ -49,7 +50,7 @@ def unscaled_target(history: History) -> Iterator[Finding]:
                 step=step,
                 paths=weight_paths(history)[-1:],
                 evidence={"mean": stats.mean, "std": stats.std, "min": stats.min, "max": stats.max},
-                seen=f"The target has mean {figure(stats.mean)} and standard deviation {figure(stats.std)}.",
+                seen=f"The target has mean {number(stats.mean)} and standard deviation {number(stats.std)}.",
             )
 
 
@@ -67,7 +68,7 @@ def summed_loss(history: History) -> Iterator[Finding]:
                 "of one example": probe.loss / probe.batch,
                 "batch": float(probe.batch),
             },
-            seen=f"The first loss is {figure(probe.loss)}, about {probe.batch} times what a mean over the batch of "
+            seen=f"The first loss is {number(probe.loss)}, about {probe.batch} times what a mean over the batch of "
             f"{probe.batch} would give.",
         )
 
@@ -93,8 +94,8 @@ def poor_initialisation(history: History) -> Iterator[Finding]:
                     "gain": gains[paths[0]],
                     "std of the output": probe.output.std,
                 },
-                seen=f"The signal {'grows' if way >= 1 else 'shrinks'} by a factor of {figure(way)} from the first "
-                f"layer to the last; weights of {some(paths)} have a gain of {figure(gains[paths[0]])}, where 1 would "
+                seen=f"The signal {'grows' if way >= 1 else 'shrinks'} by a factor of {number(way)} from the first "
+                f"layer to the last; weights of {some(paths)} have a gain of {number(gains[paths[0]])}, where 1 would "
                 "keep its size.",
             )
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from gradlab_core.definitions.thresholds import LOST_SHARE, STILL_RATIO
 from gradlab_core.judge.diagnosis import remedies
 from gradlab_core.judge.diagnosis.history import History
-from gradlab_core.judge.diagnosis.making import figure, finding, some
+from gradlab_core.judge.diagnosis.making import finding, some
 from gradlab_core.judge.diagnosis.progress import progress
 from gradlab_core.judge.diagnosis.weights import weight_paths
 from gradlab_core.records import Finding, GradientState, Severity
+from gradlab_core.text import number
 
 
 def disconnected(history: History) -> Iterator[Finding]:
@@ -133,7 +134,7 @@ def lost(history: History) -> Iterator[Finding]:
         paths=weights,
         evidence={"share of steps lost": max(stays[p].count for p in weights) / history.count},
         seen=f"Updates of {some(weights)} were smaller than the rounding step of the parameter, and changed nothing "
-        f"(update ratio of the whole net {figure(history.recent[-1].update_ratio)}).",
+        f"(update ratio of the whole net {number(history.recent[-1].update_ratio)}).",
         remedies=remedies.of_stillness(remedies.ROUNDED),
     )
 
