@@ -24,7 +24,7 @@ def optimizer(
     every: int = 1,
     extras: Sequence[str] = (),
     known: Known | None = None,
-) -> nnx.Optimizer:
+) -> nnx.Optimizer[Any]:
     """`nnx.Optimizer(model, inner, wrt=wrt)` with a monitor around `inner`, for `gradlab_jax.read_record(optimizer)`.
 
     Args:

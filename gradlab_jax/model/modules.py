@@ -95,7 +95,7 @@ def named_modules(model: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
     return walk(model, "")
 
 
-def named_variables(model: nnx.Module) -> Iterator[tuple[str, nnx.Module, nnx.Variable]]:
+def named_variables(model: nnx.Module) -> Iterator[tuple[str, nnx.Module, nnx.Variable[Any]]]:
     """`(canonical path, owner, variable)` of parameters and statistics, in PyTorch's order within each module."""
     seen: set[int] = set()
     for path, module in named_modules(model):

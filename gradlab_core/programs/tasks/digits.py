@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class Digits:
         self.layout = layout
         self.features = {"flat": _SIDE**2, "image": 3 * _SIDE**2, "rows": _SIDE}[layout]
 
-    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray, NDArray]:
+    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         data = _load()
         images, labels = (data.test_images, data.test_labels) if test else (data.train_images, data.train_labels)
         chosen = pick(rng, size, len(labels), test=test)

@@ -45,7 +45,7 @@ class Imdb:
         vectors = vectors / np.where(spread > 0, spread, 1.0)
         self._vectors = np.concatenate([vectors, np.zeros((1, features))])  # the last row is no word
 
-    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray, NDArray]:
+    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         words, labels = self._parts["test" if test else "train"]
         chosen = pick(rng, size, len(labels), test=test)
         return self._vectors[words[chosen]], labels[chosen]

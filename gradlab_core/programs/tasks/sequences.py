@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class TemporalOrder:
     def __init__(self, length: int) -> None:
         self.length = length
 
-    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray, NDArray]:
+    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         n = np.arange(size)
         symbols = rng.integers(_SIGNALS, _SYMBOLS, (size, self.length))
         first = rng.integers(2, size=size)
@@ -34,7 +35,7 @@ class TemporalOrder:
         symbols[n, self._place(rng, 4, size)] = 1 - first
         return np.eye(_SYMBOLS)[symbols], first
 
-    def _place(self, rng: np.random.Generator, tenth: int, size: int) -> NDArray:
+    def _place(self, rng: np.random.Generator, tenth: int, size: int) -> NDArray[Any]:
         return rng.integers(tenth * self.length // 10, (tenth + 1) * self.length // 10, size, endpoint=True)
 
 
@@ -54,7 +55,7 @@ class Adding:
     def __init__(self, length: int) -> None:
         self.length = length
 
-    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray, NDArray]:
+    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         n, half = np.arange(size), self.length // 2
         numbers = (rng.random((size, self.length)) - 0.5) * math.sqrt(12)
         first, second = rng.integers(half, size=size), rng.integers(half, self.length, size=size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class Source(Protocol):
     @property
     def is_regression(self) -> bool: ...
 
-    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray, NDArray]:
+    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         """`size` examples; of a finite test part at most all."""
         ...
 

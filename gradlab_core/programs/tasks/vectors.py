@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class Blobs:
         best = max((centres / centres.std() for centres in sets), key=_nearest)
         self.centres = best * (_DISTANCE / _nearest(best))
 
-    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray, NDArray]:
+    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         labels = rng.integers(self.outputs, size=size)
         x = self.centres[labels] + rng.standard_normal((size, self.features))
         return (x - self.centres.mean(axis=0)) / np.sqrt(1 + self.centres.var(axis=0)), labels
@@ -57,17 +58,17 @@ class Waves:
         self.mean = self.a @ means
         self.std = math.sqrt(self.a @ ((unlike - alike) / 2 - np.outer(means, means)) @ self.a)
 
-    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray, NDArray]:
+    def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         x = rng.standard_normal((size, self.features)).astype(np.float32)
         y = np.sin(x @ self.w.T + self.b) @ self.a
         return x, ((y - self.mean) / self.std)[:, np.newaxis]
 
 
-def _damp(w: NDArray) -> NDArray:
+def _damp(w: NDArray[Any]) -> NDArray[Any]:
     return np.exp(-np.square(w).sum(axis=-1) / 2)
 
 
-def _nearest(points: NDArray) -> float:
+def _nearest(points: NDArray[Any]) -> float:
     """The smallest distance between two points."""
     squares = np.square(points).sum(axis=1)
     apart = squares[:, np.newaxis] + squares - 2 * points @ points.T
