@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -118,7 +119,7 @@ def monitor(
         if every == 1 or record:
             updates, inner_state = wrapped.update(grads, state.inner, params, **more)
             found = measured(params, grads, updates, more.get("value"))
-            return _after(found[0], updates, is_large), MonitorState(inner_state, state.seen + 1, *found)
+            return _small_ones_after(found[0], updates), MonitorState(inner_state, state.seen + 1, *found)
 
         # The update is computed a second time inside the branch: handed in, it would have to be written out as an array
         # at every step, also where nothing is measured.
@@ -127,7 +128,7 @@ def monitor(
             return measured(params, grads, updates, more.get("value"))
 
         found = lax.cond(state.seen % every == 0, branch, lambda: (last, state.memory, state.moving))
-        updates, inner_state = wrapped.update(_after(found[0], grads, lambda _: False), state.inner, params, **more)
+        updates, inner_state = wrapped.update(_after(found[0], grads), state.inner, params, **more)
         return updates, MonitorState(inner_state, state.seen + 1, *found)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -243,12 +244,23 @@ def _only(nodes: list[Any]) -> Measurements:
     return jax.tree.map(_value, found[0], is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
-def _after(found: Measurements, tree: Tree, free: Callable[[jax.Array], bool]) -> Tree:
-    """Gradients or updates, but for arrays that are free of it made to depend on the measurements: what changes the
-    parameters then comes after what reads them, else XLA would copy them to be safe. A norm is never below zero, which
-    XLA does not know."""
+def _after(found: Measurements, tree: Any) -> Any:
+    """Gradients or updates, made to depend on the measurements: what changes the parameters then comes after what reads
+    them, else XLA would copy them to be safe. A norm is never below zero, which XLA does not know."""
     never = jnp.any(found.norms["param"] < 0)
-    return jax.tree.map(lambda x: x if free(x) else jnp.where(never, jnp.zeros_like(x), x), tree)
+    return jax.tree.map(lambda x: jnp.where(never, jnp.zeros_like(x), x), tree)
+
+
+def _small_ones_after(found: Measurements, updates: Tree) -> Tree:
+    """On a GPU small arrays are measured side by side, before they change; a large one by what writes it."""
+    leaves, structure = jax.tree.flatten(updates)
+    small = {i: x for i, x in enumerate(leaves) if not is_large(x)}
+    if not small:
+        return updates
+    wait = functools.partial(_after, found)
+    kept = lax.platform_dependent(list(small.values()), cuda=wait, rocm=wait, default=lambda xs: xs)
+    ordered = dict(zip(small, kept, strict=True))
+    return jax.tree.unflatten(structure, [ordered.get(i, x) for i, x in enumerate(leaves)])
 
 
 def _nodes(tree: Any) -> list[Any]:
