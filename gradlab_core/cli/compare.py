@@ -42,7 +42,7 @@ def compare(
 
     Example: `gradlab compare --block plain --block preact --framework jax --seeds 2`
 
-    Exit code 1 when something is wrong whatever the set-up: a parameter without a gradient, a run that left the rails.
+    Exit code 1 when something is wrong whatever the set-up: a parameter without a gradient, a run that diverged.
     """
     from gradlab_core.compare.comparison import findings
     from gradlab_core.compare.experiment import CompareSpec

@@ -40,7 +40,7 @@ def train(
 
     Example: `gradlab train --framework jax --block postact --epochs 2 --sink jsonl:run.jsonl`
 
-    Exit code 1 when the run leaves the rails; its records are kept up to that step.
+    Exit code 1 when the run diverges; its records are kept up to that step.
     """
     from gradlab_core import backends
     from gradlab_core.programs.data import Batches, evaluation_batches, load_data
@@ -101,7 +101,7 @@ def _show(record: object) -> None:
     last = record.steps[-1] if record.steps else None
     if record.diverged_at is not None and last is not None:
         console.print(
-            f"left the rails at step {last.step}: loss {cell(last.loss)}, gradient norm {cell(last.grad_norm)}, "
+            f"diverged at step {last.step}: loss {cell(last.loss)}, gradient norm {cell(last.grad_norm)}, "
             f"learning rate {cell(last.learning_rate)}; first tensors that are not finite: "
             f"{', '.join([p for p, s in last.states.items() if s == 'nonfinite'][:3]) or 'none, only the loss'}",
             soft_wrap=True,

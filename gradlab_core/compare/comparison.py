@@ -147,7 +147,7 @@ def _disconnected(runs: list[Run]) -> Figure:
 
 def findings(runs: Iterable[Run]) -> list[str]:
     """What is wrong whatever the set-up, in words: parameters without a gradient, numbers that are not finite, runs
-    that left the rails. Bands are not among it: they were found on another set-up."""
+    that diverged. Bands are not among it: they were found on another set-up."""
     found: dict[str, None] = {}
     for run in runs:
         name = f"{run.block} ({run.framework}, {run.setup})"
@@ -156,7 +156,7 @@ def findings(runs: Iterable[Run]) -> list[str]:
         if run.training.diverged_at is not None:
             step = run.training.steps[-1]
             found[
-                f"{name}, seed {run.seed}: left the rails at step {step.step}: loss {number(step.loss)}, "
+                f"{name}, seed {run.seed}: diverged at step {step.step}: loss {number(step.loss)}, "
                 f"gradient norm {number(step.grad_norm)}"
             ] = None
         odd = sum(row.nonfinite for row in run.initial.layers)

@@ -1,4 +1,8 @@
-"""Do two models train the same? The judgement, without a framework."""
+"""Do two models train the same? The judgement, without a framework.
+
+Nothing is run here: a twin's `Subject` runs a model and gives a trace.
+Imports definitions and records.
+"""
 
 from gradlab_core.parity.arithmetic import PRECISIONS, Arithmetic
 from gradlab_core.parity.hiding import moved, refuse_hiding_places

@@ -2,6 +2,9 @@
 
 A sink is called with each record: `with open_sink("jsonl:run.jsonl") as sink: sink(record)`. The libraries behind a
 sink are imported when it is opened, not before.
+
+Nothing is judged here and nothing is drawn.
+Imports records.
 """
 
 from gradlab_core.sinks.base import Sink

@@ -49,7 +49,7 @@ def train(
             A step then leaves the parameters before it in memory until it is over.
 
     Returns:
-        All records; `diverged_at` says at which step a run left the rails, which ends it.
+        All records; `diverged_at` says at which step a run diverged, which ends it.
 
     Raises:
         GradlabError: a batch with NaN or Inf, or a label out of range.

@@ -43,7 +43,7 @@ def train(
             none. The record of a step that went wrong then says where its first NaN or Inf was born.
 
     Returns:
-        All records; `diverged_at` says at which step a run left the rails, which ends it.
+        All records; `diverged_at` says at which step a run diverged, which ends it.
 
     Raises:
         GradlabError: a batch with NaN or Inf, or a label out of range.

@@ -104,7 +104,7 @@ def test_bands_judge_where_they_are_asked_for(console, tmp_path):
 def test_a_run_that_leaves_the_rails_keeps_its_records_and_says_where(console, tmp_path):
     done = console("train", "--base", "2", "--depth", "1,1,1", "--learning-rate", "1e30", "--out", "run.json")
     assert done.returncode == 1, done.stderr
-    assert "left the rails at step" in done.stdout
+    assert "diverged at step" in done.stdout
     steps = codec.parse((tmp_path / "run.json").read_text(), "step", StepRecord)
     assert 0 < len(steps) < 44
 

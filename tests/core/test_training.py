@@ -1,4 +1,4 @@
-"""The framework-free loop: what it records, and how a run that leaves the rails ends."""
+"""The framework-free loop: what it records, and how a run that diverges ends."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -176,6 +177,19 @@ def test_the_twins_define_the_same_public_functions_in_each_file():
             continue
         mine, theirs = public(path), public(ROOT / "gradlab_jax" / relative)
         assert mine == [n for n in theirs if n not in only_jax.get(str(relative), set())], relative
+
+
+def test_each_room_opens_with_what_lives_there_what_does_not_and_what_it_imports():
+    rooms = [
+        p for package in ("gradlab_core", *TWINS) for p in (ROOT / package).iterdir() if (p / "__init__.py").exists()
+    ]
+    assert len(rooms) == 10 + 2 * 8
+    for room in rooms:
+        doc = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
+        first, _, rest = doc.partition("\n\n")
+        assert first, room
+        assert re.search(r"\b(No|Nothing|not)\b", rest), room
+        assert re.search(r"\bImports ", rest), room
 
 
 def test_files_can_be_read_in_one_sitting():

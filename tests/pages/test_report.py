@@ -196,7 +196,7 @@ def test_a_disconnected_weight_is_a_gap_with_a_word_and_a_zero_is_another() -> N
 def test_a_diverged_run_is_marked_and_does_not_pull_the_mean() -> None:
     runs = [run("preact", seed=0), diverged(seed=1)]
     chart = content(runs)["figures"]["training"]
-    assert any("left the rails at step 3" in a["text"] for a in chart["layout"]["annotations"])
+    assert any("diverged at step 3" in a["text"] for a in chart["layout"]["annotations"])
     assert {"NaN", "Inf"} <= marks(chart)
     assert len(chart["data"]) == 6 + 2  # three panels for each of two lines, two rows of marks
     table = comparison_table(runs)
@@ -265,7 +265,7 @@ def test_in_a_browser_without_a_network(opened: Callable[[Path, int], Any], tmp_
     for words in (
         "In short",
         "no gradient reaches",
-        "left the rails",
+        "diverged",
         "✓ good",
         "not measured",
         "NaN",

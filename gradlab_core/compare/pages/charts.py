@@ -45,7 +45,7 @@ def main_charts(runs: Sequence[Run], asked: BandSet | None = None) -> list[Illus
                 "What happened during training",
                 "Loss, gradient norm and update ratio at every optimizer step. Healthy: the loss falls, the gradient "
                 f"norm neither collapses nor explodes, the update ratio stays within {low} to {high} (a lead, not a "
-                "law). A run that left the rails has a dashed mark.",
+                "law). A run that diverged has a dashed mark.",
                 curves.training(main),
             )
         )

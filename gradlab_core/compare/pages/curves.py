@@ -68,7 +68,7 @@ def _mark_divergence(canvas: Canvas, net: Net) -> None:
         )
         # At most four labels: they stand one below the other.
         if len(canvas.annotations) < 4:
-            words = f"{style.text(net.name)}, seed {run.seed}: left the rails at step {step}"
+            words = f"{style.text(net.name)}, seed {run.seed}: diverged at step {step}"
             look = {"showarrow": False, "bgcolor": "rgba(255,255,255,0.9)", "font": {"color": net.colour}}
             canvas.annotations.append(
                 {**place, **look, "text": words, "y": 1, "yanchor": "top", "yshift": -18 * len(canvas.annotations)}
