@@ -1,5 +1,5 @@
 """This twin as a subject of the parity judgement: its steps, its arithmetic, its rounding.
 
-The judgement itself is in the core.
+No judgement: that is in the core.
 Imports programs and what lies below it.
 """
