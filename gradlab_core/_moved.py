@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -49,6 +50,11 @@ MOVED = {
 
 RENAMED = {"layer_norms": "module_norms", "Live": "LiveDiagnosis"}
 """Names of both twins."""
+INITIALIZERS = frozenset(
+    "constant normal xavier_uniform xavier_normal kaiming_uniform kaiming_normal lecun_normal orthogonal "
+    "torch_default".split()
+)
+"""Names that were functions of both twins, and are what `initialize` is given."""
 
 
 class _Moved(ModuleType):
@@ -111,6 +117,9 @@ def attributes_of(package: str, renamed: Mapping[str, str] = MappingProxyType({}
     `gradlab_torch.losses` was."""
 
     def find(name: str) -> Any:
+        if name in INITIALIZERS and hasattr(sys.modules[package], "initialize"):
+            _warn(f"{package}.{name}", f'{package}.initialize(model, "{name}", seed=…)')
+            return functools.partial(_initialize, sys.modules[package].initialize, name)
         if name in renamed:
             _warn(f"{package}.{name}", f"{package}.{renamed[name]}")
             return getattr(sys.modules[package], renamed[name])
@@ -119,6 +128,13 @@ def attributes_of(package: str, renamed: Mapping[str, str] = MappingProxyType({}
         return importlib.import_module(f"{package}.{name}")
 
     return find
+
+
+def _initialize(initialize: Callable[..., None], name: str, model: Any, *, seed: int = 0, **number: float) -> None:
+    """An initialiser as a function of its own; what it is given beside the seed is its value, std or gain."""
+    if len(number) > 1 or set(number) - {"value", "std", "gain"}:
+        raise TypeError(f"{name}() got {', '.join(number)}; expected at most one number: value, std or gain")
+    initialize(model, name, seed=seed, number=next(iter(number.values()), None))
 
 
 def install() -> None:

@@ -66,17 +66,7 @@ from gradlab_jax.programs.program import run_program
 from gradlab_jax.programs.training import train
 from gradlab_jax.start.doctor import init_doctor, layer_steps, lsuv
 from gradlab_jax.start.examination import examine
-from gradlab_jax.start.initializers import (
-    constant,
-    kaiming_normal,
-    kaiming_uniform,
-    lecun_normal,
-    normal,
-    orthogonal,
-    torch_default,
-    xavier_normal,
-    xavier_uniform,
-)
+from gradlab_jax.start.initializers import initialize
 from gradlab_jax.start.jacobian import jacobian_singular_values
 from gradlab_jax.start.lab import activation_gradient, matrix_product_growth, symmetry_defect
 from gradlab_jax.start.propagation import propagate, signal_propagation
@@ -129,7 +119,6 @@ __all__ = [
     "build",
     "check_gradients",
     "clip_by_global_norm",
-    "constant",
     "cosine_similarities",
     "cosine_similarity",
     "count_flops",
@@ -150,13 +139,11 @@ __all__ = [
     "hessian_vector_product",
     "hidden_state_norms",
     "init_doctor",
+    "initialize",
     "input_sensitivity",
     "jacobian_singular_values",
-    "kaiming_normal",
-    "kaiming_uniform",
     "layer_steps",
     "leaf_norms",
-    "lecun_normal",
     "load_records",
     "lsuv",
     "matrix_product_growth",
@@ -164,8 +151,6 @@ __all__ = [
     "monitor",
     "nonfinite_counts",
     "nonfinite_origin",
-    "normal",
-    "orthogonal",
     "per_example_grad_norms",
     "probe",
     "propagate",
@@ -177,12 +162,9 @@ __all__ = [
     "symmetry_defect",
     "to_canonical",
     "to_native",
-    "torch_default",
     "train",
     "trust_ratios",
     "update_ratio",
     "update_ratios",
     "write_html",
-    "xavier_normal",
-    "xavier_uniform",
 ]

@@ -64,7 +64,7 @@ def test_a_model_is_examined_before_its_training(framework):
     assert found.records[-1].loss < found.records[0].loss
     assert all(np.array_equal(a, before[path]) for path, a in twin.to_canonical(model).items())
 
-    twin.constant(model, value=0.01)
+    twin.initialize(model, "constant", seed=0, number=0.01)
     loud = {f.code: f for f in twin.examine(model, twin.to_native(200 * x), y, learning_rate=0.1).findings}
     assert "unnormalised-input" in loud
     ties = loud["symmetric-units"].evidence  # what the probes saw, and how many units the weights leave

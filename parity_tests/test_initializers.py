@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import math
 
 import jax
@@ -59,7 +58,7 @@ def test_fan_in_is_what_an_output_sums_up(layer):
     x = torch.randn(8, layer.in_channels, 14, 14)
     found = []
     for seed in range(8):
-        gradlab_torch.lecun_normal(layer, seed=seed)
+        gradlab_torch.initialize(layer, "lecun_normal", seed=seed)
         found.append(layer(x)[..., 4:-4, 4:-4].square().mean().item())
     # Outputs of one seed share their weights: a seed gives but one number, and the mean of eight its standard error.
     assert abs(np.mean(found) - 1) < 5 * np.std(found, ddof=1) / math.sqrt(8)
@@ -78,8 +77,8 @@ def test_transposed_convolutions_are_drawn_alike(name, transpose_kernel):
     flax = nnx.ConvTranspose(
         4, 6, (2, 3), strides=(2, 2), padding="VALID", transpose_kernel=transpose_kernel, rngs=nnx.Rngs(0)
     )
-    getattr(gradlab_torch, name)(theirs, seed=3)
-    getattr(gradlab_jax, name)(flax, seed=3)
+    gradlab_torch.initialize(theirs, name, seed=3)
+    gradlab_jax.initialize(flax, name, seed=3)
     x = np.random.default_rng(0).standard_normal((2, 4, 5, 5)).astype(np.float32)
     ours = np.asarray(flax(gradlab_jax.to_native(x)))
     np.testing.assert_allclose(np.moveaxis(ours, -1, 1), theirs(torch.from_numpy(x)).detach().numpy(), atol=1e-5)
@@ -268,9 +267,7 @@ def test_both_twins_give_a_users_model_the_same_numbers(name):
     found = []
     for twin, model in ((gradlab_torch, TorchNet()), (gradlab_jax, NnxNet())):
         twin.from_canonical(model, start)
-        function = getattr(twin, name)
-        options = {"seed": 7} if "seed" in inspect.signature(function).parameters else {}
-        function(model, **options, **({"value": 0.3} if name == "constant" else {}))
+        twin.initialize(model, name, seed=7, number=0.3 if name == "constant" else None)
         found.append(twin.to_canonical(model))
     assert all((found[0][path] == found[1][path]).all() for path in start)
     kept = {path for path in start if np.array_equal(found[0][path], start[path])}
@@ -281,15 +278,36 @@ def test_both_twins_give_a_users_model_the_same_numbers(name):
 def test_a_weight_that_is_computed_from_others_is_left_alone():
     net = torch.nn.Sequential(torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2)), torch.nn.Linear(2, 2))
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
-    gradlab_torch.xavier_normal(net, seed=0)
+    gradlab_torch.initialize(net, "xavier_normal", seed=0)
     changed = [name for name, p in net.named_parameters() if not torch.equal(p, before[name])]
     assert changed == ["1.weight", "1.bias"]
 
 
+@pytest.mark.parametrize("twin", [gradlab_torch, gradlab_jax])
+def test_functions_of_before_draw_the_same_and_say_what_to_write(twin):
+    build = {gradlab_torch: TorchNet, gradlab_jax: NnxNet}[twin]
+    for old, given, number in (("constant", {"value": 0.3}, 0.3), ("orthogonal", {"seed": 7, "gain": 2.0}, 2.0)):
+        models = build(), build()
+        with pytest.warns(
+            DeprecationWarning, match=rf'{old} is now {twin.__name__}.initialize\(model, "{old}", seed=…\)'
+        ):
+            function = getattr(twin, old)
+        function(models[0], **given)
+        twin.initialize(models[1], old, seed=7, number=number)
+        weights = [twin.to_canonical(model) for model in models]
+        assert all(
+            (weights[0][path] == weights[1][path]).all() for path in ("fc.weight", "fc.bias") if path in weights[0]
+        )
+        with pytest.raises(TypeError, match="expected at most one number"):
+            function(build(), size=3.0)
+
+
 def test_what_is_wrong_is_said():
+    with pytest.raises(GradlabError, match="initialiser 'xavier' is not known; expected one of constant, normal"):
+        gradlab_torch.initialize(TorchNet(), "xavier", seed=0)
     models = (gradlab_torch, torch.nn.ReLU()), (gradlab_jax, nnx.BatchNorm(2, rngs=nnx.Rngs(0)))
     for twin, empty in models:
         with pytest.raises(GradlabError) as caught:
-            twin.xavier_uniform(empty, seed=-1, gain=float("nan"))
+            twin.initialize(empty, "xavier_uniform", seed=-1, number=float("nan"))
         for word in ("xavier_uniform: 3 problems", "gain is nan", "seed is -1", "no dense, convolutional or recurrent"):
             assert word in str(caught.value)

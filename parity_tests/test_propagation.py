@@ -71,7 +71,7 @@ def convolutions():
         lambda x: jnp.moveaxis(x, -1, 1).reshape(len(x), -1),
         nnx.Linear(256, 5, **ZEROS),
     )
-    gradlab_torch.kaiming_normal(net, seed=0)
+    gradlab_torch.initialize(net, "kaiming_normal", seed=0)
     gradlab_jax.from_canonical(flax, gradlab_torch.to_canonical(net))
     return [net, flax], np.random.default_rng(0).standard_normal((6, 3, 8, 8))
 
@@ -135,7 +135,7 @@ class NnxBranch(nnx.Module):
 
 def test_what_has_no_path_and_what_theory_does_not_know():
     models = [TorchBranch(), NnxBranch()]
-    gradlab_torch.kaiming_normal(models[0], seed=0)
+    gradlab_torch.initialize(models[0], "kaiming_normal", seed=0)
     gradlab_jax.from_canonical(models[1], gradlab_torch.to_canonical(models[0]))
     x = np.random.default_rng(0).standard_normal((6, 8))
     x[:, 0] = 0.0
@@ -265,7 +265,7 @@ def test_jacobians_of_ten_layers():
 def test_jacobian_of_images_and_without_a_path():
     net = torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Conv2d(2, 2, 3, padding=1))
     flax = nnx.Sequential(nnx.relu, nnx.Conv(2, 2, (3, 3), **ZEROS))
-    gradlab_torch.kaiming_normal(net, seed=0)
+    gradlab_torch.initialize(net, "kaiming_normal", seed=0)
     gradlab_jax.from_canonical(flax, gradlab_torch.to_canonical(net))
     x = np.random.default_rng(0).standard_normal((1, 2, 4, 4))
     close(*both("jacobian_singular_values", [net, flax], x, method="lanczos", k=2))
@@ -281,7 +281,7 @@ def test_jacobian_of_images_and_without_a_path():
 
 def test_lsuv_and_the_doctor():
     models, x = convolutions()
-    gradlab_torch.normal(models[0], seed=0, std=1e-3)
+    gradlab_torch.initialize(models[0], "normal", seed=0, number=1e-3)
     with torch.no_grad():
         for name, p in models[0].named_parameters():
             if name.endswith("bias"):

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from gradlab_core.definitions import kinds
 from gradlab_core.definitions.recurrent import CELLS
-from gradlab_core.errors import refuse
+from gradlab_core.errors import GradlabError, refuse
 
 Array = NDArray[np.float64]
 Fans = tuple[int, int]
@@ -127,6 +127,8 @@ def initial_arrays(
     >>> bool(abs(arrays["fc.weight"]).max() <= 0.5), bool(arrays["fc.bias"].any())
     (True, True)
     """
+    if name not in INITIALIZERS:
+        raise GradlabError(f"initialiser {name!r} is not known; expected one of {', '.join(INITIALIZERS)}")
     initializer = INITIALIZERS[name]
     problems = number_problems(name, number)
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:

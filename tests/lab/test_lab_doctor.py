@@ -48,7 +48,7 @@ def deep(scale: float = 1.0) -> tuple[torch.nn.Module, torch.Tensor, torch.Tenso
     net = torch.nn.Sequential(
         torch.nn.Linear(32, 32), torch.nn.ReLU(), torch.nn.Linear(32, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4)
     )
-    gradlab_torch.kaiming_normal(net, seed=0)
+    gradlab_torch.initialize(net, "kaiming_normal", seed=0)
     with torch.no_grad():
         net[2].weight.mul_(scale)
     return net, torch.randn(256, 32, generator=generator), torch.arange(256) % 4
