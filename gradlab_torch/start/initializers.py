@@ -32,7 +32,7 @@ def initialize(model: torch.nn.Module, name: str, *, seed: int, number: float | 
 
     >>> layer = torch.nn.Linear(100, 100)
     >>> initialize(layer, "xavier_normal", seed=0)
-    >>> round(float(layer.weight.std()), 2)
+    >>> round(layer.weight.std().item(), 2)
     0.1
     """
     arrays = initial_arrays(name, layer_tensors(model), seed=seed, number=number)
