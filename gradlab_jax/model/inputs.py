@@ -29,8 +29,8 @@ def checked_inputs(x: Any, *, finite: bool = True) -> Any:
     if not several or not any(isinstance(value, _KIND) for value in _values(x)):
         check_model_inputs(x, finite=finite)
         return x
-    named = {**x} if isinstance(x, Mapping) else dict(enumerate(x))
-    wrong = {n: type(value).__name__ for n, value in named.items() if not isinstance(value, (*_KIND, type(None)))}
+    each = {**x} if isinstance(x, Mapping) else dict(enumerate(x))
+    wrong = {n: type(value).__name__ for n, value in each.items() if not isinstance(value, (*_KIND, type(None)))}
     if wrong:
         raise GradlabError(
             "input batch: "
@@ -39,7 +39,7 @@ def checked_inputs(x: Any, *, finite: bool = True) -> Any:
         )
     for array in tensors(x):
         check_model_inputs(array, finite=finite)
-    return named if isinstance(x, Mapping) else tuple(x)
+    return each if isinstance(x, Mapping) else tuple(x)
 
 
 def tensors(x: Inputs) -> list[Any]:

@@ -24,6 +24,7 @@ from gradlab_jax.trees.norm_arithmetic import (
     alike,
     is_large,
     joined,
+    kind_of,
     row_squares,
     side_by_side,
     stacked_norms,
@@ -95,7 +96,7 @@ def _large_alike(arrays: list[jax.Array]) -> list[list[int]]:
     groups: dict[object, list[int]] = {}
     for i, x in enumerate(arrays):
         if is_large(x):
-            groups.setdefault((x.shape, x.dtype, getattr(jax.typeof(x), "sharding", None)), []).append(i)
+            groups.setdefault(kind_of(x), []).append(i)
     return list(groups.values())
 
 

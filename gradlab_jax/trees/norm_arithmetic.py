@@ -100,7 +100,7 @@ def _rows_binned(rows: list[jax.Array]) -> list[jax.Array]:
     alone: dict[object, list[int]] = {}
     for k, m in enumerate(rows):
         if len(m) == 1:
-            alone.setdefault((m.shape, m.dtype, getattr(jax.typeof(m), "sharding", None)), []).append(k)
+            alone.setdefault(kind_of(m), []).append(k)
         else:
             norms[k] = from_bins(jnp.stack([jnp.sum(part, axis=range(1, m.ndim)) for part in binned_squares(m)]))
     for members in alone.values():
@@ -179,6 +179,11 @@ def alike(arrays: list[jax.Array]) -> list[list[int]]:
     for i, x in enumerate(arrays):
         groups.setdefault((x.shape, x.dtype) if not is_large(x) else i, []).append(i)
     return list(groups.values())
+
+
+def kind_of(x: jax.Array) -> object:
+    """Shape, type and place: arrays that have them alike can be summed together, whatever their size."""
+    return x.shape, x.dtype, getattr(jax.typeof(x), "sharding", None)
 
 
 def is_large(x: jax.Array) -> bool:

@@ -48,19 +48,9 @@ def fit_together(tensors: Sequence[torch.Tensor]) -> bool:
         return False
     device, dtype = tensors[0].device, tensors[0].dtype
     return (
-        dtype in _TYPES
-        and not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()
         and works(device)
-        and all(
-            type(t) in _PLAIN
-            and t.dtype == dtype
-            and t.device == device
-            and t.layout == torch.strided
-            and t.is_contiguous()
-            and not t.is_neg()
-            and t.data_ptr() % 16 == 0
-            for t in tensors
-        )
+        and all(t.dtype == dtype and t.device == device and fits(t) and t.data_ptr() % 16 == 0 for t in tensors)
     )
 
 
@@ -114,12 +104,12 @@ def table(tensors: Sequence[torch.Tensor]) -> Table:
 def addresses(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor:
     """Where they lie, on their device; 0 for None. The same places need no second transfer."""
     device = next(t.device for t in tensors if t is not None)
-    return _addresses(tuple(0 if t is None else t.data_ptr() for t in tensors), device, _stream(device))
+    return indices([0 if t is None else t.data_ptr() for t in tensors], device)
 
 
-def indices(members: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Indices on a device, for which nobody waits; the same ones need no second transfer."""
-    return _places(tuple(members), device, _stream(device))
+def indices(numbers: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Whole numbers on a device, for which nobody waits; the same ones need no second transfer."""
+    return _indices(tuple(numbers), device, _stream(device))
 
 
 def uploaded(values: Any, device: torch.device) -> torch.Tensor:
@@ -179,14 +169,9 @@ def _table(sizes: tuple[int, ...], device: torch.device, stream: int) -> Table:
     return Table(sizes, device)
 
 
-@functools.lru_cache(maxsize=64)
-def _addresses(pointers: tuple[int, ...], device: torch.device, stream: int) -> torch.Tensor:
-    return uploaded(np.array(pointers, np.int64), device)
-
-
-@functools.lru_cache(maxsize=64)
-def _places(members: tuple[int, ...], device: torch.device, stream: int) -> torch.Tensor:
-    return uploaded(np.array(members, np.int64), device)
+@functools.lru_cache(maxsize=128)
+def _indices(numbers: tuple[int, ...], device: torch.device, stream: int) -> torch.Tensor:
+    return uploaded(np.array(numbers, np.int64), device)
 
 
 def _stream(device: torch.device) -> int:
