@@ -40,9 +40,8 @@ def _peak(steps: int, layers: int) -> int:
     """The peak of memory while records come in one by one and go."""
     tracemalloc.start()
     try:
-        live = LiveDiagnosis(
-            lambda finding: None, every=max(1, steps // 20)
-        )  # judged as often in a short run as in a long one
+        # Judged as often in a short run as in a long one.
+        live = LiveDiagnosis(lambda finding: None, every=max(1, steps // 20))
         for record in synthetic(steps, layers):
             live(record)
         return tracemalloc.get_traced_memory()[1]

@@ -42,7 +42,7 @@ class Monitor:
             its step; on a GPU, which no step waits for, when `last` is asked for, else at the end of the step after it
             or on `close`.
         on_finding: called with each `Finding` once, as soon as the records show it:
-        `gradlab_core.judge.diagnosis.LiveDiagnosis`.
+            `gradlab_core.judge.diagnosis.LiveDiagnosis`.
         scaler: a `torch.amp.GradScaler`; the steps it leaves out are then counted in `skipped_steps`. (A fused
             optimizer is called all the same; there the record says `skipped`.)
 
