@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SUITE, KERNELS = ROOT / "parity_tests", ROOT / "tests" / "torch" / "interpreted.py"
 _WORKERS = 12
 _GIB_A_WORKER = 4  # two frameworks' contexts and small nets
+_REASON = 300  # characters of a failure's first line: a machine with a GPU is not there to be asked again
 _EVERY = 1.0  # seconds between two writes
 
 
@@ -39,6 +40,7 @@ class Outcomes:
     def __init__(self, on_change: Callable[[Mapping[str, Any]], Any], processes: int) -> None:
         self.on_change = on_change
         self.counts = {"passed": 0, "failed": 0, "skipped": 0}
+        self.failed: set[str] = set()
         self.failures: list[str] = []
         self.processes = processes
         self.told = 0.0
@@ -46,7 +48,7 @@ class Outcomes:
     def pytest_runtest_logreport(self, report: Any) -> None:
         # A test fails in its set-up or tear-down too; it passes when its call does.
         if report.failed:
-            self._failed(report.nodeid)
+            self._failed(report.nodeid, report.longreprtext)
         elif report.skipped or report.when == "call":
             self.counts[report.outcome] += 1
         if time.monotonic() - self.told > _EVERY:
@@ -54,11 +56,13 @@ class Outcomes:
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
-            self._failed(report.nodeid)
+            self._failed(report.nodeid, report.longreprtext)
 
-    def _failed(self, nodeid: str) -> None:
-        if nodeid not in self.failures:
-            self.failures.append(nodeid)
+    def _failed(self, nodeid: str, text: str) -> None:
+        if nodeid not in self.failed:
+            self.failed.add(nodeid)
+            reason = next((line for line in text.splitlines() if line.strip()), "no reason was given")
+            self.failures.append(f"{nodeid}: {reason.strip()[:_REASON]}")
             self.counts["failed"] += 1
 
     def tell(self, *, ended: bool) -> None:

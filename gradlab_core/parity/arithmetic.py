@@ -8,6 +8,10 @@ from collections.abc import Iterable
 from gradlab_core.errors import GradlabError
 
 
+FLOAT32 = 2.0**-24
+"""Float32's unit roundoff."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Arithmetic:
     """How a program of float32 tensors rounds.
@@ -16,16 +20,23 @@ class Arithmetic:
         name: what it is called.
         bits: of the significand of what is multiplied in matrix products and convolutions; sums are in float32.
         smallest: below this magnitude the operands of products lose digits, half the least step of the format.
+        sums: bits of the significand of everything else.
     """
 
     name: str
     bits: int = 24
     smallest: float = 0.0
+    sums: int = 24
 
     @property
     def unit(self) -> float:
         """The unit roundoff of every other operation."""
-        return 2.0**-24
+        return 2.0**-self.sums
+
+    @property
+    def dither(self) -> float:
+        """A relative change far below the unit roundoff that a float64 number still shows."""
+        return max(self.unit * 2.0**-16, 2.0**-50)
 
     @property
     def products(self) -> float:
@@ -52,6 +63,9 @@ ARITHMETICS = {
         Arithmetic("float16", 11, 2.0**-25),
     )
 }
+BETWEEN = Arithmetic("between float32 and float64", 44, sums=44)
+"""No machine's: where float32 has lost every digit of a tensor, this still has some, and float64 rounds 512 × finer."""
+
 PRECISIONS = (*ARITHMETICS, "as-is")
 """What `precision=` takes. `highest`: products in full float32; `tf32`: operands of products rounded to TF32;
 `bfloat16`, `float16`: PyTorch's autocast, and in JAX operands of products rounded so; `as-is`: nothing is set, and what

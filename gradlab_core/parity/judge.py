@@ -8,7 +8,7 @@ import numpy as np
 
 from gradlab_core.errors import GradlabError
 from gradlab_core.parity import tolerance
-from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, check_precision
+from gradlab_core.parity.arithmetic import ARITHMETICS, BETWEEN, Arithmetic, check_precision
 from gradlab_core.parity.hiding import refuse_hiding_places
 from gradlab_core.parity.report import ParityReport, ParityRow
 from gradlab_core.parity.rounding import Draws, Spread, draw_more
@@ -47,11 +47,15 @@ def compare(
     spreads = {a: Spread() for a in arithmetic}
     measured = _run(reference, candidate, batch, steps, start, spreads)
     rows = _judged(measured, arithmetic, spreads)
+    if (first := next((row for row in rows if row.problem), None)) is not None and first.is_saturated:
+        spreads[BETWEEN] = Spread()
+        draw_more(reference, start, batch, steps, range(tolerance.DRAWS[1]), {BETWEEN: spreads[BETWEEN]})
+        rows = _judged(measured, arithmetic, spreads)
     for done, wanted in zip(tolerance.DRAWS, tolerance.DRAWS[1:], strict=False):
         failed = next((row for row in rows if row.problem), None)
         if failed is None or not failed.is_rounding:
             break
-        draw_more(reference, start, batch, steps, range(done, wanted), spreads)
+        draw_more(reference, start, batch, steps, range(done, wanted), {a: spreads[a] for a in arithmetic})
         rows = _judged(measured, arithmetic, spreads)
     report = ParityReport(rows=rows, arithmetic=arithmetic)
     if report.failures and all(row.is_rounding for row in report.failures):
@@ -140,6 +144,9 @@ def _row(
         errors = [tolerance.relative(e, scale) for e in m.errors]
         expected = [tolerance.relative(e, scale) for e in expected]
         logic = min(tolerance.logic_tolerance(e, a.products, times) for e, a in zip(expected, arithmetic, strict=True))
+        if BETWEEN in spreads:
+            finer = tolerance.relative(spreads[BETWEEN].expected(m.step, m.key, m.scale, BETWEEN), scale)
+            logic = max(logic, tolerance.logic_tolerance(finer, BETWEEN.products, times))
         numbers = dict(zip(_NUMBERS, [*errors, *expected, logic, *(times * e for e in expected)], strict=True))
     return ParityRow(**where, **numbers)  # type: ignore[arg-type]
 

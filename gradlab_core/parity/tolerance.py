@@ -31,6 +31,10 @@ float64 inside, and the float64 functions of two libraries differ by units in th
 NO_DIGIT = 0.5
 """Relative σ above which float32 has no correct digit of a tensor: the report counts such tensors."""
 
+SATURATES = 0.05
+"""Relative σ above which it may be too small to scale down: a spread cannot grow past the tensor itself, nor past the
+next kink, while what float64 does to the tensor goes on growing in proportion."""
+
 ROUND64 = 2.0**-53
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from gradlab_core.parity.arithmetic import Arithmetic
+from gradlab_core.parity.arithmetic import FLOAT32, Arithmetic
 from gradlab_jax.model.jaxpr import CALLS, CUSTOM_RULES, bind, called, opened
 
 PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
@@ -50,7 +50,8 @@ def noisy(f: Callable[..., Any], arithmetic: Arithmetic) -> Callable[..., Any]:
             inputs = [_disturbed(x, error, salt) for salt, x in enumerate(inputs)]
         made = bind(eqn, inputs)
         if eqn.primitive.name == "reduce_sum" and terms > 1:
-            made = [made[0] + _error_of_plain_sum(inputs[0], eqn.params["axes"], made[0]) * _hashed(made[0], 11)]
+            bias = _error_of_plain_sum(inputs[0], eqn.params["axes"], made[0]) * (arithmetic.unit / FLOAT32)
+            made = [made[0] + bias * _hashed(made[0], 11)]
         return made if eqn.primitive.name in _EXACT else [_disturbed(x, error, 7) for x in made]
 
     return _transformed(f, rule)
@@ -67,12 +68,12 @@ def rounded_products(f: Callable[..., Any], arithmetic: Arithmetic) -> Callable[
     return _transformed(f, rule)
 
 
-def dithered(x: Any, seed: int) -> np.ndarray:
-    """A float64 array that differs in its last bits: by 2⁻⁴⁰, far below what rounding to float32 does."""
+def dithered(x: Any, seed: int, arithmetic: Arithmetic) -> np.ndarray:
+    """A float64 array that differs in its last bits, by far less than what that arithmetic does to it."""
     x = np.asarray(x)
     if x.dtype.kind != "f":
         return x
-    return np.asarray(x * (1 + 2.0**-40 * np.random.default_rng(seed).standard_normal(x.shape)))
+    return np.asarray(x * (1 + arithmetic.dither * np.random.default_rng(seed).standard_normal(x.shape)))
 
 
 def _transformed(f: Callable[..., Any], rule: Rule) -> Callable[..., Any]:

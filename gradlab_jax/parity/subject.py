@@ -104,7 +104,7 @@ class Subject:
     def load(self, arrays: Mapping[str, Any]) -> None:
         with self._precision():
             if self.noise is not None:
-                arrays = {path: dithered(np.asarray(a, np.float64), self.seed) for path, a in arrays.items()}
+                arrays = {path: dithered(np.asarray(a, np.float64), self.seed, self.noise) for path, a in arrays.items()}
             from_canonical(self.model, arrays)
 
     def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
@@ -115,7 +115,7 @@ class Subject:
             if jnp.issubdtype(images.dtype, jnp.floating):
                 images = images.astype(params[0].dtype)
                 if self.noise is not None:
-                    images = jnp.asarray(dithered(images, self.seed))
+                    images = jnp.asarray(dithered(images, self.seed, self.noise))
             ran, zeros, cut_slopes, cut_grads = self._plan(f, params, rest, images, labels)
             values, slopes, grads, state, logits, loss = _gradients(
                 f, self.loss, self._rounded(), self.noise, params, zeros, rest, images, labels

@@ -16,7 +16,7 @@ import torch
 from torch._decomp import decomposition_table
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradlab_core.parity.arithmetic import Arithmetic
+from gradlab_core.parity.arithmetic import FLOAT32, Arithmetic
 
 _aten = torch.ops.aten
 
@@ -95,7 +95,7 @@ class Noise(TorchDispatchMode):
             out = function(*[self._disturbed(_copy(a), error) for a in args], **kwargs)
         if packet in _SUMS and out.is_floating_point():
             bias = _error_of_plain_sum(args[0], args[1] if len(args) > 1 else None, out)
-            bias = bias / terms if packet is _aten.mean else bias
+            bias *= self.arithmetic.unit / FLOAT32 / (terms if packet is _aten.mean else 1)
             out.add_(bias * torch.randn(out.shape, generator=self.draws, dtype=torch.float64))
         return self._disturbed(out, error)
 

@@ -119,3 +119,64 @@ def test_a_unit_far_from_zero_is_no_switched_unit():
 
     failed = {row.quantity for row in compare(Stub(), Dead(), (X, Y), steps=1).failures}
     assert failed == {"activation", "gradient"}
+
+
+class Chaos:
+    """x → 4x(1 − x) of many numbers, an iteration a step: each doubles an error, and after 24 float32 has no digit."""
+
+    framework = "chaos"
+
+    def __init__(self, rule, unit=0.0, seed=0, dtype="float64"):
+        self.rule, self.unit, self.seed, self.dtype = rule, unit, seed, dtype
+
+    def cast(self, dtype):
+        return Chaos(self.rule, dtype=dtype)
+
+    def at(self, precision):
+        return self
+
+    def arithmetic(self):
+        return ARITHMETICS["highest"]
+
+    def perturbed(self, arithmetic, seed):
+        return Chaos(self.rule, arithmetic.unit, seed)
+
+    def state(self):
+        return {"x": np.random.default_rng(3).uniform(0.1, 0.9, 200)}
+
+    def load(self, arrays):
+        self.value, self.draws = arrays["x"].astype(self.dtype), np.random.default_rng(self.seed)
+
+    def step(self, x, y, epoch):
+        self.value = self.rule(self.value)
+        if self.unit:
+            self.value = np.clip(self.value * (1 + self.unit * self.draws.standard_normal(200)), 0.0, 1.0)
+        return {Key("parameter", "x"): self.value.copy()}
+
+
+def test_what_float32_cannot_follow_is_judged_by_an_arithmetic_between():
+    """A spread in float32 stops at the size of the tensor; scaled down it forbids what float64 does to it."""
+    reference, candidate = Chaos(lambda x: 4 * x * (1 - x)), Chaos(lambda x: 4 * x - (2 * x) ** 2)
+    assert not compare(reference, candidate, (X, Y), steps=24).failures
+    report = compare(reference, candidate, (X, Y), steps=44)
+    assert not report.failures
+    assert report.rows[-1].logic_error > 1e-6, "float64 has lost digits too, or this shows nothing"
+    assert report.rows[-1].logic_tolerance < 1
+
+
+@pytest.mark.parametrize(("since", "off"), [(0, 1e-6), (30, 0.01), (40, 0.5)])
+def test_another_definition_is_found_in_chaos_too(since, off):
+    """Also where it begins after float32 has lost its last digit."""
+    right = Chaos(lambda x: 4 * x * (1 - x))
+
+    class Late(Chaos):
+        def cast(self, dtype):
+            return Late(self.rule, dtype=dtype)
+
+        def step(self, x, y, epoch):
+            if epoch == since:
+                self.value = self.value * self.value.dtype.type(1 - off)
+            return super().step(x, y, epoch)
+
+    report = compare(right, Late(right.rule), (X, Y), steps=44)
+    assert report.first_divergence.step == since

@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks import device, device_parts
 from benchmarks.device_run import Outcome, Part, limits, run_all, run_one
+from benchmarks.device_suite import Outcomes
 
 ROOT = Path(__file__).parents[2]
 HERE = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -127,6 +129,19 @@ def outcomes(time=1.04, waits=0.0, share=0.9, failed=0):
         Outcome(name="gpt2", framework="torch", state="whole", rows=rows, facts=facts),
         Outcome(name="parity", framework="both", state="whole", facts=suite),
     ]
+
+
+def test_why_a_test_failed_is_told_and_once():
+    """The machine with the card is gone when somebody reads it."""
+    told = []
+    outcomes = Outcomes(told.append, 0)
+    for text in ("E   AssertionError: 3 is not 4\nmore", "the tear-down too"):
+        outcomes.pytest_runtest_logreport(
+            SimpleNamespace(failed=True, skipped=False, nodeid="a.py::t", longreprtext=f"\n{text}")
+        )
+    outcomes.tell(ended=True)
+    assert told[-1]["failures"] == ["a.py::t: E   AssertionError: 3 is not 4"]
+    assert told[-1]["failed"] == 1
 
 
 @pytest.mark.parametrize(
