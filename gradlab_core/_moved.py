@@ -38,6 +38,7 @@ _TWINS = {
 }
 MOVED = {
     **_moved("gradlab_core", _CORE),
+    "gradlab_core.lab.against_theory": "gradlab_core.lab.theory_comparison",
     "gradlab_core.diagnose": "gradlab_core.judge.diagnosis",
     "gradlab_core.program_checks": "gradlab_core.programs.checks",
     "gradlab_core.transformer": "gradlab_core.definitions.positions",
@@ -48,7 +49,13 @@ MOVED = {
 }
 
 
-RENAMED = {"layer_norms": "module_norms", "Live": "LiveDiagnosis"}
+RENAMED = {
+    "layer_norms": "module_norms",
+    "Live": "LiveDiagnosis",
+    "LayerStep": "LayerStepSize",
+    "Repair": "RepairedWeights",
+    "Propagated": "Propagation",
+}
 """Names of both twins."""
 INITIALIZERS = frozenset(
     "constant normal xavier_uniform xavier_normal kaiming_uniform kaiming_normal lecun_normal orthogonal "

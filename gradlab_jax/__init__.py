@@ -13,8 +13,8 @@ from gradlab_core.lab.jacobian import JacobianSpectrum
 from gradlab_core.lab.products import ProductGrowth
 from gradlab_core.lab.propagation import LayerSignal, SignalPropagation
 from gradlab_core.lab.random_mlp import RandomMlp
-from gradlab_core.lab.repair import LayerStep, Repair
-from gradlab_core.lab.simulation import Propagated
+from gradlab_core.lab.repair import LayerStepSize, RepairedWeights
+from gradlab_core.lab.simulation import Propagation
 from gradlab_core.programs.specs import ModelSpec, TrainSpec
 from gradlab_core.records import (
     ActivationSummary,
@@ -59,7 +59,7 @@ from gradlab_jax.measure.updates import (
 )
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.weights import astype, from_canonical, to_canonical, to_native
-from gradlab_jax.monitoring.monitor import before_clipping, monitor, read_record, recorded
+from gradlab_jax.monitoring.monitor import before_clipping, device_record, monitor, read_record
 from gradlab_jax.parity.subject import Subject
 from gradlab_jax.programs.models import build
 from gradlab_jax.programs.program import run_program
@@ -72,7 +72,7 @@ from gradlab_jax.start.lab import activation_gradient, matrix_product_growth, sy
 from gradlab_jax.start.propagation import propagate, signal_propagation
 from gradlab_jax.trees.norms import clip_by_global_norm, global_norm, leaf_norms, module_norms, nonfinite_counts
 
-__getattr__ = _moved.attributes_of(__name__, {**_moved.RENAMED, "read": "read_record"})
+__getattr__ = _moved.attributes_of(__name__, {**_moved.RENAMED, "read": "read_record", "recorded": "device_record"})
 
 __all__ = [
     "BAND_SETS",
@@ -91,16 +91,16 @@ __all__ = [
     "LayerSignal",
     "LayerStart",
     "LayerStats",
-    "LayerStep",
+    "LayerStepSize",
     "LiveDiagnosis",
     "ModelSpec",
     "NonfiniteOrigin",
     "Probe",
     "ProductGrowth",
-    "Propagated",
+    "Propagation",
     "RandomMlp",
     "RangeTest",
-    "Repair",
+    "RepairedWeights",
     "Severity",
     "SignalPropagation",
     "StepRecord",
@@ -125,6 +125,7 @@ __all__ = [
     "count_params",
     "cross_entropy",
     "default_noise",
+    "device_record",
     "diagnose",
     "distance",
     "distances",
@@ -155,7 +156,6 @@ __all__ = [
     "probe",
     "propagate",
     "read_record",
-    "recorded",
     "run_program",
     "signal_propagation",
     "step_ratio",

@@ -13,8 +13,8 @@ from gradlab_core.lab.jacobian import JacobianSpectrum
 from gradlab_core.lab.products import ProductGrowth
 from gradlab_core.lab.propagation import LayerSignal, SignalPropagation
 from gradlab_core.lab.random_mlp import RandomMlp
-from gradlab_core.lab.repair import LayerStep, Repair
-from gradlab_core.lab.simulation import Propagated
+from gradlab_core.lab.repair import LayerStepSize, RepairedWeights
+from gradlab_core.lab.simulation import Propagation
 from gradlab_core.programs.specs import ModelSpec, TrainSpec
 from gradlab_core.records import (
     ActivationSummary,
@@ -91,17 +91,17 @@ __all__ = [
     "LayerSignal",
     "LayerStart",
     "LayerStats",
-    "LayerStep",
+    "LayerStepSize",
     "LiveDiagnosis",
     "ModelSpec",
     "Monitor",
     "NonfiniteOrigin",
     "Probe",
     "ProductGrowth",
-    "Propagated",
+    "Propagation",
     "RandomMlp",
     "RangeTest",
-    "Repair",
+    "RepairedWeights",
     "Severity",
     "SignalPropagation",
     "StepRecord",

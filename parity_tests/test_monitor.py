@@ -448,7 +448,7 @@ def test_scan_with_every_and_donation():
             params, state = carry
             loss, grads = jax.value_and_grad(jax_loss)(params, *batch)
             updates, state = tx.update(grads, state, params, value=loss)
-            return (optax.apply_updates(params, updates), state), gradlab_jax.recorded(state)
+            return (optax.apply_updates(params, updates), state), gradlab_jax.device_record(state)
 
         run = jax.jit(lambda carry, xs: jax.lax.scan(body, carry, xs), donate_argnums=0)
         (_, state), seen = run((params, tx.init(params)), xs)
@@ -848,5 +848,5 @@ def test_training_with_a_disconnected_parameter_scores_its_steps():
     state = tx.init(params)
     for _ in range(22):
         params, state = step(params, state)
-    assert not jnp.isnan(gradlab_jax.recorded(state).norms["grad"]).any()
+    assert not jnp.isnan(gradlab_jax.device_record(state).norms["grad"]).any()
     assert math.isfinite(gradlab_jax.read_record(state).anomaly)

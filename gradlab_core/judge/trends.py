@@ -182,7 +182,7 @@ def _tensor(run: Sequence[StepRecord], path: str, quantity: str) -> Series:
 def _group(run: Sequence[StepRecord], own: Sequence[str], quantity: str) -> Series:
     """The norm of all members together; None at a step at which none of them has one."""
 
-    def together(norms: Sequence[TensorNorms], of: Callable[[TensorNorms], float | None]) -> float | None:
+    def joint_norm(norms: Sequence[TensorNorms], of: Callable[[TensorNorms], float | None]) -> float | None:
         values = [value for value in map(of, norms) if value is not None]
         # `math.hypot` takes Inf before NaN; a norm with a NaN in it is NaN.
         return None if not values else math.nan if any(map(math.isnan, values)) else math.hypot(*values)
@@ -191,12 +191,12 @@ def _group(run: Sequence[StepRecord], own: Sequence[str], quantity: str) -> Seri
     for record in run:
         norms = [record.tensors[path] for path in own if path in record.tensors]
         if quantity == "ratio":
-            moved, size = together(norms, lambda n: n.update), together(norms, lambda n: n.param)
+            moved, size = joint_norm(norms, lambda n: n.update), joint_norm(norms, lambda n: n.param)
             value = None if moved is None or size is None else reference.ratio(moved, size)
         elif quantity == "grad":
-            value = together(norms, lambda n: n.grad)
+            value = joint_norm(norms, lambda n: n.grad)
         else:
-            value = together(norms, lambda n: n.param)
+            value = joint_norm(norms, lambda n: n.param)
         if norms:
             found.append((record.step, value))
     return found

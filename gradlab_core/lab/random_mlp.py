@@ -95,7 +95,7 @@ def layer_variances(net: RandomMlp, fan_in: int, fan_out: int) -> tuple[float, f
     default = INITIALIZERS[net.init].default
     number = net.init_number if net.init_number is not None else 1.0 if default is None else default
     shares = {
-        "constant": float(fan_in),  # not random: see `gradlab_core.lab.against_theory.predict_constant`
+        "constant": float(fan_in),  # not random: see `gradlab_core.lab.theory_comparison.predict_constant`
         "normal": float(fan_in),
         "xavier_uniform": 2 * fan_in / (fan_in + fan_out),
         "xavier_normal": 2 * fan_in / (fan_in + fan_out),

@@ -37,7 +37,7 @@ class RepairedLayer:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Repair:
+class RepairedWeights:
     """New weights, canonical, for `from_canonical`, of parameters and running statistics alike; and what they do."""
 
     weights: Mapping[str, np.ndarray]
@@ -45,7 +45,7 @@ class Repair:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LayerStep:
+class LayerStepSize:
     """How far one step of plain SGD moves a layer, ‖Δθ‖/‖θ‖, and how far one of LARS; None where no gradient leads to
     it. Where layers start on different scales plain steps differ by as much; those of LARS are all alike."""
 
@@ -98,7 +98,7 @@ def repaired(
     factors: Mapping[str, float | None],
     before: Mapping[str, float],
     after: Mapping[str, float],
-) -> Repair:
+) -> RepairedWeights:
     """The record, from the new weights, the factor of each layer, and ln of the variances before and after."""
     rows = [
         RepairedLayer(
@@ -110,7 +110,7 @@ def repaired(
         )
         for path in layers
     ]
-    return Repair(weights=weights, layers=tuple(rows))
+    return RepairedWeights(weights=weights, layers=tuple(rows))
 
 
 def scaled_weights(weights: Mapping[str, NDArray[Any]], factors: Mapping[str, float | None]) -> dict[str, NDArray[Any]]:
@@ -125,7 +125,7 @@ def scaled_weights(weights: Mapping[str, NDArray[Any]], factors: Mapping[str, fl
 
 def layer_step(
     path: str, size: float, slope: float | None, learning_rate: float, trust_coefficient: float
-) -> LayerStep:
+) -> LayerStepSize:
     """One layer of norm ‖θ‖ = size and gradient norm slope. Source: You, Gitman & Ginsburg 2017 (LARS), without weight
     decay: Δθ = −η·c·(‖θ‖/‖g‖)·g, with the trust ratio of `trust_ratios`, and nothing moves where either norm is 0.
 
@@ -134,10 +134,10 @@ def layer_step(
     (2.5, 0.04, 0.001)
     """
     if slope is None:
-        return LayerStep(path=path, param_norm=size, gradient_norm=None, trust_ratio=None, plain=None, lars=None)
+        return LayerStepSize(path=path, param_norm=size, gradient_norm=None, trust_ratio=None, plain=None, lars=None)
     known = math.isfinite(size) and math.isfinite(slope)
     lars = learning_rate * trust_coefficient if size > 0 and slope > 0 else 0.0
-    return LayerStep(
+    return LayerStepSize(
         path=path,
         param_norm=size,
         gradient_norm=slope,
@@ -152,7 +152,7 @@ def layer_step_rows(
     slopes: Mapping[str, float | None],
     learning_rate: float,
     trust_coefficient: float,
-) -> list[LayerStep]:
+) -> list[LayerStepSize]:
     """Every layer, from norms of parameters and gradients by module path.
 
     >>> [row.lars for row in layer_step_rows({"a": 1.0, "b": 2.0}, {"a": 3.0, "b": None}, 1.0, 0.5)]

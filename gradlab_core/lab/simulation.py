@@ -28,7 +28,7 @@ _BLOCK = 1 << 24  # weights of all seeds held at once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Propagated:
+class Propagation:
     """Natural logarithms of second moments over the units of a layer, a row for each seed: one input, one net.
 
     Attributes:
@@ -42,11 +42,11 @@ class Propagated:
     gradients: Array
 
 
-Run = Callable[[RandomMlp, list[tuple[Array, Array]], Array, Array], Propagated]
+Run = Callable[[RandomMlp, list[tuple[Array, Array]], Array, Array], Propagation]
 """The net, weights and biases of every layer, inputs and cotangents, a row for each seed."""
 
 
-def in_blocks(net: RandomMlp, seeds: Sequence[int], run: Run) -> Propagated:
+def in_blocks(net: RandomMlp, seeds: Sequence[int], run: Run) -> Propagation:
     """All seeds, as many at once as fit."""
     problems = [] if len(seeds) else ["no seed; expected at least one"]
     for seed in seeds:
@@ -59,8 +59,8 @@ def in_blocks(net: RandomMlp, seeds: Sequence[int], run: Run) -> Propagated:
         some = seeds[start : start + size]
         layers = [draw_layer(net, layer, some) for layer in range(net.depth)]
         found.append(run(net, layers, draw_inputs(net, some), draw_cotangents(net, some)))
-    names = [field.name for field in dataclasses.fields(Propagated)]
-    return Propagated(**{name: np.concatenate([getattr(part, name) for part in found]) for name in names})
+    names = [field.name for field in dataclasses.fields(Propagation)]
+    return Propagation(**{name: np.concatenate([getattr(part, name) for part in found]) for name in names})
 
 
 def check_dtype(dtype: str) -> None:
@@ -75,7 +75,7 @@ def check_dtype(dtype: str) -> None:
     refuse("propagate", problems)
 
 
-def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,)) -> Propagated:
+def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,)) -> Propagation:
     """One input through one net for each seed, and a gradient back; the definition of the twins' `propagate`.
 
     >>> net = RandomMlp(widths=(50,) * 1001, activation="relu", sigma_w=1e3)
@@ -86,7 +86,7 @@ def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,)) -> Propagated:
     return in_blocks(net, seeds, run_block)
 
 
-def run_block(net: RandomMlp, layers: list[tuple[Array, Array]], x: Array, cotangent: Array) -> Propagated:
+def run_block(net: RandomMlp, layers: list[tuple[Array, Array]], x: Array, cotangent: Array) -> Propagation:
     preactivations, activations, slopes = run_forward(net, layers, x)
     size, u = _normalised(np.zeros(len(x)), cotangent)
     gradients = [size]
@@ -94,7 +94,7 @@ def run_block(net: RandomMlp, layers: list[tuple[Array, Array]], x: Array, cotan
         size, u = _normalised(size, np.einsum("sij,si->sj", weight, u) * slope)
         gradients.append(size)
     shape = (len(x), 0)
-    return Propagated(
+    return Propagation(
         preactivations=2 * np.stack(preactivations, axis=1),
         activations=2 * np.stack(activations, axis=1) if activations else np.zeros(shape),
         gradients=2 * np.stack(gradients[::-1], axis=1),

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from gradlab_core.errors import GradlabError
 
-
 FLOAT32 = 2.0**-24
 """Float32's unit roundoff."""
 

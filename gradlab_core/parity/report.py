@@ -56,8 +56,10 @@ class ParityRow:
     def is_saturated(self) -> bool:
         """Whether it fails in float64 by a limit taken from a spread in float32 that could not have been larger."""
         expected = max(self.reference_expected or 0.0, self.candidate_expected or 0.0)
-        return self.missing is None and not within(self.logic_error, self.logic_tolerance) and (
-            expected > tolerance.SATURATES
+        return (
+            self.missing is None
+            and not within(self.logic_error, self.logic_tolerance)
+            and (expected > tolerance.SATURATES)
         )
 
     @property

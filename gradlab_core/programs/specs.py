@@ -10,7 +10,15 @@ from gradlab_core.definitions.recurrent import CELLS
 from gradlab_core.errors import refuse
 
 BLOCKS = ("plain", "plain_unpadded", "postact", "preact", "preact_noskip")
-KINDS = ("tinynet", "residual_toy", "mlp", "recurrent", "transformer")
+USES = {
+    "tinynet": {"block", "base", "layers"},
+    "residual_toy": {"base", "image_size", "skip"},
+    "mlp": {"features", "widths", "activation"},
+    "recurrent": {"features", "cell", "hidden"},
+    "transformer": {"features", "hidden", "heads", "depth"},
+}
+"""The fields of a `ModelSpec` that each kind reads, beside those that all kinds do."""
+KINDS = tuple(USES)
 MLP_ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "identity")
 
 
@@ -22,7 +30,7 @@ class ModelSpec:
         kind: `tinynet` (three stages of residual blocks), `residual_toy` (the smallest with a skip and a flatten),
             `mlp` (dense layers with an activation between), `recurrent` (one recurrent layer and a dense one on its
             last state) or `transformer` (an encoder and a dense layer on its mean over time). A field that a kind has
-            no use for changes nothing.
+            no use for is refused, unless it has its default.
         block: the residual block, one of `BLOCKS`. `preact_noskip` and `plain_unpadded` are the two blocks that the
             published experiment ran by mistake; `preact` and `plain` are the right ones.
         base: channels of the first stage; stages two and three have twice and four times as many.
@@ -72,21 +80,32 @@ plain, plain_unpadded, postact, preact, preact_noskip
     def __post_init__(self) -> None:
         problems: list[str] = []
         choices = {"kind": KINDS, "block": BLOCKS, "activation": MLP_ACTIVATIONS, "cell": CELLS, "init": INITIALIZERS}
-        for name, known in choices.items():
-            fields.one_of(problems, name, getattr(self, name), known)
+        unused = self._unused()
+        for name in (name for name in choices if name not in unused):
+            fields.one_of(problems, name, getattr(self, name), choices[name])
         sizes: list[str] = []
-        for name in ("base", "num_classes", "image_size", "features", "hidden", "heads", "depth"):
+        whole = ("base", "num_classes", "image_size", "features", "hidden", "heads", "depth")
+        for name in (name for name in whole if name not in unused):
             fields.whole(sizes, name, getattr(self, name), 1)
         if self.kind == "transformer" and not sizes and self.hidden % self.heads:
             sizes.append(f"hidden is {self.hidden}; expected a multiple of heads, which is {self.heads}")
         problems += sizes
-        fields.wholes(problems, "layers", "stage", self.layers)
-        if self.layers == ():
+        for name in sorted(unused):
+            problems.append(f"{name} is {getattr(self, name)!r}; expected it left out, as a {self.kind} has none")
+        for name, of in (("layers", "stage"), ("widths", "layer")):
+            if name not in unused:
+                fields.wholes(problems, name, of, getattr(self, name))
+        if self.layers == () and "layers" not in unused:
             problems.append("layers is (); expected a tuple with the number of blocks of each stage")
-        fields.wholes(problems, "widths", "layer", self.widths)
         if self.init in INITIALIZERS:
             problems += [f"init_number: {problem}" for problem in number_problems(self.init, self.init_number)]
         refuse("ModelSpec", problems)
+
+    def _unused(self) -> set[str]:
+        """Fields of other kinds that somebody set: a reader would take them for part of the net."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        of_others = set().union(*USES.values()) - USES.get(self.kind, set(defaults))
+        return {name for name in of_others if getattr(self, name) != defaults[name]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

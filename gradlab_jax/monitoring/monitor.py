@@ -231,7 +231,7 @@ def _record(arrived: tuple[Any, ...], probe: Probe | None) -> StepRecord:
     )
 
 
-def recorded(opt_state: Any) -> Measurements:
+def device_record(opt_state: Any) -> Measurements:
     """The newest record as it is on the device: what a `lax.scan` gives out at each step, for `read_record` later."""
     return _only(_nodes(opt_state))
 

@@ -104,7 +104,9 @@ class Subject:
     def load(self, arrays: Mapping[str, Any]) -> None:
         with self._precision():
             if self.noise is not None:
-                arrays = {path: dithered(np.asarray(a, np.float64), self.seed, self.noise) for path, a in arrays.items()}
+                arrays = {
+                    path: dithered(np.asarray(a, np.float64), self.seed, self.noise) for path, a in arrays.items()
+                }
             from_canonical(self.model, arrays)
 
     def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:

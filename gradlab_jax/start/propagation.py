@@ -13,7 +13,7 @@ import numpy as np
 from gradlab_core.lab.gaussian import ends
 from gradlab_core.lab.propagation import EXAMPLES, MeasuredLayer, SignalPropagation, assemble, cotangent
 from gradlab_core.lab.random_mlp import RandomMlp
-from gradlab_core.lab.simulation import REACH, Propagated, check_dtype, in_blocks
+from gradlab_core.lab.simulation import REACH, Propagation, check_dtype, in_blocks
 from gradlab_jax.model.checks import as_labels, check_logits, check_loss, check_model_inputs, check_model_labels
 from gradlab_jax.model.functions import FUNCTIONS
 from gradlab_jax.model.gradients import Loss, structural_zeros
@@ -89,7 +89,7 @@ def signal_propagation(
     return assemble(mode, numbers[0], rows, chain, np.square(as_numpy(x).astype(np.float64)), whole=whole)
 
 
-def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,), dtype: str = "float32") -> Propagated:
+def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,), dtype: str = "float32") -> Propagation:
     """One input through one random MLP for each seed, and a gradient back, for any depth and scale: signals are kept as
     vectors of root mean square 1 and logarithms. The weights of a seed are the same in both twins.
 
@@ -146,7 +146,7 @@ def _cut(f: Functional, loss: Loss, params: Any, rest: Any, x: Any, y: Any, zero
 
 def _run(
     dtype: str, net: RandomMlp, layers: list[tuple[np.ndarray, np.ndarray]], x: np.ndarray, cotangent: np.ndarray
-) -> Propagated:
+) -> Propagation:
     tensor = functools.partial(jnp.asarray, dtype=dtype)
     start = tensor(np.zeros(len(x)))
     size, u = _normalised(start, tensor(x))
@@ -167,7 +167,7 @@ def _run(
     def table(sizes: list[jax.Array]) -> np.ndarray:
         return 2 * np.stack(jax.device_get(sizes), axis=1).astype(np.float64) if sizes else np.zeros((len(x), 0))
 
-    return Propagated(
+    return Propagation(
         preactivations=table(preactivations), activations=table(activations), gradients=table(gradients[::-1])
     )
 

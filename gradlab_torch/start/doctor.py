@@ -14,8 +14,8 @@ from gradlab_core.lab.prediction import LAYERS
 from gradlab_core.lab.propagation import Signal
 from gradlab_core.lab.repair import (
     VARIES,
-    LayerStep,
-    Repair,
+    LayerStepSize,
+    RepairedWeights,
     check_init,
     check_rates,
     layer_step_rows,
@@ -74,7 +74,7 @@ def lsuv(
     init: str | None = None,
     seed: int = 0,
     mode: str = "train",
-) -> Repair:
+) -> RepairedWeights:
     """New weights with which the output of every dense and convolutional layer varies by `target` on this batch: layer
     by layer in execution order, each scaled by the one factor that does it; biases stay. The model is not changed:
     `from_canonical(model, repair.weights)` does.
@@ -116,7 +116,7 @@ def lsuv(
 
 def layer_steps(
     params: Tree, grads: Tree, *, learning_rate: float, trust_coefficient: float = 0.001
-) -> list[LayerStep]:
+) -> list[LayerStepSize]:
     """How far one step of plain SGD moves every layer, and how far one of LARS, relative to its norm: the cure
     afterwards, for layers that start on different scales and have gradients to match.
 

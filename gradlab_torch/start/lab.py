@@ -86,8 +86,8 @@ def symmetry_defect(params: torch.nn.Module | Mapping[str, Any]) -> SymmetryDefe
         GradlabError: neither of them.
 
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
-    >>> from gradlab_torch import constant
-    >>> constant(net, value=0.5)
+    >>> from gradlab_torch import initialize
+    >>> initialize(net, "constant", seed=0, number=0.5)
     >>> symmetry_defect(net).layers[0].groups
     ((0, 1, 2),)
     """

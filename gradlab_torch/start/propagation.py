@@ -12,7 +12,7 @@ import torch
 from gradlab_core.lab.gaussian import ends
 from gradlab_core.lab.propagation import EXAMPLES, MeasuredLayer, SignalPropagation, assemble, cotangent
 from gradlab_core.lab.random_mlp import RandomMlp
-from gradlab_core.lab.simulation import REACH, Propagated, check_dtype, in_blocks
+from gradlab_core.lab.simulation import REACH, Propagation, check_dtype, in_blocks
 from gradlab_torch.model.checks import as_labels, check_logits, check_loss, check_model_inputs, check_model_labels
 from gradlab_torch.model.functions import FUNCTIONS
 from gradlab_torch.model.gradients import Loss
@@ -84,7 +84,7 @@ def signal_propagation(
     return assemble(mode, numbers[0], rows, chain, np.square(as_numpy(x).astype(np.float64)), whole=whole)
 
 
-def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,), dtype: str = "float32") -> Propagated:
+def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,), dtype: str = "float32") -> Propagation:
     """One input through one random MLP for each seed, and a gradient back, for any depth and scale: signals are kept as
     vectors of root mean square 1 and logarithms. The weights of a seed are the same in both twins.
 
@@ -117,7 +117,7 @@ def _loss(out: Any, y: Any, loss: Loss) -> torch.Tensor:
 
 def _run(
     dtype: str, net: RandomMlp, layers: list[tuple[np.ndarray, np.ndarray]], x: np.ndarray, cotangent: np.ndarray
-) -> Propagated:
+) -> Propagation:
     def tensor(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(getattr(torch, dtype))
 
@@ -140,7 +140,7 @@ def _run(
     def table(sizes: list[torch.Tensor]) -> np.ndarray:
         return 2 * torch.stack(sizes, dim=1).double().numpy() if sizes else np.zeros((len(x), 0))
 
-    return Propagated(
+    return Propagation(
         preactivations=table(preactivations), activations=table(activations), gradients=table(gradients[::-1])
     )
 

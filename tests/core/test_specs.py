@@ -10,7 +10,7 @@ from gradlab_core.definitions.initializers import Tensor, initial_arrays
 from gradlab_core.errors import GradlabError, MissingDependency, require
 from gradlab_core.judge import bands
 from gradlab_core.parity.weights import check_weights, load_weights, save_weights
-from gradlab_core.programs.specs import ModelSpec, TrainSpec
+from gradlab_core.programs.specs import USES, ModelSpec, TrainSpec
 
 
 def test_all_problems_at_once():
@@ -18,6 +18,21 @@ def test_all_problems_at_once():
         ModelSpec(block="postakt", base=0, layers=(2, 0), num_classes=0)
     for word in ("4 problems", "postakt", "base is 0", "stage 2", "num_classes is 0"):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", USES)
+def test_a_field_of_another_kind_is_refused(kind):
+    """It would change nothing, and whoever reads the spec would think that it does."""
+    others = {"block": "plain", "base": 3, "layers": (1,), "image_size": 9, "skip": False, "features": 3}
+    others |= {"widths": (), "activation": "tanh", "cell": "gru", "hidden": 40, "heads": 2, "depth": 3}
+    assert set(others) == set().union(*USES.values())
+    own = {name: value for name, value in others.items() if name in USES[kind]}
+    assert ModelSpec(kind=kind, **own).kind == kind
+    with pytest.raises(GradlabError) as caught:
+        ModelSpec(kind=kind, **others)
+    for name in set(others) - set(own):
+        assert f"{name} is {others[name]!r}; expected it left out, as a {kind} has none" in str(caught.value)
+    assert all(f"{name} is" not in str(caught.value) for name in own)
 
 
 @pytest.mark.parametrize("rate", [float("nan"), float("inf"), -0.1, True, "0.1"])
@@ -80,8 +95,8 @@ def test_what_a_spec_says_of_other_kinds_is_checked():
         "features is 0",
         "widths (layer 2)",
         "swish",
-        "'rnn'; expected one of",
-        "hidden is 0",
+        "cell is 'rnn'; expected it left out",
+        "hidden is 0; expected it left out",
         "xavier_u",
     ):
         assert word in str(caught.value)
@@ -103,7 +118,7 @@ def test_what_a_spec_says_of_other_kinds_is_checked():
     assert ModelSpec(kind="recurrent", hidden=30).hidden == 30  # has no heads to divide by
     assert ModelSpec(kind="mlp", num_classes=1).num_classes == 1  # a regression
     with pytest.raises(GradlabError, match="one whole number for each layer"):
-        ModelSpec(widths=[4])
+        ModelSpec(kind="mlp", widths=[4])
 
 
 def test_weights_on_disk(tmp_path):

@@ -109,7 +109,7 @@ def test_the_twins_have_the_same_files():
 def test_the_twins_have_the_same_public_names_and_argument_order():
     torch, jax = (__import__(twin) for twin in TWINS)
     # How a monitor is put into a loop is each framework's own: by the optimizer's hooks, or around the optimizer.
-    own = {"Monitor"}, {"before_clipping", "monitor", "read_record", "recorded"}
+    own = {"Monitor"}, {"before_clipping", "monitor", "read_record", "device_record"}
     shared = [n for n in torch.__all__ if n not in own[0]]
     assert shared == [n for n in jax.__all__ if n not in own[1]]
     assert own[0] <= set(torch.__all__)

@@ -109,7 +109,7 @@ def test_one_step_of_a_scan_is_one_array_too(brought):
 
     def body(state, _):
         state = tx.update(PARAMS, state, PARAMS)[1]
-        return state, gl.recorded(state)
+        return state, gl.device_record(state)
 
     seen = jax.lax.scan(body, tx.init(PARAMS), None, length=3)[1]
     one = jax.tree.map(lambda x: x[1], seen)

@@ -15,7 +15,6 @@ from gradlab_core import backends
 from gradlab_core.definitions import initializers as drawing
 from gradlab_core.definitions.initializers import INITIALIZERS, Initializer, initial_arrays
 from gradlab_core.errors import GradlabError
-from gradlab_core.lab.against_theory import compare_with_theory, predict_constant
 from gradlab_core.lab.laws import Law, SampleLayer, bias_law, density, fit_probability, torch_fan_in, weight_law
 from gradlab_core.lab.pages.initializer_charts import starts_chart, weights_chart
 from gradlab_core.lab.pages.initializers import initializer_section
@@ -24,6 +23,7 @@ from gradlab_core.lab.samples import histogram, sample
 from gradlab_core.lab.studies import initializers as studies
 from gradlab_core.lab.studies.initializers import InitializerRow, study_initializers
 from gradlab_core.lab.studies.starts import study_starts
+from gradlab_core.lab.theory_comparison import compare_with_theory, predict_constant
 from gradlab_core.records.codec import decode, encode
 from gradlab_core.text import number
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from gradlab_core import backends
-from gradlab_core.lab.against_theory import predict
 from gradlab_core.lab.isometry import LogSpectrum, jacobian_spectrum
 from gradlab_core.lab.pages.propagation import propagation_section
 from gradlab_core.lab.pages.spectrum import spectrum_sheet
@@ -23,6 +22,7 @@ from gradlab_core.lab.phases import phase_map
 from gradlab_core.lab.random_mlp import RandomMlp, draw_inputs, draw_layer
 from gradlab_core.lab.simulation import propagate
 from gradlab_core.lab.studies.propagation import PropagationStudy, square_net, standard_errors, study_propagation
+from gradlab_core.lab.theory_comparison import predict
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 LN10 = math.log(10)

@@ -11,7 +11,6 @@ import pytest
 from gradlab_core.errors import GradlabError
 from gradlab_core.lab import activations, gaussian, jacobian
 from gradlab_core.lab.activations import ACTIVATIONS, activation_gradient, activation_value
-from gradlab_core.lab.against_theory import compare_with_theory, predict, predict_constant
 from gradlab_core.lab.doctor import judge_start
 from gradlab_core.lab.edge import edge_of_chaos
 from gradlab_core.lab.meanfield import correlation_map, log_chi, log_variance_map, mean_field, variance_limit
@@ -20,6 +19,7 @@ from gradlab_core.lab.propagation import LayerSignal, Signal, SignalPropagation,
 from gradlab_core.lab.random_mlp import RandomMlp, layer_variances
 from gradlab_core.lab.repair import layer_step, repair_factor
 from gradlab_core.lab.simulation import propagate
+from gradlab_core.lab.theory_comparison import compare_with_theory, predict, predict_constant
 from gradlab_core.records import codec
 
 QS = (1e-12, 0.3, 7.0, 1e5)

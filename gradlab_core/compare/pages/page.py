@@ -9,7 +9,7 @@ from typing import Any
 from gradlab_core.compare.comparison import CORRECT, Run
 from gradlab_core.compare.pages.charts import band_charts, main_charts, published_charts
 from gradlab_core.compare.pages.nets import main_runs, nets
-from gradlab_core.compare.pages.repeated import repeated
+from gradlab_core.compare.pages.published_section import published_section
 from gradlab_core.compare.pages.table import comparison_table
 from gradlab_core.compare.pages.verdict import verdict
 from gradlab_core.judge.bands import BAND_SETS, BandSet, suited
@@ -38,7 +38,7 @@ def content(runs: Sequence[Run], asked: BandSet | None = None) -> dict[str, Any]
         "known_bands": list(BAND_SETS.values()),
         "charts": charts,
         "figures": {item.key: item.figure for group in charts.values() for item in group},
-        "repeated": repeated(runs),
+        "published": published_section(runs),
         "definitions": DEFINITIONS,
         "settings": _settings(runs),
         "version": version(),

@@ -9,7 +9,7 @@ from gradlab_core.definitions.thresholds import START_FINE
 from gradlab_core.lab.doctor import LayerStart
 from gradlab_core.lab.pages.scale import magnitude, verdict
 from gradlab_core.lab.pages.section import WHOLE, Section, Sheet
-from gradlab_core.lab.repair import LayerStep
+from gradlab_core.lab.repair import LayerStepSize
 from gradlab_core.lab.studies.doctor import DoctorStudy, Look
 from gradlab_core.lab.studies.symmetry import tied_layers
 from gradlab_core.show import style
@@ -113,7 +113,7 @@ def _gradient(look: Look, what: str) -> Iterable[str]:
             yield f"{way}, by a factor of {magnitude(log)}: where scales do not help, {cure} do."
 
 
-def _apart(when: str, steps: Sequence[LayerStep]) -> Iterable[str]:
+def _apart(when: str, steps: Sequence[LayerStepSize]) -> Iterable[str]:
     """How unlike the steps of layers are, where some layer would move and another would not."""
     known = [(row.plain, row.path or WHOLE) for row in steps if row.plain is not None and 0 < row.plain < math.inf]
     if len(known) > 1:

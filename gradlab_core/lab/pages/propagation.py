@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from gradlab_core.lab.against_theory import LayerComparison
 from gradlab_core.lab.meanfield import MeanField
 from gradlab_core.lab.pages.phases import phase_chart
 from gradlab_core.lab.pages.scale import decades, log_point, magnitude, shown, verdict
@@ -13,6 +12,7 @@ from gradlab_core.lab.pages.section import Section, Sheet
 from gradlab_core.lab.pages.spectrum import spectrum_chart, spectrum_sheet
 from gradlab_core.lab.random_mlp import RandomMlp
 from gradlab_core.lab.studies.propagation import PropagationStudy, comparable, standard_errors
+from gradlab_core.lab.theory_comparison import LayerComparison
 from gradlab_core.show import style
 from gradlab_core.show.canvas import Canvas, Chart, Illustration, Line, Panel
 from gradlab_core.show.words import framework_name
@@ -85,7 +85,7 @@ def _said(study: PropagationStudy, states: Sequence[str]) -> Iterable[str]:
         yield f"The critical σ_w is {number(study.edge.sigma_w)}, that of this net {number(study.sigma_w)}{stays}."
     elif study.sigma_w is not None:
         yield f"No σ_w is critical for {study.net.activation}; that of this net is {number(study.sigma_w)}."
-    yield from _against_theory(study)
+    yield from _beside_theory(study)
     if study.wrong:
         yield f"Not the definition's numbers: {listed([framework_name(f) for f in study.wrong])}."
     for framework, apart in study.differences.items():
@@ -106,7 +106,7 @@ def _pace(field: MeanField) -> str:
     return f"second moment {way} by e in {number(length)} layers"
 
 
-def _against_theory(study: PropagationStudy) -> Iterable[str]:
+def _beside_theory(study: PropagationStudy) -> Iterable[str]:
     if study.sigma_w and any(row.mean == -math.inf for row in study.measured["numpy"]):
         yield "Where a signal or gradient is exactly 0 in some nets their mean cannot be held against theory."
     if study.largest_z == math.inf:

@@ -14,7 +14,7 @@ from gradlab_core.definitions.symmetry_defect import SymmetryDefect
 from gradlab_core.errors import refuse
 from gradlab_core.lab.doctor import LayerStart
 from gradlab_core.lab.random_mlp import RandomMlp, draw_layer
-from gradlab_core.lab.repair import LayerStep, RepairedLayer, check_rates, layer_step_rows
+from gradlab_core.lab.repair import LayerStepSize, RepairedLayer, check_rates, layer_step_rows
 from gradlab_core.lab.studies.model import gradient_change
 from gradlab_core.programs.specs import ModelSpec
 
@@ -36,7 +36,7 @@ class Look:
     """
 
     layers: tuple[LayerStart, ...]
-    steps: tuple[LayerStep, ...]
+    steps: tuple[LayerStepSize, ...]
     ties: SymmetryDefect
     log_gradient: float | None
 
@@ -141,7 +141,7 @@ def study_start(
 
 def _steps(
     weights: Mapping[str, np.ndarray], slopes: Mapping[str, float | None], learning_rate: float
-) -> list[LayerStep]:
+) -> list[LayerStepSize]:
     """By module, from the parameters and the gradient norms of single tensors."""
     owned: dict[str, list[str]] = {}
     for path in slopes:

@@ -10,14 +10,14 @@ import numpy as np
 
 from gradlab_core import backends, fields
 from gradlab_core.errors import GradlabError, refuse
-from gradlab_core.lab.against_theory import LayerComparison, compare_with_theory
 from gradlab_core.lab.edge import EdgeOfChaos, edge_of_chaos
 from gradlab_core.lab.isometry import LogSpectrum, jacobian_spectrum
 from gradlab_core.lab.meanfield import MeanField, mean_field
 from gradlab_core.lab.numeric import ROUNDING, log_distance
 from gradlab_core.lab.phases import PhaseMap, phase_map
 from gradlab_core.lab.random_mlp import RandomMlp, layer_variances
-from gradlab_core.lab.simulation import Propagated, propagate
+from gradlab_core.lab.simulation import Propagation, propagate
+from gradlab_core.lab.theory_comparison import LayerComparison, compare_with_theory
 
 THIS, GAUSSIAN, ORTHOGONAL = "this net", "critical, Gaussian", "critical, orthogonal"
 MOST_WEIGHTS, MOST_LAYERS = 1 << 26, 10_000
@@ -179,8 +179,8 @@ def study_propagation(
     )
 
 
-def _apart(one: Propagated, other: Propagated) -> float:
-    names = [field.name for field in dataclasses.fields(Propagated)]
+def _apart(one: Propagation, other: Propagation) -> float:
+    names = [field.name for field in dataclasses.fields(Propagation)]
     return float(np.max([log_distance(getattr(one, name), getattr(other, name)) for name in names]))
 
 

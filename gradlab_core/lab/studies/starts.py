@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gradlab_core.lab.against_theory import predict, predict_constant
 from gradlab_core.lab.random_mlp import RandomMlp, layer_variances
+from gradlab_core.lab.theory_comparison import predict, predict_constant
 
 MOST_LAYERS = 1000
 

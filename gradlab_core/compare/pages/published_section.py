@@ -29,7 +29,7 @@ class Shown:
 
 
 @dataclasses.dataclass(frozen=True)
-class Repeated:
+class PublishedSection:
     """`columns` are the headings after `published`; each of `blocks` has rows `(figure, published, cells)`."""
 
     errors: list[Shown]
@@ -39,7 +39,7 @@ class Repeated:
     where: str
 
 
-def repeated(runs: Sequence[Run]) -> Repeated | None:
+def published_section(runs: Sequence[Run]) -> PublishedSection | None:
     """The section's content, None if no run repeats the published set-up."""
     as_published = published_runs(runs)
     if not as_published:
@@ -53,7 +53,7 @@ def repeated(runs: Sequence[Run]) -> Repeated | None:
     columns = [(setup, framework_name(f)) for setup, f in names]
     first = as_published[0]
     comparable = all(run.data.startswith("cifar10") and run.base == 32 for run in runs)
-    return Repeated(errors, columns, _blocks(runs, names), comparable, f"{first.data} at base {first.base}")
+    return PublishedSection(errors, columns, _blocks(runs, names), comparable, f"{first.data} at base {first.base}")
 
 
 def _blocks(runs: Sequence[Run], columns: Sequence[tuple[str, str]]) -> list[tuple[str, list[Row]]]:

@@ -12,7 +12,7 @@ from gradlab_core.definitions.initializers import INITIALIZERS
 from gradlab_core.errors import refuse
 from gradlab_core.lab.prediction import Expected, predict_chain
 from gradlab_core.lab.random_mlp import RandomMlp, draw_cotangents, draw_inputs, links
-from gradlab_core.lab.simulation import Propagated, propagate, run_block
+from gradlab_core.lab.simulation import Propagation, propagate, run_block
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def predict(net: RandomMlp) -> list[tuple[str, int, Expected]]:
     return found + [("gradient", i, e) for i, e in enumerate(backward[::2], 1) if e is not None]
 
 
-def predict_constant(net: RandomMlp, seeds: Sequence[int]) -> Propagated:
+def predict_constant(net: RandomMlp, seeds: Sequence[int]) -> Propagation:
     """What a net of constant weights does to the inputs and cotangents of those seeds, exactly: all units of a layer
     are alike, so that it is a chain of single units, each with the weights of a whole layer."""
     initializer = INITIALIZERS["constant"]
@@ -71,7 +71,7 @@ def predict_constant(net: RandomMlp, seeds: Sequence[int]) -> Propagated:
 
 
 def compare_with_theory(
-    net: RandomMlp, *, seeds: Sequence[int], measured: Propagated | None = None
+    net: RandomMlp, *, seeds: Sequence[int], measured: Propagation | None = None
 ) -> tuple[LayerComparison, ...]:
     """Every layer of as many random nets as there are seeds, against theory.
 
