@@ -3,6 +3,7 @@
 from gradlab_core import _moved
 from gradlab_core.definitions.curvature import HessianEigenvalue, HessianTrace
 from gradlab_core.definitions.noise import default_noise
+from gradlab_core.definitions.quantities import Quantity
 from gradlab_core.definitions.symmetry_defect import SymmetryDefect
 from gradlab_core.errors import GradlabError
 from gradlab_core.judge.bands import BAND_SETS
@@ -27,6 +28,7 @@ from gradlab_core.records import (
     LayerStats,
     NonfiniteOrigin,
     Probe,
+    QuantityValues,
     Severity,
     StepRecord,
     TensorNorms,
@@ -98,6 +100,8 @@ __all__ = [
     "Probe",
     "ProductGrowth",
     "Propagation",
+    "Quantity",
+    "QuantityValues",
     "RandomMlp",
     "RangeTest",
     "RepairedWeights",

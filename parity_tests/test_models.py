@@ -6,9 +6,11 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 
 import gradlab_jax
 import gradlab_torch
@@ -182,3 +184,14 @@ def test_a_spec_names_its_start():
     net = gradlab_torch.build(ModelSpec(base=2, layers=(1,), init="normal", init_number=1e-3), seed=0)
     assert net.conv1.weight.std().item() == pytest.approx(1e-3, rel=0.3)
     assert torch.equal(net.bn1.weight, torch.ones(2))
+
+
+def test_a_module_that_remembers_its_type_follows():
+    """`nnx.Embed` keeps the type its table had, and computes in that."""
+    table = nnx.Embed(4, 3, rngs=nnx.Rngs(0))
+    coarse = nnx.Embed(4, 3, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    words = jnp.array([1], jnp.int32)
+    with jax.enable_x64(True):
+        assert gradlab_jax.astype(table, "float64")(words).dtype == jnp.float64
+        assert gradlab_jax.astype(coarse, "float64")(words).dtype == jnp.bfloat16  # as its author wants it
+    assert table(words).dtype == jnp.float32

@@ -24,7 +24,7 @@ import gradlab_jax
 import gradlab_torch
 from gradlab_core.definitions import reference
 from gradlab_core.definitions.anomaly import MovingScore
-from gradlab_core.definitions.monitoring import EXTRAS
+from gradlab_core.definitions.quantities import EXTRAS
 from gradlab_core.errors import GradlabError
 from gradlab_core.records import GradientState
 from gradlab_jax.integrations import nnx as gradlab_nnx

@@ -8,31 +8,25 @@ import math
 from collections.abc import Mapping, Sequence
 
 from gradlab_core.definitions import reference
+from gradlab_core.definitions.quantities import EXTRAS, Quantity, problems_of
 from gradlab_core.definitions.states import gradient_state
 from gradlab_core.errors import refuse
-from gradlab_core.records import GradientState, Probe, StepRecord, TensorNorms
+from gradlab_core.records import GradientState, Probe, QuantityValues, StepRecord, TensorNorms
 from gradlab_core.records.later import build
 
-EXTRAS = ("grad_cosine", "update_cosine", "distance")
-"""What a monitor measures only when asked, since each holds one more copy of the parameters."""
 
-
-def check_monitor(every: int, extras: Sequence[str]) -> None:
+def check_monitor(every: int, extras: Sequence[str | Quantity]) -> None:
     """Refuse what a monitor cannot be asked for.
 
     >>> check_monitor(0, ["cosine"])
     Traceback (most recent call last):
     gradlab_core.errors.GradlabError: monitor: 2 problems
       - every is 0; expected a whole number of at least 1
-      - extra 'cosine' is unknown; expected some of grad_cosine, update_cosine, distance
+      - extra 'cosine' is unknown; expected some of grad_cosine, update_cosine, distance, or a Quantity
     """
     whole = isinstance(every, int) and not isinstance(every, bool) and every >= 1
     problems = [] if whole else [f"every is {every!r}; expected a whole number of at least 1"]
-    if isinstance(extras, str):
-        extras = [extras] if extras not in EXTRAS else []
-        problems += [] if extras else ["extras is one word; expected a list of words"]
-    problems += [f"extra {e!r} is unknown; expected some of {', '.join(EXTRAS)}" for e in extras if e not in EXTRAS]
-    refuse("monitor", problems)
+    refuse("monitor", problems + problems_of(extras))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,8 +34,8 @@ class Measured:
     """Norms as plain numbers, one per tensor in the order of `names`; `sizes` counts elements.
 
     A gradient is None where there is no gradient path. `lost`: an update was proposed and moved nothing. `extras` holds
-    `{quantity: {path: value}}` for what of `EXTRAS` was asked for, `before` the norms of the tensors that the cosines
-    compare with, under the same names.
+    `{quantity: {path: value}}` for the extras that were asked for, `before` the norms of the tensors that the cosines
+    compare with, under the same names. `quantities` are the extras of the user's own.
     """
 
     names: Sequence[str]
@@ -53,6 +47,7 @@ class Measured:
     raw_grad_norm: float | None = None
     extras: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     before: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    quantities: Sequence[Quantity] = ()
 
     @functools.cached_property
     def grad_norm(self) -> float:
@@ -93,6 +88,7 @@ def step_record(
         "update_cosine": _over_all(m, "update_cosine", m.updates),
         "distance": reference.global_norm([list(m.extras["distance"].values())]) if "distance" in m.extras else None,
         "probe": probe,
+        "quantities": {q.name: _values(q, m.extras.get(q.name, {})) for q in m.quantities},
     }
     return build(StepRecord, fields, {"tensors": lambda: _tensors(m), "states": lambda: _states(m, known or {})})
 
@@ -114,6 +110,10 @@ def _states(m: Measured, known: Mapping[str, GradientState]) -> dict[str, Gradie
         for name, size, g, lost in zip(m.names, m.sizes, m.grads, m.lost, strict=True)
     }
     return {**known, **found}
+
+
+def _values(quantity: Quantity, tensors: Mapping[str, float]) -> QuantityValues:
+    return QuantityValues(tensors=tensors, whole=quantity.of_all(list(tensors.values())))
 
 
 def _over_all(m: Measured, quantity: str, norms: Sequence[float | None]) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradlab_core.errors import refuse
+from gradlab_core.parity.batch import Inputs, each
 
 
 def moved(weights: dict[str, np.ndarray], *, seed: int = 0) -> dict[str, np.ndarray]:
@@ -22,19 +23,22 @@ def moved(weights: dict[str, np.ndarray], *, seed: int = 0) -> dict[str, np.ndar
     }
 
 
-def refuse_hiding_places(x: np.ndarray, weights: dict[str, np.ndarray]) -> None:
+def refuse_hiding_places(x: Inputs, weights: dict[str, np.ndarray]) -> None:
     """Refuse inputs under which different programs give equal results: a constant image looks the same flipped,
-    transposed or shifted."""
+    transposed or shifted. Of several inputs one must tell: a mask holds little but ties."""
     problems = []
-    flat = np.asarray(x).reshape(len(x), -1)
-    if flat.dtype.kind == "f":
-        if not np.isfinite(flat).all():
-            problems.append("the batch holds NaN or Inf; expected finite numbers")
-        elif len(np.unique(flat)) < 0.5 * flat.size:
-            problems.append(
-                "over half the inputs are ties (all ones, zeros, …); expected values that differ: add noise"
-            )
-    if len(x) < 2:
+    inputs = each(x)
+    problems += [
+        f"the batch holds NaN or Inf{f' in {name}' if name else ''}; expected finite numbers"
+        for name, array in inputs.items()
+        if array.dtype.kind == "f" and not np.isfinite(array).all()
+    ]
+    if not problems and not any(map(_tells, inputs.values())):
+        problems.append("over half the inputs are ties (all ones, zeros, …); expected values that differ: add noise")
+    sizes = {name: len(array) for name, array in inputs.items() if array.ndim}
+    if not sizes:
+        problems.append("the batch holds no array with an axis; expected examples along the first one")
+    elif next(iter(sizes.values())) < 2:
         problems.append("the batch holds one example; expected at least two, so that a mix-up of examples shows")
     idle = [p for p, w in weights.items() if p.endswith("bias") and not np.any(w)]
     if idle:
@@ -46,3 +50,8 @@ def refuse_hiding_places(x: np.ndarray, weights: dict[str, np.ndarray]) -> None:
     if any(np.array_equal(w, np.swapaxes(w, 0, 1)) for w in square):
         problems.append("a square weight is symmetric, so a transposed one looks the same; expected random weights")
     refuse("parity inputs", problems)
+
+
+def _tells(array: np.ndarray) -> bool:
+    """Whether an input has values that differ: half of them where it holds real numbers, two where it holds words."""
+    return len(np.unique(array)) >= (0.5 * array.size if array.dtype.kind == "f" else 2) and array.dtype.kind != "b"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from gradlab_core.errors import GradlabError
 from gradlab_core.parity import tolerance
 from gradlab_core.parity.arithmetic import ARITHMETICS, BETWEEN, Arithmetic, check_precision
+from gradlab_core.parity.batch import Inputs
 from gradlab_core.parity.hiding import refuse_hiding_places
 from gradlab_core.parity.report import ParityReport, ParityRow
 from gradlab_core.parity.rounding import Draws, Spread, draw_more
 from gradlab_core.parity.trace import Key, Subject, Trace
 
-Batch = tuple[np.ndarray, np.ndarray]
+Batch = tuple[Inputs, Any]
 
 
 def compare(
@@ -27,7 +29,8 @@ def compare(
 
     Args:
         reference, candidate: a `Subject` of either twin; neither is changed.
-        batch: canonical `(x, y)`, the same for both.
+        batch: canonical `(x, y)`, the same for both; x is one array or several, by name or by place, y what the losses
+            take.
         steps: training steps, in train mode.
         precision: the arithmetic of both sides, one of `highest`, `tf32`, `bfloat16`, `float16`, `as-is`; by default
             each subject's own, which is `highest` unless it says otherwise.

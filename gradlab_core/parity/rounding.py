@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from gradlab_core.parity import tolerance
 from gradlab_core.parity.arithmetic import Arithmetic
+from gradlab_core.parity.batch import Inputs
 from gradlab_core.parity.trace import Key, Subject, Trace
 
 
@@ -53,7 +55,7 @@ class Draws:
         for run in self.runs:
             run.load(start)
 
-    def step(self, x: np.ndarray, y: np.ndarray, step: int, oracle: Trace) -> None:
+    def step(self, x: Inputs, y: Any, step: int, oracle: Trace) -> None:
         for run in self.runs:
             self.spread.add(step, oracle, run.step(x, y, step))
 
@@ -61,7 +63,7 @@ class Draws:
 def draw_more(
     subject: Subject,
     start: Mapping[str, np.ndarray],
-    batch: tuple[np.ndarray, np.ndarray],
+    batch: tuple[Inputs, Any],
     steps: int,
     seeds: range,
     spreads: Mapping[Arithmetic, Spread],

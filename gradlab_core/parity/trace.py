@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from gradlab_core.parity.arithmetic import Arithmetic
+from gradlab_core.parity.batch import Inputs
 
 QUANTITIES = (
     "activation",
@@ -69,6 +70,6 @@ class Subject(Protocol):
         """Take canonical weights."""
         ...
 
-    def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> Trace:
+    def step(self, x: Inputs, y: Any, epoch: int) -> Trace:
         """One training step on a canonical batch, and every tensor of it."""
         ...

@@ -19,7 +19,14 @@ from gradlab_core.records.model import (
     TensorStats,
     Verdict,
 )
-from gradlab_core.records.step import EpochRecord, GradientState, StepRecord, TensorNorms, TrainingRecord
+from gradlab_core.records.step import (
+    EpochRecord,
+    GradientState,
+    QuantityValues,
+    StepRecord,
+    TensorNorms,
+    TrainingRecord,
+)
 
 __all__ = [
     "MODES",
@@ -34,6 +41,7 @@ __all__ = [
     "Mode",
     "NonfiniteOrigin",
     "Probe",
+    "QuantityValues",
     "Severity",
     "StepRecord",
     "TensorNorms",

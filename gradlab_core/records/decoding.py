@@ -192,7 +192,8 @@ def _record(kind: type) -> Reader:
     hints = typing.get_type_hints(kind, include_extras=True)
     readers = {name: _reader(hint) for name, hint in hints.items()}
     # Fields without a default. What was written before a field came to be has not got it: its default holds.
-    needed = frozenset(field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING)
+    none = dataclasses.MISSING
+    needed = frozenset(f.name for f in dataclasses.fields(kind) if f.default is none and f.default_factory is none)
 
     def read(value: Any) -> Any:
         if type(value) is not dict:

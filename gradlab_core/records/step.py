@@ -41,6 +41,14 @@ class TensorNorms:
     distance: Norm | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuantityValues:
+    """What a quantity of the user's own was of each tensor, and of all together where it says how."""
+
+    tensors: Mapping[str, float]
+    whole: float | None = None
+
+
 @made_later()
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepRecord:
@@ -55,6 +63,7 @@ class StepRecord:
     `anomaly` is how many standard deviations the log of the gradient norm is away from its moving mean; None while
     there are too few steps to tell. `grad_cosine`, `update_cosine` and `distance` are those of `TensorNorms`, over all.
     `probe` is what the model did on the batch of this step, before it; None at the steps where nobody looked.
+    `quantities` are those that the user added to the monitor.
     """
 
     step: Count
@@ -74,6 +83,7 @@ class StepRecord:
     update_cosine: Cosine | None = None
     distance: Norm | None = None
     probe: Probe | None = None
+    quantities: Mapping[str, QuantityValues] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from gradlab_core.records import GradientState, StepRecord, TensorNorms
 
 PREFIX = "gradlab/"
-_NO_NUMBERS = ("step", "tensors", "states", "probe")
+_NO_NUMBERS = ("step", "tensors", "states", "probe", "quantities")
 QUANTITIES = tuple(field.name for field in dataclasses.fields(StepRecord) if field.name not in _NO_NUMBERS)
 TENSOR_QUANTITIES = tuple(field.name for field in dataclasses.fields(TensorNorms))
 
@@ -31,6 +31,9 @@ def quantities(record: StepRecord) -> Iterator[tuple[str, str, float | None]]:
     for path, norms in record.tensors.items():
         for name in TENSOR_QUANTITIES:
             yield path, name, _number(getattr(norms, name))
+    for name, values in record.quantities.items():
+        yield "", name, _number(values.whole)
+        yield from ((path, name, _number(value)) for path, value in values.tensors.items())
 
 
 def scalars(record: StepRecord) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 import optax
 from flax import nnx
 
+from gradlab_core.definitions.quantities import Quantity
 from gradlab_core.records import GradientState
 from gradlab_jax.model.checks import check_trainable
 from gradlab_jax.model.modules import canonical_name, named_variables
@@ -22,7 +23,7 @@ def optimizer(
     wrt: Any = nnx.Param,
     frozen: Any = False,
     every: int = 1,
-    extras: Sequence[str] = (),
+    extras: Sequence[str | Quantity] = (),
     known: Known | None = None,
 ) -> nnx.Optimizer[Any]:
     """`nnx.Optimizer(model, inner, wrt=wrt)` with a monitor around `inner`, for `gradlab_jax.read_record(optimizer)`.

@@ -13,7 +13,7 @@ from flax import nnx
 from gradlab_core.errors import GradlabError
 from gradlab_core.parity.weights import check_weights
 from gradlab_jax.model.checks import check_nnx
-from gradlab_jax.model.modules import clone, named_variables
+from gradlab_jax.model.modules import clone, named_modules, named_variables
 
 _CONV = (nnx.Conv,)
 _LINEAR = (nnx.Linear,)
@@ -63,7 +63,14 @@ def astype(model: nnx.Module, dtype: str) -> nnx.Module:
     >>> astype(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), "float16").kernel.get_value().dtype
     dtype('float16')
     """
-    return clone(model, lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf)
+    copy = clone(model, lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf)
+    for (_, old), (_, new) in zip(named_modules(model), named_modules(copy), strict=True):
+        # A module may remember the type of its parameters, as `nnx.Embed` does, and compute in that.
+        own = {v.get_value().dtype for v in vars(old).values() if isinstance(v, nnx.Param)}
+        kept = getattr(old, "dtype", None)
+        if kept is not None and jnp.dtype(kept) in own and jnp.issubdtype(kept, jnp.floating):
+            setattr(new, "dtype", jnp.dtype(dtype))  # noqa: B010 (modules in general have none)
+    return copy
 
 
 def as_numpy(array: jax.Array) -> np.ndarray:

@@ -11,6 +11,7 @@ import flax.serialization
 import jax
 import jax.numpy as jnp
 
+from gradlab_core.definitions.quantities import Quantity
 from gradlab_core.definitions.states import STRUCTURAL
 from gradlab_core.definitions.thresholds import ANOMALY_DECAY, ANOMALY_LEAST_STD, ANOMALY_WARM_UP
 from gradlab_core.errors import refuse
@@ -36,7 +37,7 @@ _NUMBERS = ["step", "loss", "has_loss", "has_before", "norms", "extras", "before
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=_NUMBERS,
-    meta_fields=["names", "sizes", "known"],
+    meta_fields=["names", "sizes", "known", "quantities"],
 )
 @dataclasses.dataclass(frozen=True)
 class Measurements:
@@ -44,7 +45,7 @@ class Measurements:
 
     `norms` holds a value per tensor, in the order of `names`: of parameter, gradient and applied update, and
     `proposed`, above 0 where an update was; `before` the norms of gradient and update at the record before, for the
-    cosines.
+    cosines; `quantities` describe the `extras`.
     """
 
     step: jax.Array
@@ -59,6 +60,7 @@ class Measurements:
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     known: tuple[tuple[str, GradientState], ...]
+    quantities: tuple[Quantity, ...]
 
 
 def _to_state_dict(found: Measurements) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def in_order(tree: Tree, names: Sequence[str], paths: Mapping[str, str]) -> list
     return [found[name] for name in names]
 
 
-def nothing_yet(leaves: Mapping[str, jax.Array], extras: Sequence[str], known: Known) -> Measurements:
+def nothing_yet(leaves: Mapping[str, jax.Array], extras: Sequence[Quantity], known: Known) -> Measurements:
     """Measurements before the first record: their types and shapes, each a buffer of its own, and no numbers but
     those that say in what range to measure first."""
     if known and not set(known) & set(leaves):
@@ -122,13 +124,14 @@ def nothing_yet(leaves: Mapping[str, jax.Array], extras: Sequence[str], known: K
         has_loss=jnp.full((), False),
         has_before=jnp.full((), False),
         norms={"param": params, "grad": guess(), "update": guess(), **vectors(["proposed"])},
-        extras=vectors(extras),
-        before=vectors([quantity for quantity in extras if quantity != "distance"]),
+        extras=vectors([q.name for q in extras]),
+        before=vectors([q.name for q in extras if q.name in ("grad_cosine", "update_cosine")]),
         score=jnp.full((), jnp.nan, dtype),
         is_scored=jnp.full((), False),
         names=tuple(names),
         sizes=tuple(leaves[name].size for name in names),
         known=tuple(states.items()),
+        quantities=tuple(q.without_functions() for q in extras),
     )
 
 
@@ -138,6 +141,7 @@ def still(dtype: Any) -> Moving:
 
 
 def measure(
+    quantities: Sequence[Quantity],
     last: Measurements,
     memory: _extras.Memory,
     moving: Moving,
@@ -153,8 +157,11 @@ def measure(
     dtype = last.score.dtype
     found_norms = step_norms(params, grads, updates, last.norms)
     norms = {quantity: found_norms[quantity].astype(dtype) for quantity in last.norms}
-    moves = [applied(p, u) for p, u in zip(params, updates, strict=True)] if "update_cosine" in memory else []
-    extras, memory = _extras.compare(memory, params, grads, moves)
+    moving_ones = any(q.of == "update" for q in quantities)
+    moves = [applied(p, u) for p, u in zip(params, updates, strict=True)] if moving_ones else []
+    kinds = {"param": params, "grad": grads, "update": moves}
+    named = {of: dict(zip(last.names, arrays, strict=True)) for of, arrays in kinds.items() if arrays}
+    extras, memory = _extras.compare(quantities, memory, named)
     score, is_scored, moving = _scored(moving, global_norm([norms["grad"]]))
     before = {"grad_cosine": last.norms["grad"], "update_cosine": last.norms["update"]}
     found = dataclasses.replace(

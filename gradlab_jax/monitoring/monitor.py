@@ -14,6 +14,7 @@ from flax import nnx
 from jax import lax
 
 from gradlab_core.definitions.monitoring import Measured, check_monitor, step_record
+from gradlab_core.definitions.quantities import EXTRAS, Quantity
 from gradlab_core.errors import GradlabError
 from gradlab_core.records import GradientState, Probe, StepRecord
 from gradlab_core.records.later import all_later
@@ -56,7 +57,7 @@ def monitor(
     inner: optax.GradientTransformation,
     *,
     every: int = 1,
-    extras: Sequence[str] = (),
+    extras: Sequence[str | Quantity] = (),
     known: Known | None = None,
     paths: Mapping[str, str] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -70,7 +71,8 @@ def monitor(
         inner: any optax transformation whose updates are applied as they are, so that the monitor stands outermost.
         every: record every so many steps, the first included; on the others nothing is measured (but see below).
         extras: any of `grad_cosine`, `update_cosine` (between successive records) and `distance` (from where `init`
-            saw the parameters). Each holds one more copy of the parameters.
+            saw the parameters), each of which holds one more copy of the parameters; and quantities of your own:
+            `gradlab_core.definitions.quantities.Quantity`.
         known: `{path: state}` as `check_gradients` gives it. From the numbers alone a gradient with no path to the loss
             looks like one that is zero; with this it is told apart. A path of it that the optimizer does not get is
             unregistered, unless it is called frozen. Its order is that of the records.
@@ -92,12 +94,12 @@ def monitor(
     check_monitor(every, extras)
     if not (hasattr(inner, "init") and hasattr(inner, "update")):
         raise GradlabError(f"monitor got a {type(inner).__name__}; expected an optax transformation")
-    wrapped, names = optax.with_extra_args_support(inner), paths or {}
+    wrapped, names, quantities = optax.with_extra_args_support(inner), paths or {}, _extras.asked_for(extras)
 
     def init(params: Tree) -> MonitorState:
         leaves = leaves_of(params, names)
-        nothing = nothing_yet(leaves, extras, known or {})
-        memory = _extras.first(extras, [leaves[name] for name in nothing.names])
+        nothing = nothing_yet(leaves, quantities, known or {})
+        memory = _extras.first(quantities, {name: leaves[name] for name in nothing.names})
         return MonitorState(wrapped.init(params), jnp.zeros((), jnp.int32), nothing, memory, still(nothing.score.dtype))
 
     def update(
@@ -114,7 +116,7 @@ def monitor(
 
         def measured(params: Tree, grads: Tree, updates: Tree, loss: jax.Array | None) -> Any:
             trees = [in_order(tree, last.names, names) for tree in (params, grads, updates)]
-            return measure(last, state.memory, state.moving, state.seen, loss, *trees)
+            return measure(quantities, last, state.memory, state.moving, state.seen, loss, *trees)
 
         if every == 1 or record:
             updates, inner_state = wrapped.update(grads, state.inner, params, **more)
@@ -212,12 +214,13 @@ def _record(arrived: tuple[Any, ...], probe: Probe | None) -> StepRecord:
         updates=numbers["update"],
         lost=[u == 0.0 and p > 0.0 for u, p in zip(numbers["update"], numbers["proposed"], strict=True)],
         raw_grad_norm=raw,
-        # At the first record there is nothing before to take a cosine with.
+        # At the first record there is nothing before to compare with.
         extras={
-            e: _named(m.names, v, cut if e == "grad_cosine" else set())
-            for e, v in m.extras.items()
-            if m.has_before or e == "distance"
+            q.name: _named(m.names, m.extras[q.name], cut if q.of == "grad" else set())
+            for q in m.quantities
+            if m.has_before or not q.compares
         },
+        quantities=[q for q in m.quantities if q.name not in EXTRAS],
         before={e: _named(m.names, v, set()) for e, v in m.before.items()},
     )
     return step_record(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import jax
@@ -14,17 +15,20 @@ import optax
 from flax import nnx
 
 from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, check_precision
+from gradlab_core.parity.batch import Inputs, Layout, arranged, as_pick, check_layout, mapped
 from gradlab_core.parity.trace import Key
 from gradlab_core.programs.specs import TrainSpec
-from gradlab_jax.model.checks import as_labels, check_trainable
+from gradlab_jax.model.checks import as_labels, check_logits, check_trainable
 from gradlab_jax.model.gradients import Loss, structural_zeros
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.modules import Functional, clone, functional, named_variables
 from gradlab_jax.model.taps import Tap, outputs, run_tapped, taps
-from gradlab_jax.model.weights import astype, canonical, from_canonical, to_canonical, to_native
+from gradlab_jax.model.weights import astype, canonical, from_canonical, to_canonical
 from gradlab_jax.parity.precision import measured, precise, rounded_as
 from gradlab_jax.parity.rounding import dithered, noisy, rounded_products
 from gradlab_jax.programs.training import sgd, sgd_step
+
+Picked = str | int | Callable[[Any], Any] | None
 
 
 class Subject:
@@ -32,11 +36,15 @@ class Subject:
 
     Args:
         model: an NNX module; it is copied and stays as it was.
-        loss: `loss(logits, y)` → scalar.
+        loss: `loss(logits, y)` → scalar; y comes as the batch has it, each array of it as a JAX array.
         optimizer: a `TrainSpec`, whose milestones are then counted in steps, or an optax transformation of the tuple
             of parameters.
         precision: what float32 products are made in: `highest`, `tf32`, `bfloat16` or `float16` (operands are rounded
             to it), or `as-is`, which sets nothing.
+        pick: of a model that returns more than one array: the place, key or attribute of the one that is compared and
+            goes to the loss, or a function that picks it.
+        layout: how the model takes images, one of `gradlab_core.parity.batch.LAYOUTS`, or that by the name of the
+            input: canonical batches hold (N, C, …), and a 4-dimensional mask is no image (`none`).
 
     >>> subject = Subject(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
     >>> trace = subject.step(np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), 0)
@@ -53,13 +61,17 @@ class Subject:
         loss: Loss = cross_entropy,
         optimizer: TrainSpec | optax.GradientTransformation = TrainSpec(weight_decay=0.0),  # noqa: B008 - frozen
         precision: str = "highest",
+        pick: Picked = None,
+        layout: Layout = "NHWC",
     ) -> None:
         check_trainable(model)
         self.precision = check_precision(precision)
+        check_layout(layout)
+        self.pick, self.layout = as_pick(pick), layout
         self.noise: Arithmetic | None = None
         self.seed = 0  # of the noise
         self.loss, self.recipe = loss, optimizer
-        self.plans: dict[tuple[int, ...], tuple[Any, Any, Any, Any]] = {}
+        self.plans: dict[Any, tuple[Any, Any, Any, Any]] = {}
         self.wide = any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))
         with self._precision():
             self.model = clone(model)
@@ -92,7 +104,14 @@ class Subject:
 
     def _copy(self, model: nnx.Module, precision: str) -> Subject:
         with jax.enable_x64(any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))):
-            return Subject(model, loss=self.loss, optimizer=self.recipe, precision=precision)
+            return Subject(
+                model,
+                loss=self.loss,
+                optimizer=self.recipe,
+                precision=precision,
+                pick=self.pick,
+                layout=self.layout,
+            )
 
     def _device(self) -> jax.Device:
         values = [v.get_value() for _, _, v in named_variables(self.model)]
@@ -109,18 +128,25 @@ class Subject:
                 }
             from_canonical(self.model, arrays)
 
-    def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
+    def step(self, x: Inputs, y: Any, epoch: int) -> dict[Key, np.ndarray | None]:
         """One training step, and every tensor of it in canonical layout."""
         with self._precision():
             f, params, rest = functional(self.model, "train")
-            images, labels = to_native(x), as_labels(y)
-            if jnp.issubdtype(images.dtype, jnp.floating):
-                images = images.astype(params[0].dtype)
-                if self.noise is not None:
-                    images = jnp.asarray(dithered(images, self.seed, self.noise))
-            ran, zeros, cut_slopes, cut_grads = self._plan(f, params, rest, images, labels)
+
+            def native(name: str, array: Any) -> jax.Array:
+                found = jnp.asarray(array)
+                if jnp.issubdtype(found.dtype, jnp.floating):
+                    found = found.astype(params[0].dtype)
+                    if self.noise is not None:
+                        found = jnp.asarray(dithered(found, self.seed, self.noise))
+                return found
+
+            inputs = mapped(arranged(x, self.layout, "NHWC"), native)
+            labels = mapped(np.asarray(y) if isinstance(y, list) else y, lambda name, array: as_labels(array))
+            objective = _Objective(f, self.loss, self.pick)
+            ran, zeros, cut_slopes, cut_grads = self._plan(objective, params, rest, inputs, labels)
             values, slopes, grads, state, logits, loss = _gradients(
-                f, self.loss, self._rounded(), self.noise, params, zeros, rest, images, labels
+                objective, self._rounded(), self.noise, params, zeros, rest, inputs, labels
             )
             owners = [(path, owner) for path, owner, v in named_variables(self.model) if isinstance(v, nnx.Param)]
             applied = self._apply(params, grads, cut_grads, state, owners, epoch)
@@ -139,12 +165,15 @@ class Subject:
             found |= applied
             return {key: None if value is None else np.asarray(value) for key, value in found.items()}
 
-    def _plan(self, f: Functional, params: Any, rest: Any, x: Any, y: Any) -> tuple[Any, Any, Any, Any]:
+    def _plan(self, objective: _Objective, params: Any, rest: Any, x: Any, y: Any) -> tuple[Any, Any, Any, Any]:
         """What depends on shapes alone: the layers in order, zeros to disturb them by, and what has no path."""
-        if x.shape not in self.plans:
-            zeros = [np.zeros(s.shape, s.dtype) for s in outputs(f, params, rest, x)[1]]
-            self.plans[x.shape] = (taps(f, params, rest, x), zeros, *_cut(f, self.loss, params, zeros, rest, x, y))
-        return self.plans[x.shape]
+        leaves, structure = jax.tree.flatten((x, y))
+        key = structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        if key not in self.plans:
+            zeros = [np.zeros(s.shape, s.dtype) for s in outputs(objective.f, params, rest, x)[1]]
+            cut = _cut(objective, params, zeros, rest, x, y)
+            self.plans[key] = (taps(objective.f, params, rest, x), zeros, *cut)
+        return self.plans[key]
 
     def _apply(
         self, params: Any, grads: Any, cut: Any, state: Any, owners: list[tuple[str, nnx.Module]], epoch: int
@@ -212,23 +241,30 @@ def _stepped(
     return (stepped if noise is None else noisy(stepped, noise))(params, grads, state, learning_rate)
 
 
-def _objective(f: Functional, loss: Loss, params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
+@dataclasses.dataclass(frozen=True)
+class _Objective:
     """The loss as a function of the parameters and of a disturbance of every activation: the gradient of the loss in
     an activation is its gradient in that disturbance, at zero."""
-    left = iter(zeros)
 
-    def on_tap(tap: Tap, value: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value = value + next(left)
-        return value, value
+    f: Functional
+    loss: Loss
+    pick: Callable[[Any], Any]
 
-    logits, state, handed = run_tapped(f, params, rest, x, on_tap, differentiable=True)
-    return loss(logits, y), ([value for _, value in handed], state, logits)
+    def __call__(self, params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
+        left = iter(zeros)
+
+        def on_tap(tap: Tap, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+            value = value + next(left)
+            return value, value
+
+        out, state, handed = run_tapped(self.f, params, rest, x, on_tap, differentiable=True)
+        logits = check_logits(self.pick(out))
+        return self.loss(logits, y), ([value for _, value in handed], state, logits)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _gradients(
-    f: Functional,
-    loss: Loss,
+    objective: _Objective,
     rounded: Arithmetic | None,
     noise: Arithmetic | None,
     params: Any,
@@ -238,8 +274,8 @@ def _gradients(
     y: Any,
 ) -> Any:
     def differentiate(params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
-        differentiated = jax.value_and_grad(_objective, argnums=(2, 3), has_aux=True)
-        (value, (values, state, logits)), (grads, slopes) = differentiated(f, loss, params, zeros, rest, x, y)
+        differentiated = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
+        (value, (values, state, logits)), (grads, slopes) = differentiated(params, zeros, rest, x, y)
         return values, slopes, grads, state, logits, value
 
     if rounded is not None:
@@ -249,11 +285,9 @@ def _gradients(
     return differentiate(params, zeros, rest, x, y)
 
 
-def _cut(
-    f: Functional, loss: Loss, params: Any, zeros: Any, rest: Any, x: Any, y: Any
-) -> tuple[list[bool], list[bool]]:
+def _cut(objective: _Objective, params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> tuple[list[bool], list[bool]]:
     """Which activations, and which parameters, have no path to the loss."""
-    differentiate = jax.grad(_objective, argnums=(2, 3), has_aux=True)
-    jaxpr = jax.make_jaxpr(lambda *args: differentiate(f, loss, *args)[0])(params, zeros, rest, x, y).jaxpr
+    differentiate = jax.grad(objective, argnums=(0, 1), has_aux=True)
+    jaxpr = jax.make_jaxpr(lambda *args: differentiate(*args)[0])(params, zeros, rest, x, y).jaxpr
     flags = structural_zeros(jaxpr, [False] * len(jaxpr.invars))
     return flags[len(params) :], flags[: len(params)]

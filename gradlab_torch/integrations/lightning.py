@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from gradlab_core.definitions.monitoring import check_monitor
+from gradlab_core.definitions.quantities import Quantity
 from gradlab_core.errors import GradlabError, require
 from gradlab_core.records import StepRecord
 from gradlab_torch.monitoring.monitor import Monitor
@@ -51,7 +52,11 @@ class MonitorCallback(_Callback):
     """
 
     def __init__(
-        self, *, every: int = 1, extras: Sequence[str] = (), on_record: Callable[[StepRecord], Any] | None = None
+        self,
+        *,
+        every: int = 1,
+        extras: Sequence[str | Quantity] = (),
+        on_record: Callable[[StepRecord], Any] | None = None,
     ) -> None:
         check_monitor(every, extras)
         self.every, self.extras, self.on_record = every, tuple(extras), on_record

@@ -12,6 +12,7 @@ from torch._compile import _disable_dynamo  # as torch.compiler.disable, but imp
 
 from gradlab_core.definitions.anomaly import MovingScore
 from gradlab_core.definitions.monitoring import check_monitor
+from gradlab_core.definitions.quantities import Quantity
 from gradlab_core.errors import GradlabError
 from gradlab_core.judge.diagnosis import LiveDiagnosis
 from gradlab_core.records import Finding, GradientState, Probe, StepRecord
@@ -37,7 +38,8 @@ class Monitor:
         optimizer: any `torch.optim.Optimizer`.
         every: record every so many steps, the first included; the others cost nothing but a count.
         extras: any of `grad_cosine`, `update_cosine` (between successive records) and `distance` (from where the
-            parameters are now). Each holds one or two more copies of the parameters.
+            parameters are now), each of which holds one or two more copies of the parameters; and quantities of your
+            own: `gradlab_core.definitions.quantities.Quantity`.
         on_record: called with each `StepRecord`: a sink, `list.append`, a function of yours. On the CPU at the end of
             its step; on a GPU, which no step waits for, when `last` is asked for, else at the end of the step after it
             or on `close`.
@@ -73,7 +75,7 @@ class Monitor:
         optimizer: torch.optim.Optimizer,
         *,
         every: int = 1,
-        extras: Sequence[str] = (),
+        extras: Sequence[str | Quantity] = (),
         on_record: Callable[[StepRecord], Any] | None = None,
         on_finding: Callable[[Finding], Any] | None = None,
         scaler: Any = None,
@@ -98,7 +100,6 @@ class Monitor:
         self._probe: Probe | None = None
         self._applied: Applied | None = None
         self._started: Started | None = None
-        self._wanted = tuple(extras)
         self._extras: Extras | None = Extras(extras, dict(self._registered()))
         self._norms_before: Norms = {}
         self._hooks = [
@@ -217,7 +218,7 @@ class Monitor:
             sizes = sizes if scale is None else sizes / scale.to(sizes.device)
             started.parts["grad"] = list(started.gradients), sizes
             if self._extras is not None:
-                started.parts |= self._extras.with_gradients(started.gradients)
+                started.parts |= self._extras.with_gradients(started.gradients, scale)
 
     def _on_end(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         started = self._started
@@ -260,6 +261,7 @@ class Monitor:
             known=self._known({id(p) for _, p in registered}),
             probe=self._probe,
             stepped=stepped,
+            quantities=extras.quantities,
         )
 
     @_disable_dynamo
@@ -268,7 +270,7 @@ class Monitor:
         taken, self._pending = self._pending, None
         if taken is None:
             return
-        self._last, self._norms_before = taken.record(self._wanted, self._norms_before, self._score)
+        self._last, self._norms_before = taken.record(self._norms_before, self._score)
         for listener in (self.on_record, self._watch):
             if listener is not None:
                 listener(self._last)

@@ -10,6 +10,7 @@ from types import FrameType
 import torch
 
 from gradlab_core.definitions.monitoring import Measured, step_record
+from gradlab_core.definitions.quantities import EXTRAS, Quantity
 from gradlab_core.records import GradientState, Probe, StepRecord
 from gradlab_torch.trees.transfer import Parts, Transfer
 
@@ -39,7 +40,7 @@ class Taken:
     """What the device measured is in `transfer`; the rest the program knew at that step, and may have changed since.
 
     `rates` are the learning rates, but for those in the transfer, which lie on a device; `stepped` says that the
-    optimizer took the step.
+    optimizer took the step; `quantities` are the extras in it.
     """
 
     transfer: Transfer
@@ -50,10 +51,9 @@ class Taken:
     known: Mapping[str, GradientState]
     probe: Probe | None
     stepped: bool
+    quantities: Sequence[Quantity]
 
-    def record(
-        self, extras: Sequence[str], before: Norms, score: Callable[[float], float | None]
-    ) -> tuple[StepRecord, Norms]:
+    def record(self, before: Norms, score: Callable[[float], float | None]) -> tuple[StepRecord, Norms]:
         """The record, and the norms that the cosines of the next one are weighed with; `before` are those of the one
         before. Waits for the figures where they have not arrived."""
         numbers = self.transfer.numbers()
@@ -66,8 +66,9 @@ class Taken:
             updates=list(updates.values()),
             lost=[lost.get(name, 0.0) == 1.0 for name in self.names],
             raw_grad_norm=numbers.get("raw", {}).get("raw"),
-            extras={e: numbers.get(e, {}) for e in extras},
+            extras={q.name: numbers.get(q.name, {}) for q in self.quantities},
             before=before,
+            quantities=[q for q in self.quantities if q.name not in EXTRAS],
         )
         rates = {*self.rates, *numbers.get("rates", {}).values()}
         record = step_record(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, check_precision
+from gradlab_core.parity.batch import Inputs, Layout, arranged, as_pick, check_layout, mapped
 from gradlab_core.parity.trace import Key
 from gradlab_core.programs.specs import TrainSpec
 from gradlab_torch.model.checks import as_labels, check_logits
@@ -23,6 +24,7 @@ from gradlab_torch.parity.precision import measured, precise
 from gradlab_torch.parity.rounding import Noise
 
 Optimizer = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
+Picked = str | int | Callable[[Any], Any] | None
 
 
 class Subject:
@@ -30,11 +32,15 @@ class Subject:
 
     Args:
         model: any `torch.nn.Module`; it is copied and stays as it was.
-        loss: `loss(logits, y)` → scalar.
+        loss: `loss(logits, y)` → scalar; y comes as the batch has it, each array of it as a tensor.
         optimizer: a `TrainSpec`, whose milestones are then counted in steps, or a function from the list of parameters
             to a `torch.optim.Optimizer`.
         precision: what float32 products are made in: `highest`, `tf32`, `bfloat16` or `float16` (autocast), or `as-is`,
             which sets nothing.
+        pick: of a model that returns more than one array: the place, key or attribute of the one that is compared and
+            goes to the loss, or a function that picks it.
+        layout: how the model takes images, one of `gradlab_core.parity.batch.LAYOUTS`, or that by the name of the
+            input: canonical batches hold (N, C, …), and a 4-dimensional mask is no image (`none`).
 
     >>> subject = Subject(torch.nn.Linear(3, 2))
     >>> trace = subject.step(np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), 0)
@@ -51,8 +57,12 @@ class Subject:
         loss: Loss = cross_entropy,
         optimizer: TrainSpec | Optimizer = TrainSpec(weight_decay=0.0),  # noqa: B008 - frozen
         precision: str = "highest",
+        pick: Picked = None,
+        layout: Layout = "NCHW",
     ) -> None:
         self.precision = check_precision(precision)
+        check_layout(layout)
+        self.pick, self.layout = as_pick(pick), layout
         self.model = copy.deepcopy(model)
         self.loss, self.recipe = loss, optimizer
         self.noise: Noise | None = None
@@ -84,7 +94,14 @@ class Subject:
         return subject
 
     def _copy(self, model: torch.nn.Module, precision: str) -> Subject:
-        return Subject(model, loss=self.loss, optimizer=self.recipe, precision=precision)
+        return Subject(
+            model,
+            loss=self.loss,
+            optimizer=self.recipe,
+            precision=precision,
+            pick=self.pick,
+            layout=self.layout,
+        )
 
     def state(self) -> dict[str, np.ndarray]:
         return to_canonical(self.model)
@@ -92,7 +109,7 @@ class Subject:
     def load(self, arrays: Mapping[str, Any]) -> None:
         from_canonical(self.model, arrays)
 
-    def step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
+    def step(self, x: Inputs, y: Any, epoch: int) -> dict[Key, np.ndarray | None]:
         """One training step, and every tensor of it in canonical layout."""
         with self._arithmetic():
             return self._step(x, y, epoch)
@@ -103,11 +120,16 @@ class Subject:
         first = self.params[0]
         return contextlib.nullcontext() if first.dtype == torch.float64 else precise(self.precision, first.device)
 
-    def _step(self, x: np.ndarray, y: np.ndarray, epoch: int) -> dict[Key, np.ndarray | None]:
+    def _step(self, x: Inputs, y: Any, epoch: int) -> dict[Key, np.ndarray | None]:
         private = private_copy(self.model, "train")
         first = self.params[0]
-        images = to_native(x).to(first.device)
-        images = images.to(first.dtype) if images.is_floating_point() else images
+
+        def native(name: str, array: Any) -> torch.Tensor:
+            tensor = to_native(array).to(first.device)
+            return tensor.to(first.dtype) if tensor.is_floating_point() else tensor
+
+        inputs = mapped(arranged(x, self.layout, "NCHW"), native)
+        labels = mapped(np.asarray(y) if isinstance(y, list) else y, lambda name, array: as_labels(array, first.device))
         slopes: dict[Tap, torch.Tensor] = {}
         logits: list[torch.Tensor] = []
 
@@ -117,11 +139,12 @@ class Subject:
                 value.register_hook(lambda slope: slopes.__setitem__(tap, slope))
             return value.detach().clone()
 
-        def loss(out: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            logits.append(check_logits(out).detach())
-            return self.loss(out, labels)
+        def loss(out: Any, labels: Any) -> torch.Tensor:
+            picked = check_logits(self.pick(out))
+            logits.append(picked.detach())
+            return self.loss(picked, labels)
 
-        value, grads, handed = loss_and_gradients(private, images, as_labels(y, images.device), loss, on_tap)
+        value, grads, handed = loss_and_gradients(private, inputs, labels, loss, on_tap)
         found: dict[Key, torch.Tensor | None] = {Key("activation", t.path, t.call): v for t, v in handed}
         found |= {Key("logits"): logits[0], Key("loss"): value}
         found |= {Key("activation_gradient", t.path, t.call): slopes.get(t) for t, _ in reversed(handed)}

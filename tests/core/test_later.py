@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradlab_core.definitions import monitoring, reference
-from gradlab_core.definitions.monitoring import EXTRAS, Measured, step_record
+from gradlab_core.definitions.monitoring import Measured, step_record
+from gradlab_core.definitions.quantities import EXTRAS
 from gradlab_core.definitions.states import gradient_state
 from gradlab_core.records import GradientState, StepRecord, TensorNorms, codec
 from gradlab_core.records.later import build

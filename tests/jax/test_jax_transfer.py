@@ -15,7 +15,7 @@ import jax.numpy as jnp  # noqa: E402
 import optax  # noqa: E402
 
 import gradlab_jax as gl  # noqa: E402
-from gradlab_core.definitions.monitoring import EXTRAS  # noqa: E402
+from gradlab_core.definitions.quantities import EXTRAS  # noqa: E402
 from gradlab_core.errors import GradlabError  # noqa: E402
 from gradlab_jax.trees.transfer import to_host  # noqa: E402
 

@@ -19,7 +19,7 @@ import torch
 import transformers
 from pytorch_lightning.plugins.precision import MixedPrecision
 
-from gradlab_core.definitions.monitoring import EXTRAS
+from gradlab_core.definitions.quantities import EXTRAS
 from gradlab_core.errors import GradlabError, MissingDependency
 from gradlab_torch import Monitor
 from gradlab_torch.integrations import huggingface as of_huggingface
