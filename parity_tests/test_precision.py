@@ -38,11 +38,11 @@ def test_a_side_that_multiplies_coarsely_is_named_and_not_called_broken(coarse, 
 def test_a_fault_beside_it_is_found(name):
     reference, candidate = sides()
 
-    class Shifted(type(candidate.model)):
+    class Shifted(type(candidate.model.model)):
         def __call__(self, x):
             return super().__call__(x * 1.001)
 
-    candidate.model.__class__ = Shifted
+    candidate.model.model.__class__ = Shifted
     report = compare(reference, candidate.at(name), batch_for(SPEC), steps=1)
     assert "another definition" in report.first_divergence.problem
 

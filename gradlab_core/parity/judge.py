@@ -12,6 +12,7 @@ from gradlab_core.parity import tolerance
 from gradlab_core.parity.arithmetic import ARITHMETICS, BETWEEN, Arithmetic, check_precision
 from gradlab_core.parity.batch import Inputs
 from gradlab_core.parity.hiding import refuse_hiding_places
+from gradlab_core.parity.matching import other_names, renamed
 from gradlab_core.parity.report import ParityReport, ParityRow
 from gradlab_core.parity.rounding import Draws, Spread, draw_more
 from gradlab_core.parity.trace import Key, Subject, Trace
@@ -104,8 +105,10 @@ def _run(
     draws = [Draws(reference, start, arithmetic, seeds, spread) for arithmetic, spread in spreads.items()]
     measured: list[_Measured] = []
     for step in range(steps):
+        # The reference and the candidate in float64, then both in float32.
         traces = [run.step(*batch, step) for run in runs]
-        measured += _measure(step, *traces)
+        names = other_names(traces[0], traces[1])
+        measured += _measure(step, *(trace if i % 2 == 0 else renamed(trace, names) for i, trace in enumerate(traces)))
         for perturbed in draws:
             perturbed.step(*batch, step, traces[0])
     return measured

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import flax.linen as nn
@@ -183,17 +183,15 @@ class _Linen:
     axes: tuple[tuple[int, ...], ...]
     mode: str
 
+    def __hash__(self) -> int:
+        """A module may hold a configuration that cannot be hashed, as Hugging Face's do, and can be compared."""
+        return hash((type(self.module), self.names, self.axes, self.mode))
+
     def apply(self, params: tuple[jax.Array, ...], rest: Any, x: jax.Array) -> tuple[jax.Array, Any]:
-        tree: dict[str, Any] = {}
-        for key, value in zip(self.keys, params, strict=True):
-            node = tree
-            for part in key[:-1]:
-                node = node.setdefault(part, {})
-            node[key[-1]] = value
         places, names = arguments(x)
         rngs = {"dropout": jax.random.key(0)} if self.mode == "train" else {}
         out, state = self.module.apply(
-            {"params": tree, **rest},
+            {"params": nested(self.keys, params), **rest},
             *places,
             mutable=list(rest),
             rngs=rngs,
@@ -205,7 +203,7 @@ class _Linen:
 def _linen_functional(model: nn.Module, mode: str) -> tuple[Functional, tuple[jax.Array, ...], Any]:
     module, variables = model.unbind()
     rest = {name: value for name, value in variables.items() if name != "params"}
-    flat = list(_flatten(variables.get("params", {})))
+    flat = list(flatten(variables.get("params", {})))
     names = tuple(".".join((*key[:-1], _NAMES.get(key[-1], key[-1]))) for key, _ in flat)
     values = tuple(jnp.asarray(value) for _, value in flat)
     keys = tuple(key for key, _ in flat)
@@ -229,10 +227,22 @@ def _mode_arguments(module: nn.Module, mode: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in accepted}
 
 
-def _flatten(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def nested(keys: Iterable[tuple[str, ...]], values: Iterable[Any]) -> dict[str, Any]:
+    """Linen's tree of variables, from the keys and values that `flatten` gives."""
+    tree: dict[str, Any] = {}
+    for key, value in zip(keys, values, strict=True):
+        node = tree
+        for part in key[:-1]:
+            node = node.setdefault(part, {})
+        node[key[-1]] = value
+    return tree
+
+
+def flatten(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """`(keys on the way, value)` of each variable of a Linen module, in order."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, (*prefix, name))
+            yield from flatten(value, (*prefix, name))
         else:
             yield (*prefix, name), value
 

@@ -1,13 +1,15 @@
-"""A Flax NNX model as the parity judgement takes it."""
+"""A Flax model as the parity judgement takes it."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,12 +20,12 @@ from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, check_precis
 from gradlab_core.parity.batch import Inputs, Layout, arranged, as_pick, check_layout, mapped
 from gradlab_core.parity.trace import Key
 from gradlab_core.programs.specs import TrainSpec
-from gradlab_jax.model.checks import as_labels, check_logits, check_trainable
+from gradlab_jax.model.checks import as_labels, check_logits
 from gradlab_jax.model.gradients import Loss, structural_zeros
 from gradlab_jax.model.losses import cross_entropy
-from gradlab_jax.model.modules import Functional, clone, functional, named_variables
+from gradlab_jax.model.modules import Functional
 from gradlab_jax.model.taps import Tap, outputs, run_tapped, taps
-from gradlab_jax.model.weights import astype, canonical, from_canonical, to_canonical
+from gradlab_jax.parity.held import Held, held
 from gradlab_jax.parity.precision import measured, precise, rounded_as
 from gradlab_jax.parity.rounding import dithered, noisy, rounded_products
 from gradlab_jax.programs.training import sgd, sgd_step
@@ -35,7 +37,8 @@ class Subject:
     """A model, its loss and its optimizer.
 
     Args:
-        model: an NNX module; it is copied and stays as it was.
+        model: an NNX module, or a Linen module bound to its variables (`module.bind(variables)`); it is copied and
+            stays as it was.
         loss: `loss(logits, y)` → scalar; y comes as the batch has it, each array of it as a JAX array.
         optimizer: a `TrainSpec`, whose milestones are then counted in steps, or an optax transformation of the tuple
             of parameters.
@@ -56,7 +59,7 @@ class Subject:
 
     def __init__(
         self,
-        model: nnx.Module,
+        model: nnx.Module | nn.Module,
         *,
         loss: Loss = cross_entropy,
         optimizer: TrainSpec | optax.GradientTransformation = TrainSpec(weight_decay=0.0),  # noqa: B008 - frozen
@@ -64,7 +67,6 @@ class Subject:
         pick: Picked = None,
         layout: Layout = "NHWC",
     ) -> None:
-        check_trainable(model)
         self.precision = check_precision(precision)
         check_layout(layout)
         self.pick, self.layout = as_pick(pick), layout
@@ -72,25 +74,28 @@ class Subject:
         self.seed = 0  # of the noise
         self.loss, self.recipe = loss, optimizer
         self.plans: dict[Any, tuple[Any, Any, Any, Any]] = {}
-        self.wide = any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))
+        self._begin(held(model))
+
+    def _begin(self, model: Held) -> None:
+        """Take that copy, and an optimizer that has not stepped."""
+        self.wide, optimizer = _is_wide(model), self.recipe
         with self._precision():
-            self.model = clone(model)
+            self.model = model
             self.optimizer: optax.GradientTransformation = (
                 sgd(optimizer.momentum, optimizer.weight_decay) if isinstance(optimizer, TrainSpec) else optimizer
             )
-            self.opt_state = jax.jit(self.optimizer.init)(functional(self.model, "train")[1])
+            self.opt_state = jax.jit(self.optimizer.init)(self.model.parts()[1])
 
     def cast(self, dtype: str) -> Subject:
         """A fresh copy in that precision; float64 runs on the CPU."""
         with jax.enable_x64(dtype == "float64"):
-            model = astype(self.model, dtype)
-            if dtype == "float64":
-                model = clone(model, lambda leaf: jax.device_put(leaf, jax.devices("cpu")[0]))
+            model = self.model.copied(dtype, jax.devices("cpu")[0] if dtype == "float64" else None)
         return self._copy(model, self.precision)
 
     def at(self, precision: str) -> Subject:
         """A fresh copy that is run in that precision."""
-        return self._copy(self.model, precision)
+        with jax.enable_x64(self.wide):
+            return self._copy(self.model.copied(None), check_precision(precision))
 
     def arithmetic(self) -> Arithmetic:
         """What its float32 products are made in; under `as-is` that is measured."""
@@ -102,23 +107,19 @@ class Subject:
         subject.noise, subject.seed, subject.plans = arithmetic, seed, self.plans
         return subject
 
-    def _copy(self, model: nnx.Module, precision: str) -> Subject:
-        with jax.enable_x64(any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))):
-            return Subject(
-                model,
-                loss=self.loss,
-                optimizer=self.recipe,
-                precision=precision,
-                pick=self.pick,
-                layout=self.layout,
-            )
+    def _copy(self, model: Held, precision: str) -> Subject:
+        """With that model in place of its own."""
+        made = copy.copy(self)
+        made.precision, made.noise, made.seed, made.plans = precision, None, 0, {}
+        with jax.enable_x64(_is_wide(model)):
+            made._begin(model)
+        return made
 
     def _device(self) -> jax.Device:
-        values = [v.get_value() for _, _, v in named_variables(self.model)]
-        return next(iter(values[0].devices()))
+        return next(iter(self.model.parts()[1][0].devices()))
 
     def state(self) -> dict[str, np.ndarray]:
-        return to_canonical(self.model)
+        return self.model.arrays()
 
     def load(self, arrays: Mapping[str, Any]) -> None:
         with self._precision():
@@ -126,12 +127,12 @@ class Subject:
                 arrays = {
                     path: dithered(np.asarray(a, np.float64), self.seed, self.noise) for path, a in arrays.items()
                 }
-            from_canonical(self.model, arrays)
+            self.model.load(arrays)
 
     def step(self, x: Inputs, y: Any, epoch: int) -> dict[Key, np.ndarray | None]:
         """One training step, and every tensor of it in canonical layout."""
         with self._precision():
-            f, params, rest = functional(self.model, "train")
+            f, params, rest = self.model.parts()
 
             def native(name: str, array: Any) -> jax.Array:
                 found = jnp.asarray(array)
@@ -148,8 +149,7 @@ class Subject:
             values, slopes, grads, state, logits, loss = _gradients(
                 objective, self._rounded(), self.noise, params, zeros, rest, inputs, labels
             )
-            owners = [(path, owner) for path, owner, v in named_variables(self.model) if isinstance(v, nnx.Param)]
-            applied = self._apply(params, grads, cut_grads, state, owners, epoch)
+            applied = self._apply(params, grads, cut_grads, state, epoch)
             # Layouts are changed on the host: on the device each would be a program of its own.
             values, slopes, grads = jax.device_get((values, slopes, grads))
             found: dict[Key, Any] = {
@@ -160,8 +160,8 @@ class Subject:
             found |= {
                 Key("activation_gradient", t.path, t.call): None if cut else t.canonical(g) for t, g, cut in backward
             }
-            for (path, owner), g, cut in zip(owners, grads, cut_grads, strict=True):
-                found[Key("gradient", path)] = None if cut else canonical(owner, g)
+            paths = tuple(None if cut else g for g, cut in zip(grads, cut_grads, strict=True))
+            found |= {Key("gradient", path): g for path, g in self.model.canonical(paths).items()}
             found |= applied
             return {key: None if value is None else np.asarray(value) for key, value in found.items()}
 
@@ -175,26 +175,20 @@ class Subject:
             self.plans[key] = (taps(objective.f, params, rest, x), zeros, *cut)
         return self.plans[key]
 
-    def _apply(
-        self, params: Any, grads: Any, cut: Any, state: Any, owners: list[tuple[str, nnx.Module]], epoch: int
-    ) -> dict[Key, Any]:
+    def _apply(self, params: Any, grads: Any, cut: Any, state: Any, epoch: int) -> dict[Key, Any]:
         found: dict[Key, Any] = {}
         if isinstance(self.recipe, TrainSpec):
             rate, decay = self.recipe.rate(epoch), (self.recipe.momentum, self.recipe.weight_decay)
             new, self.opt_state = _stepped(decay, self.noise, params, grads, self.opt_state, rate, tuple(cut))
             found[Key("learning_rate")] = np.float64(rate)
-            for (path, owner), velocity, c in zip(owners, jax.device_get(self.opt_state[1].trace), cut, strict=True):
-                if not c:
-                    found[Key("optimizer", path)] = canonical(owner, velocity)
+            velocities = self.model.canonical(tuple(jax.device_get(self.opt_state[1].trace)))
+            kept = [path for path, c in zip(velocities, cut, strict=True) if not c]
+            found |= {Key("optimizer", path): velocities[path] for path in kept}
         else:
             directions, self.opt_state = self.optimizer.update(grads, self.opt_state, params)
             new = optax.apply_updates(params, directions)
-        nnx.update(self.model, state)
-        variables = [v for _, _, v in named_variables(self.model) if isinstance(v, nnx.Param)]
-        for variable, value in zip(variables, new, strict=True):
-            variable.set_value(value)
-        names = {path for path, _ in owners}
-        tensors = to_canonical(self.model)
+        self.model.take(tuple(new), state)
+        names, tensors = set(self.model.canonical(tuple(new))), self.model.arrays()
         found |= {Key("parameter", path): t for path, t in tensors.items() if path in names}
         return found | {Key("statistic", path): t for path, t in tensors.items() if path not in names}
 
@@ -212,6 +206,10 @@ class Subject:
     def _rounded(self) -> Arithmetic | None:
         """What the operands of float32 products are rounded to, where the hardware does not do so by itself."""
         return None if self.wide else rounded_as(self.precision, _platform())
+
+
+def _is_wide(model: Held) -> bool:
+    return any(leaf.dtype == jnp.float64 for leaf in model.parts()[1])
 
 
 def _platform() -> str:

@@ -1,0 +1,161 @@
+"""A model as the judgement holds it, with its weights by canonical name: what differs between NNX and Linen is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from gradlab_core.errors import GradlabError
+from gradlab_core.parity.weights import check_weights
+from gradlab_jax.model.checks import check_trainable
+from gradlab_jax.model.modules import (
+    Functional,
+    canonical_name,
+    clone,
+    flatten,
+    functional,
+    named_variables,
+    nested,
+    set_values,
+)
+from gradlab_jax.model.weights import as_numpy, astype, canonical, from_canonical, to_canonical
+
+Cast = Callable[[jax.Array], jax.Array]
+
+
+class Held(Protocol):
+    """A private copy of a model."""
+
+    def parts(self) -> tuple[Functional, tuple[jax.Array, ...], Any]:
+        """The program in train mode, its parameters and whatever else it holds."""
+        ...
+
+    def copied(self, dtype: str | None, device: jax.Device | None = None) -> Held:
+        """Another one, in that type, on that device."""
+        ...
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Canonical weights: parameters and running statistics."""
+        ...
+
+    def load(self, arrays: Mapping[str, Any]) -> None:
+        """Take canonical weights."""
+        ...
+
+    def canonical(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        """What there is one of for each parameter, by name and in canonical layout."""
+        ...
+
+    def take(self, params: tuple[jax.Array, ...], rest: Any) -> None:
+        """What has become of the parameters and of the rest."""
+        ...
+
+
+def held(model: Any) -> Held:
+    """A model of the user's; a Linen module comes bound to its variables.
+
+    Raises:
+        GradlabError: not a Flax model, or one with nothing to train.
+    """
+    if isinstance(model, nn.Module):
+        functional(model, "train")  # says what is wrong with one that is not bound
+        return _Linen(*model.unbind())
+    check_trainable(model)
+    wide = any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))
+    with jax.enable_x64(wide):
+        return _Nnx(clone(model))
+
+
+def moved_to(device: jax.Device | None) -> Cast:
+    """Onto that device; None leaves an array where it is."""
+    return lambda leaf: leaf if device is None else jax.device_put(leaf, device)
+
+
+class _Nnx:
+    def __init__(self, model: nnx.Module) -> None:
+        self.model = model
+
+    def parts(self) -> tuple[Functional, tuple[jax.Array, ...], Any]:
+        return functional(self.model, "train")
+
+    def copied(self, dtype: str | None, device: jax.Device | None = None) -> Held:
+        model = self.model if dtype is None else astype(self.model, dtype)
+        return _Nnx(clone(model, moved_to(device)))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return to_canonical(self.model)
+
+    def load(self, arrays: Mapping[str, Any]) -> None:
+        from_canonical(self.model, arrays)
+
+    def canonical(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        owners = [(path, owner) for path, owner, v in named_variables(self.model) if isinstance(v, nnx.Param)]
+        return {
+            path: None if value is None else canonical(owner, value)
+            for (path, owner), value in zip(owners, values, strict=True)
+        }
+
+    def take(self, params: tuple[jax.Array, ...], rest: Any) -> None:
+        set_values(self.model, params, rest)
+
+
+class _Linen:
+    """Parameters and `batch_stats` are weights; other collections go through as they are."""
+
+    def __init__(self, module: nn.Module, variables: Mapping[str, Any]) -> None:
+        self.module, self.variables = module, dict(variables)
+        if not jax.tree.leaves(self.variables.get("params", {})):
+            raise GradlabError("the module has no parameter; expected variables with params")
+
+    def parts(self) -> tuple[Functional, tuple[jax.Array, ...], Any]:
+        return functional(self.module.bind(self.variables), "train")
+
+    def copied(self, dtype: str | None, device: jax.Device | None = None) -> Held:
+        module, variables, put = self.module, self.variables, moved_to(device)
+        if dtype is not None:
+            own = {leaf.dtype for leaf in jax.tree.leaves(variables["params"])}
+            kept = getattr(module, "dtype", None)
+            # The type that a module computes in is one of its fields, which it hands on to those inside.
+            if kept is not None and jnp.dtype(kept) in own:
+                module = module.clone(dtype=jnp.dtype(dtype))
+            variables = jax.tree.map(
+                lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, variables
+            )
+        return _Linen(module, jax.tree.map(lambda leaf: put(jnp.asarray(leaf)), variables))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        f, params, _ = self.parts()
+        names = zip(f.names, self.canonical(params).values(), strict=True)
+        return {name: as_numpy(array) for name, array in [*names, *self._statistics()]}
+
+    def load(self, arrays: Mapping[str, Any]) -> None:
+        f, params, rest = self.parts()
+        check_weights(arrays, {name: array.shape for name, array in self.arrays().items()})
+        new = tuple(
+            jnp.asarray(np.transpose(arrays[name], np.argsort(axes)), old.dtype)
+            for name, axes, old in zip(f.names, f.axes, params, strict=True)
+        )
+        if "batch_stats" in rest:
+            keys = [key for key, _ in flatten(rest["batch_stats"])]
+            values = [jnp.asarray(arrays[name], old.dtype) for name, old in self._statistics()]
+            rest = {**rest, "batch_stats": nested(keys, values)}
+        self.take(new, rest)
+
+    def canonical(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        f, _, _ = self.parts()
+        turned = zip(f.names, f.axes, values, strict=True)
+        return {name: None if value is None else value.transpose(axes) for name, axes, value in turned}
+
+    def take(self, params: tuple[jax.Array, ...], rest: Any) -> None:
+        keys = [key for key, _ in flatten(self.variables["params"])]
+        self.variables = {"params": nested(keys, params), **rest}
+
+    def _statistics(self) -> list[tuple[str, jax.Array]]:
+        found = flatten(self.variables.get("batch_stats", {}))
+        return [(".".join((*key[:-1], canonical_name(key[-1]))), value) for key, value in found]
