@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gradlab_core.programs.program import OptimizerSpec, ProgramSpec, TaskSpec
-from gradlab_core.programs.specs import ModelSpec
+from gradlab_core.programs.specs import USES, ModelSpec
 from gradlab_core.programs.tasks import open_task
 
 T = TypeVar("T")
@@ -81,7 +81,8 @@ def classification(rng: Rng) -> TaskSpec:
 def fitting(task: TaskSpec, **fields: Any) -> ModelSpec:
     """A net that takes and gives what the task does."""
     opened = open_task(task, seed=0)
-    return ModelSpec(features=opened.features, num_classes=opened.outputs, **fields)
+    sizes = {"features": opened.features} if "features" in USES[fields.get("kind", "tinynet")] else {}
+    return ModelSpec(num_classes=opened.outputs, **sizes, **fields)
 
 
 def common(rng: Rng, **fields: Any) -> dict[str, Any]:

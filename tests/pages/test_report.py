@@ -221,18 +221,18 @@ def test_the_agreement_is_measured() -> None:
 
 
 def test_the_published_section_shows_each_error_in_numbers() -> None:
-    shown = content([*published(), run("plain"), run("preact")])["repeated"]
+    shown = content([*published(), run("plain"), run("preact")])["published"]
     assert [error.number for error in shown.errors] == list(range(1, 8))
     assert LOST in shown.errors[0].evidence.lines[0]
     assert shown.errors[3].evidence.rows[0][1] == "0.06"
     assert not shown.comparable
     assert shown.blocks[0][1][0][1] == "19.3"
-    assert content([run()])["repeated"] is None
+    assert content([run()])["published"] is None
 
 
 def test_on_the_published_data_the_figures_may_be_compared() -> None:
     runs = [dataclasses.replace(r, data="cifar10", base=32) for r in published()]
-    assert content(runs)["repeated"].comparable
+    assert content(runs)["published"].comparable
 
 
 def test_one_range_of_update_ratios_is_called_usual() -> None:
