@@ -105,12 +105,11 @@ def _run(
     draws = [Draws(reference, start, arithmetic, seeds, spread) for arithmetic, spread in spreads.items()]
     measured: list[_Measured] = []
     for step in range(steps):
-        # The reference and the candidate in float64, then both in float32.
-        traces = [run.step(*batch, step) for run in runs]
-        names = other_names(traces[0], traces[1])
-        measured += _measure(step, *(trace if i % 2 == 0 else renamed(trace, names) for i, trace in enumerate(traces)))
+        oracle, candidate64, reference32, candidate32 = (run.step(*batch, step) for run in runs)
+        names = other_names(oracle, candidate64)
+        measured += _measure(step, oracle, renamed(candidate64, names), reference32, renamed(candidate32, names))
         for perturbed in draws:
-            perturbed.step(*batch, step, traces[0])
+            perturbed.step(*batch, step, oracle)
     return measured
 
 

@@ -22,8 +22,8 @@ def other_names(reference: Trace, candidate: Trace) -> dict[Key, Key]:
     >>> other_names({Key("activation", "mlp.act"): x}, {Key("activation", "mlp"): x})
     {Key(quantity='activation', path='mlp', call=0): Key(quantity='activation', path='mlp.act', call=0)}
     """
-    mine = _by_parent([key for key in reference if key not in candidate], list(candidate))
-    theirs = _by_parent([key for key in candidate if key not in reference], list(reference))
+    alone = [key for key in reference if key not in candidate], [key for key in candidate if key not in reference]
+    mine, theirs = _by_parent(*alone), _by_parent(*reversed(alone))
     found: dict[Key, Key] = {}
     for group, keys in theirs.items():
         partners = mine.get(group, [])

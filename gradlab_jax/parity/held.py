@@ -30,7 +30,10 @@ Cast = Callable[[jax.Array], jax.Array]
 
 
 class Held(Protocol):
-    """A private copy of a model."""
+    """A private copy of a model; `wide` says that it computes in float64."""
+
+    @property
+    def wide(self) -> bool: ...
 
     def parts(self) -> tuple[Functional, tuple[jax.Array, ...], Any]:
         """The program in train mode, its parameters and whatever else it holds."""
@@ -67,8 +70,7 @@ def held(model: Any) -> Held:
         functional(model, "train")  # says what is wrong with one that is not bound
         return _Linen(*model.unbind())
     check_trainable(model)
-    wide = any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))
-    with jax.enable_x64(wide):
+    with jax.enable_x64(_Nnx(model).wide):
         return _Nnx(clone(model))
 
 
@@ -80,6 +82,7 @@ def moved_to(device: jax.Device | None) -> Cast:
 class _Nnx:
     def __init__(self, model: nnx.Module) -> None:
         self.model = model
+        self.wide = any(v.get_value().dtype == jnp.float64 for _, _, v in named_variables(model))
 
     def parts(self) -> tuple[Functional, tuple[jax.Array, ...], Any]:
         return functional(self.model, "train")
@@ -112,6 +115,9 @@ class _Linen:
         self.module, self.variables = module, dict(variables)
         if not jax.tree.leaves(self.variables.get("params", {})):
             raise GradlabError("the module has no parameter; expected variables with params")
+        f, params, _ = self.parts()
+        self.axes = dict(zip(f.names, f.axes, strict=True))
+        self.wide = any(p.dtype == jnp.float64 for p in params)
 
     def parts(self) -> tuple[Functional, tuple[jax.Array, ...], Any]:
         return functional(self.module.bind(self.variables), "train")
@@ -130,17 +136,16 @@ class _Linen:
         return _Linen(module, jax.tree.map(lambda leaf: put(jnp.asarray(leaf)), variables))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        f, params, _ = self.parts()
-        names = zip(f.names, self.canonical(params).values(), strict=True)
-        return {name: as_numpy(array) for name, array in [*names, *self._statistics()]}
+        return {name: as_numpy(array) for name, array in self._weights().items()}
 
     def load(self, arrays: Mapping[str, Any]) -> None:
-        f, params, rest = self.parts()
-        check_weights(arrays, {name: array.shape for name, array in self.arrays().items()})
+        weights = self._weights()
+        check_weights(arrays, {name: array.shape for name, array in weights.items()})
         new = tuple(
-            jnp.asarray(np.transpose(arrays[name], np.argsort(axes)), old.dtype)
-            for name, axes, old in zip(f.names, f.axes, params, strict=True)
+            jnp.asarray(np.transpose(arrays[name], np.argsort(axes)), weights[name].dtype)
+            for name, axes in self.axes.items()
         )
+        rest = {name: value for name, value in self.variables.items() if name != "params"}
         if "batch_stats" in rest:
             keys = [key for key, _ in flatten(rest["batch_stats"])]
             values = [jnp.asarray(arrays[name], old.dtype) for name, old in self._statistics()]
@@ -148,13 +153,16 @@ class _Linen:
         self.take(new, rest)
 
     def canonical(self, values: tuple[Any, ...]) -> dict[str, Any]:
-        f, _, _ = self.parts()
-        turned = zip(f.names, f.axes, values, strict=True)
-        return {name: None if value is None else value.transpose(axes) for name, axes, value in turned}
+        turned = zip(self.axes.items(), values, strict=True)
+        return {name: None if value is None else value.transpose(axes) for (name, axes), value in turned}
 
     def take(self, params: tuple[jax.Array, ...], rest: Any) -> None:
         keys = [key for key, _ in flatten(self.variables["params"])]
         self.variables = {"params": nested(keys, params), **rest}
+
+    def _weights(self) -> dict[str, jax.Array]:
+        params = tuple(jnp.asarray(value) for _, value in flatten(self.variables["params"]))
+        return self.canonical(params) | dict(self._statistics())
 
     def _statistics(self) -> list[tuple[str, jax.Array]]:
         found = flatten(self.variables.get("batch_stats", {}))

@@ -78,7 +78,7 @@ class Subject:
 
     def _begin(self, model: Held) -> None:
         """Take that copy, and an optimizer that has not stepped."""
-        self.wide, optimizer = _is_wide(model), self.recipe
+        self.wide, optimizer = model.wide, self.recipe
         with self._precision():
             self.model = model
             self.optimizer: optax.GradientTransformation = (
@@ -111,8 +111,7 @@ class Subject:
         """With that model in place of its own."""
         made = copy.copy(self)
         made.precision, made.noise, made.seed, made.plans = precision, None, 0, {}
-        with jax.enable_x64(_is_wide(model)):
-            made._begin(model)
+        made._begin(model)
         return made
 
     def _device(self) -> jax.Device:
@@ -206,10 +205,6 @@ class Subject:
     def _rounded(self) -> Arithmetic | None:
         """What the operands of float32 products are rounded to, where the hardware does not do so by itself."""
         return None if self.wide else rounded_as(self.precision, _platform())
-
-
-def _is_wide(model: Held) -> bool:
-    return any(leaf.dtype == jnp.float64 for leaf in model.parts()[1])
 
 
 def _platform() -> str:

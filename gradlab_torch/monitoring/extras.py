@@ -33,29 +33,30 @@ class Extras:
 
     def at_start(self, params: Tensors) -> Parts:
         """Before the optimizer moves. Remembers the parameters, for the update."""
-        self.old = _copies(params) if self._wants("update") else {}
-        return self._measured("param", _detached(params))
+        self.old = _copies(params) if self._wanted("update") else {}
+        return self._measured("param", lambda: _detached(params))
 
     def with_gradients(self, grads: Tensors, scale: torch.Tensor | None) -> Parts:
         """When the gradients are there, and the optimizer has not touched them yet; it will divide them by `scale`."""
-        if not self._wants("grad"):
-            return {}
-        found = {path: dense(g) for path, g in grads.items()}
-        return self._measured(
-            "grad", found if scale is None else {path: g / scale.to(g.device) for path, g in found.items()}
-        )
+
+        def unscaled() -> Tensors:
+            found = {path: dense(g) for path, g in grads.items()}
+            return found if scale is None else {path: g / scale.to(g.device) for path, g in found.items()}
+
+        return self._measured("grad", unscaled)
 
     def at_end(self, params: Tensors) -> Parts:
         """When the optimizer has moved."""
-        if not self._wants("update"):
-            return {}
-        return self._measured("update", {path: p.detach() - self.old[path] for path, p in params.items()})
+        return self._measured("update", lambda: {path: p.detach() - self.old[path] for path, p in params.items()})
 
-    def _wants(self, of: str) -> bool:
-        return any(q.of == of for q in self.quantities)
+    def _wanted(self, of: str) -> list[Quantity]:
+        return [q for q in self.quantities if q.of == of]
 
-    def _measured(self, of: str, tensors: Tensors) -> Parts:
-        return {q.name: self._one(q, tensors) for q in self.quantities if q.of == of}
+    def _measured(self, of: str, make: Callable[[], Tensors]) -> Parts:
+        """The tensors are made only where somebody measures them: most monitors have no extras."""
+        wanted = self._wanted(of)
+        tensors = make() if wanted else {}
+        return {q.name: self._one(q, tensors) for q in wanted}
 
     def _one(self, quantity: Quantity, tensors: Tensors) -> tuple[list[str], torch.Tensor]:
         memory = () if quantity.start is None else (self.memory[quantity.name],)
