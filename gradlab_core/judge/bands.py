@@ -152,7 +152,7 @@ def suited(data: str, base: int, layers: tuple[int, ...]) -> BandSet | None:
     ('tinynet-cifar10', None)
     """
     wanted = (data, base, tuple(layers))
-    return next((found for found in BAND_SETS.values() if (found.data, found.base, found.layers) == wanted), None)
+    return next((bands for bands in BAND_SETS.values() if (bands.data, bands.base, bands.layers) == wanted), None)
 
 
 def figures(activations: ActivationSummary, flow: GradientFlow, sensitivity: float) -> dict[str, float | None]:

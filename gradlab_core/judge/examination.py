@@ -110,48 +110,48 @@ def range_test(rates: Sequence[float], losses: Sequence[float]) -> RangeTest:
 
 
 def examination(
-    records: Sequence[StepRecord], found: RangeTest, ties: SymmetryDefect | None, *, rate: float, given: bool
+    records: Sequence[StepRecord], range_test: RangeTest, ties: SymmetryDefect | None, *, rate: float, given: bool
 ) -> Examination:
     """Put together what the twins measured: `ties` of the units after the recorded steps, None where the weights have
     no canonical layout; `given`: the rate was the user's."""
-    said = _with_ties(diagnose(records), ties)
-    codes = {f.code for f in said}
+    findings = _with_ties(diagnose(records), ties)
+    codes = {f.code for f in findings}
     if given and not codes & {"learning-rate-too-high", "learning-rate-too-low"}:
-        said += _of_rate(found, rate)
-    return Examination(records=tuple(records), findings=tuple(said), range_test=found, learning_rate=rate)
+        findings += _of_rate(range_test, rate)
+    return Examination(records=tuple(records), findings=tuple(findings), range_test=range_test, learning_rate=rate)
 
 
-def _with_ties(said: list[Finding], ties: SymmetryDefect | None) -> list[Finding]:
+def _with_ties(findings: list[Finding], ties: SymmetryDefect | None) -> list[Finding]:
     """Add what the weights say of copies: records see rows that are alike, weights also units that are tied through
     others, and how many are left."""
     tied = [] if ties is None else [row for row in ties.layers if 1 - row.distinct / row.units >= COPIED_SHARE]
     if ties is None or not tied:
-        return said
+        return findings
     evidence = {"hidden units": float(ties.units), "distinct": float(ties.distinct)}
-    if any(found.code == "symmetric-units" for found in said):
+    if any(each.code == "symmetric-units" for each in findings):
         return [
-            dataclasses.replace(found, evidence={**found.evidence, **evidence})
-            if found.code == "symmetric-units"
-            else found
-            for found in said
+            dataclasses.replace(each, evidence={**each.evidence, **evidence})
+            if each.code == "symmetric-units"
+            else each
+            for each in findings
         ]
     seen = (
         f"Of {ties.units:,} hidden units {ties.distinct:,} are distinct, and no step of training will part the others."
     )
     paths = [row.path for row in tied]
-    return [finding("symmetric-units", Severity.CRITICAL, step=0, paths=paths, seen=seen, evidence=evidence), *said]
+    return [finding("symmetric-units", Severity.CRITICAL, step=0, paths=paths, seen=seen, evidence=evidence), *findings]
 
 
-def _of_rate(found: RangeTest, rate: float) -> list[Finding]:
+def _of_rate(test: RangeTest, rate: float) -> list[Finding]:
     evidence = {"learning rate": rate}
-    if found.diverges_at is not None:
-        evidence["loss blows up at"] = found.diverges_at
-    if found.suggested is not None:
-        evidence["suggested"] = found.suggested
-    if found.diverges_at is not None and rate >= found.diverges_at:
-        seen = f"In the range test the loss blew up at a rate of {number(found.diverges_at)}; given is {number(rate)}."
+    if test.diverges_at is not None:
+        evidence["loss blows up at"] = test.diverges_at
+    if test.suggested is not None:
+        evidence["suggested"] = test.suggested
+    if test.diverges_at is not None and rate >= test.diverges_at:
+        seen = f"In the range test the loss blew up at a rate of {number(test.diverges_at)}; given is {number(rate)}."
         return [finding("learning-rate-too-high", Severity.WARNING, step=0, seen=seen, evidence=evidence)]
-    if found.suggested is not None and 0 < rate < RATE_FAR_BELOW * found.suggested:
-        seen = f"In the range test the loss fell fastest near {number(found.suggested)}; given is {number(rate)}."
+    if test.suggested is not None and 0 < rate < RATE_FAR_BELOW * test.suggested:
+        seen = f"In the range test the loss fell fastest near {number(test.suggested)}; given is {number(rate)}."
         return [finding("learning-rate-too-low", Severity.NOTE, step=0, seen=seen, evidence=evidence)]
     return []

@@ -30,13 +30,13 @@ def notes(run: Sequence[StepRecord], classes: Sequence[str | None]) -> list[str]
 
 
 def _of_classes(run: Sequence[StepRecord], classes: Sequence[str | None]) -> list[str]:
-    found = []
+    notes = []
     for word in dict.fromkeys(classes):
         where = [record for record, its in zip(run, classes, strict=True) if its == word]
         part = f"{len(where):,} of {len(run):,} records, first at step {where[0].step:,}"
         head = f"every record ({len(run):,})" if len(where) == len(run) else part
         if word is None:
-            found.append(
+            notes.append(
                 f"No class at {head}: no parameter has a gradient path, which is another thing than a gradient "
                 "that is 0."
             )
@@ -45,8 +45,8 @@ def _of_classes(run: Sequence[StepRecord], classes: Sequence[str | None]) -> lis
         reach = f"‖g‖ {number(norms[0])}" if len(norms) == 1 else f"‖g‖ from {_least(norms)} to {_largest(norms)}"
         # What is not finite cannot be clipped.
         broken = word == "exploding" and not any(map(math.isfinite, norms))
-        found.append(f"{word.capitalize()} at {head}: {reach}. {_BROKEN if broken else _ADVICE[word].capitalize()}.")
-    return found
+        notes.append(f"{word.capitalize()} at {head}: {reach}. {_BROKEN if broken else _ADVICE[word].capitalize()}.")
+    return notes
 
 
 def _least(norms: Sequence[float]) -> str:
@@ -62,18 +62,20 @@ def _largest(norms: Sequence[float]) -> str:
 def _of_layers(run: Sequence[StepRecord]) -> list[str]:
     """What the norm of the whole net cannot show."""
     looked = run[:: -(-len(run) // 200)]
-    found: dict[str, float] = {}
+    medians: dict[str, float] = {}
     for path in dict.fromkeys(path for record in looked for path in record.tensors):
         norms = [record.tensors[path] for record in looked if path in record.tensors]
         known = [n.grad / n.param for n in norms if n.grad is not None and n.param > 0]
         relative = [value for value in known if math.isfinite(value) and value > 0]
         if relative and not is_bias(path):
-            found[path] = median(relative)
-    least, most = (min(found, key=found.__getitem__), max(found, key=found.__getitem__)) if found else ("", "")
-    if not found or found[most] < _APART * found[least]:
+            medians[path] = median(relative)
+    least, most = (
+        (min(medians, key=medians.__getitem__), max(medians, key=medians.__getitem__)) if medians else ("", "")
+    )
+    if not medians or medians[most] < _APART * medians[least]:
         return []
     return [
-        f"The whole net hides its layers: ‖g‖/‖θ‖ of {most} is {number(found[most] / found[least])} times that of "
+        f"The whole net hides its layers: ‖g‖/‖θ‖ of {most} is {number(medians[most] / medians[least])} times that of "
         f"{least} (medians)."
     ]
 

@@ -22,12 +22,12 @@ _MEANING = {
 }
 
 
-def sentences(found: Trends) -> list[str]:
+def sentences(trends: Trends) -> list[str]:
     """What the trends of a run come to: a sentence for each quantity, then weights against biases and early against
     late layers."""
     return [
-        *(s for quantity in QUANTITIES if (s := _of_tensors(found, quantity))),
-        *(s for name in _CONTRASTS for quantity in QUANTITIES if (s := _contrast(found, name, quantity))),
+        *(s for quantity in QUANTITIES if (s := _of_tensors(trends, quantity))),
+        *(s for name in _CONTRASTS for quantity in QUANTITIES if (s := _contrast(trends, name, quantity))),
     ]
 
 
@@ -85,9 +85,9 @@ def _value(trend: Trend, value: float | None) -> str:
     return odd(value) or number(value, 4)
 
 
-def _of_tensors(found: Trends, quantity: str) -> str:
+def _of_tensors(trends: Trends, quantity: str) -> str:
     """How many tensors go which way, and which of them most."""
-    own = [trend for trend in found.tensors if trend.quantity == quantity]
+    own = [trend for trend in trends.tensors if trend.quantity == quantity]
     if not own:
         return ""
     parts = []
@@ -116,16 +116,16 @@ def _count(some: Sequence[Trend], own: Sequence[Trend]) -> str:
     return f"all {len(own)} tensors" if len(some) == len(own) else f"{len(some)} of {len(own)} tensors"
 
 
-def _contrast(found: Trends, name: str, quantity: str) -> str:
+def _contrast(trends: Trends, name: str, quantity: str) -> str:
     """Both groups, and which of them gains on the other."""
-    between = next((t for t in found.contrasts if (t.path, t.quantity) == (name, quantity)), None)
+    between = next((t for t in trends.contrasts if (t.path, t.quantity) == (name, quantity)), None)
     if between is None or between.direction == UNKNOWN:
         return ""
     above, _, below = name.partition(" / ")
     sides = [
-        f"{side}{_members(found, side)} {first_to_last(own)}"
+        f"{side}{_members(trends, side)} {first_to_last(own)}"
         for side in (above, below)
-        for own in found.groups
+        for own in trends.groups
         if (own.path, own.quantity) == (side, quantity)
     ]
     meaning = _MEANING.get((name, quantity, between.direction))
@@ -136,9 +136,9 @@ def _contrast(found: Trends, name: str, quantity: str) -> str:
     )
 
 
-def _members(found: Trends, group: str) -> str:
+def _members(trends: Trends, group: str) -> str:
     """Which tensors are meant; of the weights and the biases it is all."""
-    own = found.members[group]
+    own = trends.members[group]
     if group in ("weights", "biases"):
         return ""
     return f" ({', '.join(own)})" if len(own) <= 2 else f" ({own[0]} to {own[-1]})"

@@ -158,8 +158,8 @@ def _members(paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
     weights = tuple(path for path in paths if not is_bias(path))
     third = -(-len(weights) // 3)
     ends = {"early": weights[:third], "late": weights[-third:]} if len(weights) > 1 else {}
-    found = {"weights": weights, "biases": tuple(path for path in paths if is_bias(path)), **ends}
-    return {name: own for name, own in found.items() if own}
+    groups = {"weights": weights, "biases": tuple(path for path in paths if is_bias(path)), **ends}
+    return {name: own for name, own in groups.items() if own}
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -187,7 +187,7 @@ def _group(run: Sequence[StepRecord], own: Sequence[str], quantity: str) -> Seri
         # `math.hypot` takes Inf before NaN; a norm with a NaN in it is NaN.
         return None if not values else math.nan if any(map(math.isnan, values)) else math.hypot(*values)
 
-    found: list[tuple[int, float | None]] = []
+    series: list[tuple[int, float | None]] = []
     for record in run:
         norms = [record.tensors[path] for path in own if path in record.tensors]
         if quantity == "ratio":
@@ -198,19 +198,19 @@ def _group(run: Sequence[StepRecord], own: Sequence[str], quantity: str) -> Seri
         else:
             value = joint_norm(norms, lambda n: n.param)
         if norms:
-            found.append((record.step, value))
-    return found
+            series.append((record.step, value))
+    return series
 
 
 def _over(above: Series, below: Series) -> Series:
     """One group over another where both have a value; x/0 is Inf, 0/0 NaN: neither enters a slope."""
     under = dict(below)
-    found: list[tuple[int, float | None]] = []
+    series: list[tuple[int, float | None]] = []
     for step, a in above:
         if step in under:
             b = under[step]
             if a is None or b is None:
-                found.append((step, None))
+                series.append((step, None))
             else:
-                found.append((step, math.nan if a == b == 0 else reference.ratio(a, b)))
-    return found
+                series.append((step, math.nan if a == b == 0 else reference.ratio(a, b)))
+    return series

@@ -114,9 +114,9 @@ class History:
         """Paths that were in a state at every record, in the order of the model."""
         return self.paths([path for path, stay in self.states.get(state, {}).items() if stay.count == self.count])
 
-    def paths(self, found: Sequence[str]) -> list[str]:
+    def paths(self, paths: Sequence[str]) -> list[str]:
         """In the order of the model."""
-        return sorted(found, key=lambda path: self.order.get(path, len(self.order)))
+        return sorted(paths, key=lambda path: self.order.get(path, len(self.order)))
 
     def losses(self) -> tuple[list[int], list[float]]:
         """Steps and losses of the selected records whose loss is a finite number."""

@@ -79,11 +79,11 @@ def judge(history: History) -> list[Finding]:
     """The findings of a run so far."""
     if not history.count:
         return []
-    found = {rule: list(rule(history)) for rule in RULES}
+    by_rule = {rule: list(rule(history)) for rule in RULES}
     # What rounding swallows was too small before: the gradient that vanished says why, and says it of the same layers.
-    found[updating.lost] = [f for f in found[updating.lost] if not _covers(found[gradients.vanishing], f.paths)]
+    by_rule[updating.lost] = [f for f in by_rule[updating.lost] if not _covers(by_rule[gradients.vanishing], f.paths)]
     # A note explains nothing away: it says that something did no harm.
-    alarms = [(rule, f) for rule, findings in found.items() for f in findings if f.severity is not Severity.NOTE]
+    alarms = [(rule, f) for rule, findings in by_rule.items() for f in findings if f.severity is not Severity.NOTE]
     # Nor do lost updates; only where every one is lost, and nothing moves at all, is that the reason of a plateau.
     causes = {f.code for rule, f in alarms if rule is not updating.lost}
     reasons = causes | {f.code for _, f in alarms if f.severity is Severity.CRITICAL}
@@ -91,7 +91,7 @@ def judge(history: History) -> list[Finding]:
     for place, symptom in enumerate(SYMPTOMS):
         if reasons - set(SYMPTOMS[place:]):
             explained.add(symptom)
-    kept = [f for findings in found.values() for f in findings if f.code not in explained]
+    kept = [f for findings in by_rule.values() for f in findings if f.code not in explained]
     return sorted(kept, key=lambda finding: list(Severity).index(finding.severity))
 
 

@@ -34,7 +34,7 @@ class LiveDiagnosis:
             raise GradlabError(f"every is {every!r}; expected a whole number of at least 1")
         self.on_finding, self.every = on_finding, every
         self.history = History()
-        self._told: set[tuple[str, tuple[str, ...]]] = set()
+        self._reported: set[tuple[str, tuple[str, ...]]] = set()
 
     def __call__(self, record: StepRecord) -> None:
         """Take one record in."""
@@ -48,8 +48,8 @@ class LiveDiagnosis:
         """Judge now, and tell what is new: at the end of a run, whose last records may not have been judged yet."""
         for finding in self.findings():
             key = finding.code, finding.paths[:1]
-            if key not in self._told:
-                self._told.add(key)
+            if key not in self._reported:
+                self._reported.add(key)
                 self.on_finding(finding)
 
     def findings(self) -> list[Finding]:

@@ -98,8 +98,8 @@ def is_summed(history: History) -> bool:
         return probe.output.std < 2 and probe.loss > 0.5 * probe.batch * expected
     if probe.target is not None:
         # Of independent answers and targets, the mean of (a − b)² is E[a²] + E[b²] − 2·E[a]·E[b].
-        given, wanted = probe.output, probe.target
-        expected = given.rms * given.rms + wanted.rms * wanted.rms - 2 * given.mean * wanted.mean
+        answers, targets = probe.output, probe.target
+        expected = answers.rms * answers.rms + targets.rms * targets.rms - 2 * answers.mean * targets.mean
         return expected > 0 and probe.loss > 0.5 * probe.batch * expected
     return False
 

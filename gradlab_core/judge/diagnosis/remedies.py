@@ -59,22 +59,22 @@ UNREGISTERED, FROZEN, STILL, ROUNDED = range(4)
 
 def of_vanishing(history: History, paths: list[str]) -> tuple[str, ...]:
     """Of a gradient that vanishes at these paths; of several kinds of layers, each kind's."""
-    found: list[str] = []
+    remedies: list[str] = []
     for kind in kinds_of(history, paths):
         if kind == RECURRENT:
-            found += [_GATES.get(_cell(history), _ANY_CELL), *_THROUGH_TIME]
+            remedies += [_GATES.get(_cell(history), _ANY_CELL), *_THROUGH_TIME]
         elif kind == TRANSFORMER:
-            found += _IN_A_BLOCK
+            remedies += _IN_A_BLOCK
         else:
-            found += [_SCALED if is_bounded(history) is False else _BOUNDED, *_DEEP]
-    return tuple(dict.fromkeys(found)) or CODES["vanishing-gradient"].remedies
+            remedies += [_SCALED if is_bounded(history) is False else _BOUNDED, *_DEEP]
+    return tuple(dict.fromkeys(remedies)) or CODES["vanishing-gradient"].remedies
 
 
 def of_exploding(history: History, paths: list[str]) -> tuple[str, ...]:
     """Of a gradient that explodes at these paths, or anywhere in the net."""
     kinds = kinds_of(history, paths) or kinds_of_net(history)
-    found = [remedy for kind in kinds for remedy in _EXPLODING[kind]]
-    return tuple(dict.fromkeys(found)) or CODES["exploding-gradient"].remedies
+    remedies = [remedy for kind in kinds for remedy in _EXPLODING[kind]]
+    return tuple(dict.fromkeys(remedies)) or CODES["exploding-gradient"].remedies
 
 
 def of_slowness(history: History) -> tuple[str, ...]:

@@ -17,16 +17,16 @@ Series = list[tuple[int, float]]
 
 def dead(history: History) -> Iterator[Finding]:
     """`dead-relu`: most units of a layer are 0 on every batch looked at, to the newest."""
-    found = _lasting(_layers(history, lambda row: row.dead_unit_frac), DEAD_SHARE)
-    if found:
-        least, worst = (choose(share for _, share in found.values()) for choose in (min, max))
+    layers = _lasting(_layers(history, lambda row: row.dead_unit_frac), DEAD_SHARE)
+    if layers:
+        least, worst = (choose(share for _, share in layers.values()) for choose in (min, max))
         yield finding(
             "dead-relu",
             Severity.CRITICAL if worst == 1.0 else Severity.WARNING,
-            step=min(step for step, _ in found.values()),
-            paths=list(found),
+            step=min(step for step, _ in layers.values()),
+            paths=list(layers),
             evidence={"share of dead units": worst, "probes": float(len(history.probes))},
-            seen=f"In {some(list(found))} at least {least:.0%} of the units gave 0 for every example of every batch "
+            seen=f"In {some(list(layers))} at least {least:.0%} of the units gave 0 for every example of every batch "
             "looked at.",
         )
 
@@ -35,18 +35,18 @@ def saturated(history: History) -> Iterator[Finding]:
     """`saturated-activation`: most outputs of a bounded activation lie at a bound, to the newest probe. A net that has
     learned may have come there by right; one that started there has not."""
     series = _layers(history, lambda row: row.saturated_frac) | _states(history)
-    found = _lasting(series, SATURATED_SHARE)
-    if found:
+    layers = _lasting(series, SATURATED_SHARE)
+    if layers:
         run = progress(history)
-        worst = max(share for _, share in found.values())
-        began_so = any(step == history.probes[0][0] for step, _ in found.values())
+        worst = max(share for _, share in layers.values())
+        began_so = any(step == history.probes[0][0] for step, _ in layers.values())
         yield finding(
             "saturated-activation",
             Severity.NOTE if run is not None and run.useful and not began_so else Severity.WARNING,
-            step=min(step for step, _ in found.values()),
-            paths=list(found),
+            step=min(step for step, _ in layers.values()),
+            paths=list(layers),
             evidence={"share of saturated outputs": worst},
-            seen=f"In {some(list(found))} up to {worst:.0%} of the outputs lie within 1 % of a bound.",
+            seen=f"In {some(list(layers))} up to {worst:.0%} of the outputs lie within 1 % of a bound.",
         )
 
 
@@ -81,11 +81,11 @@ def _copied(record: StepRecord, probe: Probe, path: str) -> float:
 
 def _layers(history: History, value: Callable[[LayerStats], float | None]) -> dict[str, Series]:
     """One series a layer; of a layer called several times in one pass, the call with the smallest share counts."""
-    found: dict[str, Series] = {}
+    series: dict[str, Series] = {}
     for step, probe in history.probes:
         for path, share in _smallest(probe, value).items():
-            found.setdefault(path, []).append((step, share))
-    return found
+            series.setdefault(path, []).append((step, share))
+    return series
 
 
 def _smallest(probe: Probe, value: Callable[[LayerStats], float | None]) -> dict[str, float]:
@@ -99,19 +99,19 @@ def _smallest(probe: Probe, value: Callable[[LayerStats], float | None]) -> dict
 
 def _states(history: History) -> dict[str, Series]:
     """The state of a tanh RNN, mean over time; gates saturate by right."""
-    found: dict[str, Series] = {}
+    series: dict[str, Series] = {}
     for step, probe in history.probes:
         if probe.hidden is not None and "h" in probe.hidden.saturated:
             shares = probe.hidden.saturated["h"]
             if shares:
-                found.setdefault(probe.hidden.path, []).append((step, sum(shares) / len(shares)))
-    return found
+                series.setdefault(probe.hidden.path, []).append((step, sum(shares) / len(shares)))
+    return series
 
 
 def _lasting(series: dict[str, Series], least: float) -> dict[str, tuple[int, float]]:
     """`{path: (onset, smallest share since)}` of the layers that reached a share and kept it to the newest probe: over
     two probes at least, or where there is just one, in that."""
-    found = {}
+    lasting = {}
     for path, shares in series.items():
         kept: Series = []
         for step, share in reversed(shares):
@@ -119,5 +119,5 @@ def _lasting(series: dict[str, Series], least: float) -> dict[str, tuple[int, fl
                 break
             kept.append((step, share))
         if len(kept) >= min(2, len(shares)):
-            found[path] = (kept[-1][0], min(share for _, share in kept))
-    return found
+            lasting[path] = (kept[-1][0], min(share for _, share in kept))
+    return lasting

@@ -32,9 +32,9 @@ def exploding(history: History) -> Iterator[Finding]:
     """`exploding-gradient`: the norm is large by itself and against the parameters, or has grown out of all proportion,
     and the run does not learn all the same. Judged before clipping, where that was recorded. Where steps were far too
     long before the norm grew, it is the learning rate that made it grow."""
-    found = progress(history)
+    run = progress(history)
     broken = history.first_nonfinite
-    if broken is None and found is not None and found.useful:
+    if broken is None and run is not None and run.useful:
         return
     # What comes after a NaN did not bring it about.
     until = [r for r in history.selected if broken is None or r.step <= broken.step]
@@ -76,10 +76,10 @@ def exploding(history: History) -> Iterator[Finding]:
 def vanishing(history: History) -> Iterator[Finding]:
     """`vanishing-gradient`: layers far from the loss get a gradient that is, against their own size, thousands of times
     smaller than those near it, and the run does not learn."""
-    found = progress(history)
-    if history.first_nonfinite is not None or found is None:
+    run = progress(history)
+    if history.first_nonfinite is not None or run is None:
         return
-    if found.useful or history.count < VANISHING_STEPS:
+    if run.useful or history.count < VANISHING_STEPS:
         return
     hidden = _hidden(history, lambda way: way < VANISHING_IN_TIME)
     if hidden is not None:
@@ -123,9 +123,9 @@ def _is_large(record: StepRecord, usual: float) -> bool:
 def _largest(record: StepRecord) -> list[str]:
     """Weights by the size of their gradient against their own, the largest first; those within a tenth of it."""
     ratios = {p: n.grad / n.param for p, n in record.tensors.items() if n.grad is not None and n.param > 0}
-    found = {p: r for p, r in ratios.items() if math.isfinite(r)}
-    most = max(found.values(), default=0.0)
-    return sorted((p for p, r in found.items() if r >= 0.1 * most), key=lambda p: -found[p])
+    finite = {p: r for p, r in ratios.items() if math.isfinite(r)}
+    most = max(finite.values(), default=0.0)
+    return sorted((p for p, r in finite.items() if r >= 0.1 * most), key=lambda p: -finite[p])
 
 
 def _way(norms: HiddenStateNorms) -> float:
@@ -143,8 +143,8 @@ def _hidden(history: History, wrong: Callable[[float], bool]) -> tuple[int, Hidd
         and probe.hidden.gradients[-1] > 0
         and math.isfinite(probe.hidden.gradients[0])
     ]
-    found = [(step, norms) for step, norms in seen if wrong(_way(norms))]
-    return found[0] if found and 2 * len(found) >= len(seen) else None
+    astray = [(step, norms) for step, norms in seen if wrong(_way(norms))]
+    return astray[0] if astray and 2 * len(astray) >= len(seen) else None
 
 
 def _faded(history: History) -> dict[str, float]:
@@ -153,11 +153,11 @@ def _faded(history: History) -> dict[str, float]:
 
     Records in which all gradients are tiny do not count: where the last layers have settled on a constant answer,
     theirs are rounding, and no measure for those of the first."""
-    early, whole = (
+    early, throughout = (
         _faded_among(history, [r for r in records if _speaks(r)] or records)
         for records in (history.early, history.selected)
     )
-    return {path: ratio for path, ratio in whole.items() if path in early}
+    return {path: ratio for path, ratio in throughout.items() if path in early}
 
 
 def _speaks(record: StepRecord) -> bool:
@@ -170,13 +170,13 @@ def _faded_among(history: History, records: Sequence[StepRecord]) -> dict[str, f
     weights = weight_paths(history)
     relative = {path: _relative(records, path) for path in weights}
     known = [path for path in weights if relative[path] is not None]
-    found: dict[str, float] = {}
+    faded: dict[str, float] = {}
     for place, path in enumerate(known[:-1]):
         behind = max(relative[p] or 0.0 for p in known[place + 1 :])
         mine = relative[path]
         if behind > 0 and mine is not None and mine < VANISHING_IN_DEPTH * behind:
-            found[path] = mine / behind
-    return dict(sorted(found.items(), key=lambda item: item[1]))
+            faded[path] = mine / behind
+    return dict(sorted(faded.items(), key=lambda item: item[1]))
 
 
 def _relative(records: Sequence[StepRecord], path: str) -> float | None:

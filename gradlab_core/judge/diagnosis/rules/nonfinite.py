@@ -45,9 +45,9 @@ def _tensors(record: StepRecord) -> list[str]:
 def _born(origin: NonfiniteOrigin | None) -> str:
     if origin is None:
         return ""
-    given = {"input": "the input batch", "target": "the target", "constant": "the loss, a constant,"}
-    if origin.operation in given:
-        return f": {given[origin.operation]} itself holds it"
+    sources = {"input": "the input batch", "target": "the target", "constant": "the loss, a constant,"}
+    if origin.operation in sources:
+        return f": {sources[origin.operation]} itself holds it"
     if origin.operation in ("parameter", "buffer"):
         return f": {origin.path} held it before this step"
     where = f" in {origin.path}" if origin.path else " of the model" if origin.phase == "forward" else ""
@@ -61,5 +61,5 @@ def _before(history: History, broken: StepRecord) -> dict[str, float]:
     if not earlier:
         return {}
     last = max(earlier, key=lambda r: r.step)
-    found = {"gradient norm before": last.grad_norm, "parameter norm before": last.param_norm}
-    return found if last.loss is None else {"loss before": last.loss, **found}
+    norms = {"gradient norm before": last.grad_norm, "parameter norm before": last.param_norm}
+    return norms if last.loss is None else {"loss before": last.loss, **norms}

@@ -16,18 +16,18 @@ from gradlab_core.text import number
 def plateau(history: History) -> Iterator[Finding]:
     """`loss-plateau`: after many steps the loss is that of a net which ignores its input: ln(classes), or the variance
     of the target. Without a probe only ln 2 is known for what it is."""
-    found = progress(history)
-    if found is None or history.count < PLATEAU_STEPS or history.first_nonfinite is not None:
+    run = progress(history)
+    if run is None or history.count < PLATEAU_STEPS or history.first_nonfinite is not None:
         return
-    level = found.baseline if found.baseline is not None else math.log(2)
-    band = PLATEAU_BAND * level + 2 * found.noise if found.baseline is not None else PLATEAU_BAND / 5 * level
-    known = found.baseline is not None
-    if abs(found.recent - level) <= band and not found.useful and (known or not found.learns):
+    level = run.baseline if run.baseline is not None else math.log(2)
+    band = PLATEAU_BAND * level + 2 * run.noise if run.baseline is not None else PLATEAU_BAND / 5 * level
+    known = run.baseline is not None
+    if abs(run.recent - level) <= band and not run.useful and (known or not run.learns):
         yield finding(
             "loss-plateau",
             Severity.WARNING,
             step=history.early[0].step,
-            evidence={"newest losses": found.recent, "of a constant answer": level, "steps": float(found.steps)},
-            seen=f"After {found.steps:,} steps the loss is {number(found.recent)}; a net that gives the same answer to "
+            evidence={"newest losses": run.recent, "of a constant answer": level, "steps": float(run.steps)},
+            seen=f"After {run.steps:,} steps the loss is {number(run.recent)}; a net that gives the same answer to "
             f"every input has {number(level)}.",
         )

@@ -26,20 +26,20 @@ from gradlab_core.text import number
 
 def too_high(history: History) -> Iterator[Finding]:
     """`learning-rate-too-high`: long steps, and a loss that rose, jumped, or never got under way."""
-    found = progress(history)
+    run = progress(history)
     ratios = [r.update_ratio for r in history.selected if math.isfinite(r.update_ratio)]
-    if (found is None and history.first_nonfinite is None) or not ratios:
+    if (run is None and history.first_nonfinite is None) or not ratios:
         return
     longest, usual = max(ratios), statistics.median(ratios)
     if longest < FAST_RATIO:
         return
-    why = _rose(history, found, usual)
+    why = _rose(history, run, usual)
     if why:
         sentence, step = why
         rate = next((r.learning_rate for r in history.recent if r.learning_rate is not None), None)
         evidence = {"median update ratio": usual, "largest update ratio": longest}
-        if found is not None:
-            evidence |= {"loss at the start": found.start, "highest loss": found.highest, "newest losses": found.recent}
+        if run is not None:
+            evidence |= {"loss at the start": run.start, "highest loss": run.highest, "newest losses": run.recent}
         yield finding(
             "learning-rate-too-high",
             Severity.CRITICAL,
@@ -49,46 +49,46 @@ def too_high(history: History) -> Iterator[Finding]:
         )
 
 
-def _rose(history: History, found: Progress | None, usual: float) -> tuple[str, int] | None:
+def _rose(history: History, run: Progress | None, usual: float) -> tuple[str, int] | None:
     """What the loss did, and the step at which it first showed; None for a loss that behaves."""
     broken = history.first_nonfinite
-    if found is None:
+    if run is None:
         # Too short a run to have a trend: only steps longer than the parameters themselves speak for the rate.
         if broken is None or all(r.update_ratio <= 1 for r in history.early):
             return None
         return f"The run broke off at step {broken.step:,}", broken.step
     steps, losses = history.losses()
     # A loss may be negative, as a log-likelihood is.
-    size = abs(found.start)
-    limit = found.start + (LOSS_JUMP - 1) * size + 3 * found.noise
-    risen = found.start + (LOSS_RISE - 1) * size
+    size = abs(run.start)
+    limit = run.start + (LOSS_JUMP - 1) * size + 3 * run.noise
+    risen = run.start + (LOSS_RISE - 1) * size
     jumped = [step for step, loss in zip(steps, losses, strict=True) if loss > limit]
     onset = jumped[0] if jumped else steps[0]
-    if broken is not None and (jumped or found.recent > risen):
-        return f"The loss rose from {number(found.start)} to {number(found.highest)} and then broke", onset
+    if broken is not None and (jumped or run.recent > risen):
+        return f"The loss rose from {number(run.start)} to {number(run.highest)} and then broke", onset
     if broken is not None:
         return None
     burst = next((r for r in history.selected if r.update_ratio > BURST_RATIO), None)
     # Worse than a constant answer: thrown about, not standing still.
-    thrown = usual > FAST_RATIO and found.baseline is not None and found.recent > WORSE * found.baseline
-    if not found.useful and (burst is not None or thrown):
+    thrown = usual > FAST_RATIO and run.baseline is not None and run.recent > WORSE * run.baseline
+    if not run.useful and (burst is not None or thrown):
         first = history.early[0] if burst is None else burst
-        return f"The loss is {number(found.recent)} after a start at {number(found.start)}", first.step
-    if found.useful and found.recent < found.best + abs(found.best) + 3 * found.noise:
+        return f"The loss is {number(run.recent)} after a start at {number(run.start)}", first.step
+    if run.useful and run.recent < run.best + abs(run.best) + 3 * run.noise:
         return None
-    if jumped and not found.learns:
-        return f"The loss jumped from {number(found.start)} to {number(found.highest)}", onset
-    if found.recent > risen + 2 * found.noise:
-        return f"The loss rose from {number(found.start)} to {number(found.recent)}", onset
+    if jumped and not run.learns:
+        return f"The loss jumped from {number(run.start)} to {number(run.highest)}", onset
+    if run.recent > risen + 2 * run.noise:
+        return f"The loss rose from {number(run.start)} to {number(run.recent)}", onset
     return None
 
 
 def too_low(history: History) -> Iterator[Finding]:
     """`learning-rate-too-low`: all steps together are too short to have got anywhere, and the loss has not moved."""
-    found = progress(history)
-    if found is None or history.first_nonfinite is not None or found.useful:
+    run = progress(history)
+    if run is None or history.first_nonfinite is not None or run.useful:
         return
-    if history.count < (RATE_PATIENCE if found.learns else RATE_STEPS):
+    if history.count < (RATE_PATIENCE if run.learns else RATE_STEPS):
         return
     rates = [r.learning_rate for r in history.recent if r.learning_rate]
     reach = history.travelled
@@ -99,11 +99,11 @@ def too_low(history: History) -> Iterator[Finding]:
             step=history.early[0].step,
             evidence={
                 "update ratios summed over the run": reach,
-                "loss at the start": found.start,
-                "newest losses": found.recent,
+                "loss at the start": run.start,
+                "newest losses": run.recent,
                 **({"learning rate": rates[-1]} if rates else {}),
             },
             seen=f"All {history.count:,} steps together are at most {number(reach)} of the length of the parameters, "
-            f"and the loss went from {number(found.start)} to {number(found.recent)}.",
+            f"and the loss went from {number(run.start)} to {number(run.recent)}.",
             remedies=remedies.of_slowness(history),
         )

@@ -102,8 +102,8 @@ def poor_initialisation(history: History) -> Iterator[Finding]:
 
 def _severity(history: History, *, far_off: bool = False) -> Severity:
     """A start that did no harm is worth a note."""
-    found = progress(history)
-    return Severity.NOTE if found is not None and found.useful and not far_off else Severity.WARNING
+    run = progress(history)
+    return Severity.NOTE if run is not None and run.useful and not far_off else Severity.WARNING
 
 
 def _signal(probe: Probe) -> tuple[bool, float]:

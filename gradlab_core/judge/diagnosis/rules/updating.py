@@ -67,8 +67,8 @@ def _nothing_moves(history: History) -> Iterator[Finding]:
 def _never_applied(history: History) -> bool:
     """Whether updates were recorded that later norms show no trace of. An update changes a norm to second order at
     least, so it has to be large enough for the type to show that."""
-    found = progress(history)
-    if found is not None and found.learns:
+    run = progress(history)
+    if run is not None and run.learns:
         return False
     first, last = history.early[0], history.recent[-1]
     moved = [p for p, n in first.tensors.items() if n.update > 0 and n.ratio > STILL_RATIO]
@@ -124,8 +124,8 @@ def lost(history: History) -> Iterator[Finding]:
     weights = [path for path in paths if not path.endswith("bias")]
     if not weights or history.count == 1:
         return
-    found = progress(history)
-    harmless = not set(weights) & set(weight_paths(history)) and found is not None and found.useful
+    run = progress(history)
+    harmless = not set(weights) & set(weight_paths(history)) and run is not None and run.useful
     everything = len(paths) >= len(history.early[0].tensors)
     yield finding(
         "not-updating",
