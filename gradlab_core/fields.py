@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def whole(problems: list[str], name: str, value: Any, least: int) -> None:
+def whole_number(problems: list[str], name: str, value: Any, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         problems.append(f"{name} is {value!r}; expected a whole number of at least {least}")
 
 
-def wholes(problems: list[str], name: str, part: str, values: Any) -> None:
+def whole_numbers(problems: list[str], name: str, part: str, values: Any) -> None:
     if isinstance(values, tuple):
         for index, value in enumerate(values, 1):
-            whole(problems, f"{name} ({part} {index})", value, 1)
+            whole_number(problems, f"{name} ({part} {index})", value, 1)
     else:
         problems.append(f"{name} is {values!r}; expected a tuple with one whole number for each {part}")
 

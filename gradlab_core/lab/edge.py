@@ -66,8 +66,8 @@ def edge_of_chaos(activation: str, sigma_b: float = 0.0) -> EdgeOfChaos:
 
     def surplus(log_q: Any) -> Any:
         """By how much q is more than the biases' share and the weights': in units of q, which spans decades."""
-        found = gaussian.moments(activation, log_q)
-        return 1 - np.exp(found.log_value - found.log_slope - log_q) - np.exp(2 * log(sigma_b) - log_q)
+        moments = gaussian.moments(activation, log_q)
+        return 1 - np.exp(moments.log_value - moments.log_slope - log_q) - np.exp(2 * log(sigma_b) - log_q)
 
     if end.vanishes and not sigma_b:  # q = 0, where only the slopes at 0 count
         sigma_w, tiny = 1 / math.sqrt(near), math.log(1e-4)

@@ -95,8 +95,8 @@ def moments(activation: str, log_q: ArrayLike) -> Moments:
     (0.0, -5000.0)
     """
     check_activation(activation)
-    asked = np.asarray(log_q, dtype=np.float64)
-    x = np.clip(np.atleast_1d(asked).ravel(), -REACH, REACH)
+    logs = np.asarray(log_q, dtype=np.float64)
+    x = np.clip(np.atleast_1d(logs).ravel(), -REACH, REACH)
     z, weights = _rule(activation, x)
     u = np.exp(x / 2)[:, None] * z
     squares, slopes = np.square(activation_value(activation, u)), np.square(activation_gradient(activation, u))
@@ -105,16 +105,16 @@ def moments(activation: str, log_q: ArrayLike) -> Moments:
         return np.asarray((values * weights).sum(axis=1))
 
     value, slope = mean(squares), mean(slopes)
-    found = (
+    parts = (
         np.log(value),
         np.log(slope),
         mean(np.square(squares)) / value**2 - 1,
         3 * mean(np.square(slopes)) / slope**2 - 1,
         mean(squares * slopes) / (value * slope) - 1,
     )
-    shaped = [part.reshape(asked.shape) for part in found]
+    shaped = [part.reshape(logs.shape) for part in parts]
     end = ends(activation)
-    above, below = np.maximum(asked - REACH, 0), np.minimum(asked + REACH, 0)
+    above, below = np.maximum(logs - REACH, 0), np.minimum(logs + REACH, 0)
     if end.vanishes:
         shaped[0] = shaped[0] + below
     if end.grows:

@@ -73,9 +73,9 @@ def check_options(k: Any, method: Any, seed: Any) -> None:
     """
     problems: list[str] = []
     if k is not None:
-        fields.whole(problems, "k", k, 1)
+        fields.whole_number(problems, "k", k, 1)
     fields.one_of(problems, "method", method, METHODS)
-    fields.whole(problems, "seed", seed, 0)
+    fields.whole_number(problems, "seed", seed, 0)
     refuse("jacobian_singular_values", problems)
 
 
@@ -181,11 +181,11 @@ def leading(
         residuals = back * np.abs(u[-1, :k])
         # All that the start can reach has been reached where nothing is left, and where there is no more room.
         done = len(right) == min(shape) or len(right) == ITERATIONS or back <= 1e-14 * values[0]
-        found = len(values) >= k and bool((residuals <= TOLERANCE * values[0]).all())
-        if found or done:
+        converged = len(values) >= k and bool((residuals <= TOLERANCE * values[0]).all())
+        if converged or done:
             padded = np.concatenate([values[:k], np.zeros(max(k - len(values), 0))])
             exhausted = len(values) == min(shape) or back <= 1e-14 * values[0]
-            return tuple(padded.tolist()), found or exhausted, 2 * len(right)
+            return tuple(padded.tolist()), converged or exhausted, 2 * len(right)
         beside.append(back)
         right.append(image)
 
@@ -211,8 +211,8 @@ def mean_squared(pull: Product, shape: tuple[int, int], *, seed: int) -> tuple[f
     (17.0, 0.0)
     """
     rng = np.random.default_rng(seed)
-    found = [float(np.sum(np.square(pull(rng.choice([-1.0, 1.0], shape[0]))))) for _ in range(SAMPLES)]
-    estimates = np.array(found) / min(shape)
+    squares = [float(np.sum(np.square(pull(rng.choice([-1.0, 1.0], shape[0]))))) for _ in range(SAMPLES)]
+    estimates = np.array(squares) / min(shape)
     if not np.isfinite(estimates).all():
         return math.nan, math.nan
     return float(estimates.mean()), float(estimates.std(ddof=1)) / math.sqrt(SAMPLES)

@@ -107,15 +107,15 @@ def lyapunov_exponents(
     """
     few = len(set(seeds)) < 2 or len(set(seeds)) < len(seeds)
     refuse("Lyapunov exponents", [f"seeds is {list(seeds)!r}; expected at least two different ones"] if few else [])
-    found = np.stack([_exponents(draw_matrices(n, size, sigma, seed, init=init)) for seed in seeds])
+    exponents = np.stack([_exponents(draw_matrices(n, size, sigma, seed, init=init)) for seed in seeds])
     return LyapunovExponents(
         size=size,
         sigma=sigma,
         init=init,
         n=n,
         seeds=len(seeds),
-        measured=tuple(found.mean(axis=0).tolist()),
-        standard_errors=tuple((found.std(axis=0, ddof=1) / math.sqrt(len(seeds))).tolist()),
+        measured=tuple(exponents.mean(axis=0).tolist()),
+        standard_errors=tuple((exponents.std(axis=0, ddof=1) / math.sqrt(len(seeds))).tolist()),
         predicted=predicted_exponents(size, sigma, init=init),
         predicted_errors=predicted_errors(size, n, len(seeds), init=init),
     )
@@ -144,7 +144,7 @@ def _trigamma(degrees: int) -> float:
 
 def _check(size: int, sigma: float, init: str) -> None:
     problems: list[str] = []
-    fields.whole(problems, "size", size, 1)
+    fields.whole_number(problems, "size", size, 1)
     if not 0 < sigma < math.inf:
         problems.append(f"sigma is {sigma!r}; expected a positive finite number")
     fields.one_of(problems, "init", init, ENSEMBLES)

@@ -29,31 +29,31 @@ def root(function: Callable[[float], float], low: float, high: float) -> float:
     2.0
     """
     at_low, at_high = function(low), function(high)
-    found = math.inf
+    guess = math.inf
     for _ in range(60):
         middle = (low + high) / 2
         at_middle = function(middle)
         bend = math.sqrt(at_middle**2 - at_low * at_high)
         if bend == 0.0:
             return middle
-        last, found = found, middle + (middle - low) * math.copysign(1.0, at_low - at_high) * at_middle / bend
-        at_found = function(found)
-        if at_found == 0.0 or abs(found - last) <= 1e-15 * max(abs(found), 1.0):
-            return found
-        places = sorted([(low, at_low), (middle, at_middle), (found, at_found), (high, at_high)])
+        last, guess = guess, middle + (middle - low) * math.copysign(1.0, at_low - at_high) * at_middle / bend
+        at_guess = function(guess)
+        if at_guess == 0.0 or abs(guess - last) <= 1e-15 * max(abs(guess), 1.0):
+            return guess
+        places = sorted([(low, at_low), (middle, at_middle), (guess, at_guess), (high, at_high)])
         turn = next(i for i in range(3) if (places[i][1] < 0) != (places[i + 1][1] < 0))
         (low, at_low), (high, at_high) = places[turn], places[turn + 1]
-    return found
+    return guess
 
 
-def log_distance(found: ArrayLike, defined: ArrayLike) -> float:
+def log_distance(measured: ArrayLike, defined: ArrayLike) -> float:
     """The largest distance of two tables of logarithms, over 1 + |ln|: where both are −inf they are equal, where only
     the definition is they are Inf apart; NaN where a NaN is.
 
     >>> log_distance([-math.inf, 3.0], [-math.inf, 1.0]), log_distance([0.0], [-math.inf]), log_distance([], [])
     (1.0, inf, 0.0)
     """
-    a, b = np.asarray(found, dtype=np.float64), np.asarray(defined, dtype=np.float64)
+    a, b = np.asarray(measured, dtype=np.float64), np.asarray(defined, dtype=np.float64)
     with np.errstate(invalid="ignore"):
         apart = np.where(np.isneginf(b), np.inf, np.abs(a - b) / (1 + np.abs(b)))
     return float(np.max(np.where(a == b, 0.0, apart), initial=0.0))

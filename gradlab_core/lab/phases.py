@@ -52,7 +52,7 @@ def phase_map(activation: str, sigmas: Sequence[float], *, depth: int, sigma_b: 
     """
     check_numbers(activation, 1.0, sigma_b)
     problems: list[str] = []
-    fields.whole(problems, "depth", depth, 1)
+    fields.whole_number(problems, "depth", depth, 1)
     for sigma in sigmas:
         if not 0 < sigma < math.inf:
             problems.append(f"sigma_w is {sigma!r}; expected a positive finite number")
@@ -65,8 +65,8 @@ def phase_map(activation: str, sigmas: Sequence[float], *, depth: int, sigma_b: 
     for _ in range(depth - 1):
         # Where the variance has come to rest its expectations are known: most of the map, and of the time.
         if moved.any():
-            found = gaussian.moments(activation, log_q[moved])
-            value[moved], slope[moved] = found.log_value, found.log_slope
+            moments = gaussian.moments(activation, log_q[moved])
+            value[moved], slope[moved] = moments.log_value, moments.log_slope
         gradient = gradient + weights + slope
         after = np.logaddexp(weights + value, biases)
         moved, log_q = np.abs(after - log_q) > SAME, after

@@ -180,7 +180,7 @@ def _back(links: Sequence[Link], steps: Sequence[_Step], log_gradient: float) ->
     (δ·z)² of a layer is more than |δ|²|z|²/n, what it would be for a drawn δ, and `excess` the same of δ·Wa."""
     level, places = log_gradient, np.ones_like(steps[-1].state.places)
     mean = tie = noise = overlap = excess = 0.0
-    found = [Expected(limit=level, centre=level, spread=0.0)]
+    expected = [Expected(limit=level, centre=level, spread=0.0)]
     for i in reversed(range(1, len(links))):
         link, below = links[i], links[i - 1]
         if link.pull is not None:
@@ -205,8 +205,8 @@ def _back(links: Sequence[Link], steps: Sequence[_Step], log_gradient: float) ->
         loose = 2 / units if drawn is None else 0.0
         variance = max(noise + tie**2 * state.variance + loose, 0.0)
         seen = mean - loose / 2 + (excess / units if drawn is None else 0.0)
-        found.append(Expected(limit=level, centre=level + seen, spread=math.sqrt(variance)))
-    return found[::-1]
+        expected.append(Expected(limit=level, centre=level + seen, spread=math.sqrt(variance)))
+    return expected[::-1]
 
 
 _IDENTITY = _Local((1.0, 0.0), (0.0, 0.0), 2.0, 2.0, 0.0, 1.0)
@@ -219,19 +219,19 @@ def _local(kind: str, log_q: float) -> _Local:
 
 @functools.lru_cache(maxsize=4096)
 def _local_at(kind: str, log_q: float) -> _Local:
-    found = gaussian.moments(kind, [log_q - _STEP, log_q, log_q + _STEP])
+    moments = gaussian.moments(kind, [log_q - _STEP, log_q, log_q + _STEP])
 
     def derivatives(values: Array) -> tuple[float, float]:
         low, middle, high = values.tolist()
         return (high - low) / (2 * _STEP), (high - 2 * middle + low) / _STEP**2
 
     return _Local(
-        derivatives(found.log_value),
-        derivatives(found.log_slope),
-        float(found.value_spread[1]),
-        float(found.slope_spread[1]),
-        float(found.together[1]),
-        math.exp(float(found.log_value[1] - found.log_slope[1]) - log_q),
+        derivatives(moments.log_value),
+        derivatives(moments.log_slope),
+        float(moments.value_spread[1]),
+        float(moments.slope_spread[1]),
+        float(moments.together[1]),
+        math.exp(float(moments.log_value[1] - moments.log_slope[1]) - log_q),
     )
 
 
@@ -241,15 +241,15 @@ def _at_places(kind: str, state: _State, name: str) -> tuple[float, Array]:
         logs = state.log + np.log(state.places)
     apart, index = np.unique(logs, return_inverse=True)
     if len(apart) <= _APART:
-        found = np.asarray(getattr(gaussian.moments(kind, apart), name))[index].reshape(logs.shape)
+        values = np.asarray(getattr(gaussian.moments(kind, apart), name))[index].reshape(logs.shape)
     else:
         finite = apart[np.isfinite(apart)]
         table = np.linspace(finite[0], finite[-1], _TABLE)
-        found = np.interp(logs, table, getattr(gaussian.moments(kind, table), name))
+        values = np.interp(logs, table, getattr(gaussian.moments(kind, table), name))
         if apart[0] == -math.inf:
-            found = np.where(np.isfinite(logs), found, getattr(gaussian.moments(kind, -math.inf), name))
-    largest = float(found.max())
-    return largest, np.exp(found - largest) if largest > -math.inf else np.zeros_like(found)
+            values = np.where(np.isfinite(logs), values, getattr(gaussian.moments(kind, -math.inf), name))
+    largest = float(values.max())
+    return largest, np.exp(values - largest) if largest > -math.inf else np.zeros_like(values)
 
 
 def _scaled(values: Array) -> tuple[float, Array]:

@@ -69,9 +69,9 @@ def draw_matrices(n: int, size: int, sigma: float, seed: int, *, init: str = "ga
     (3, 2, 2)
     """
     problems: list[str] = []
-    fields.whole(problems, "n", n, 1)
-    fields.whole(problems, "size", size, 1)
-    fields.whole(problems, "seed", seed, 0)
+    fields.whole_number(problems, "n", n, 1)
+    fields.whole_number(problems, "size", size, 1)
+    fields.whole_number(problems, "seed", seed, 0)
     fields.real(problems, "sigma", sigma, 0.0)
     if sigma == 0:
         problems.append("sigma is 0; expected a positive number: a product of zeros neither grows nor shrinks")

@@ -126,7 +126,13 @@ def from_scaled(mean: float, rms: float, spread: float, exponent: float, nonfini
 
 
 def assemble(
-    mode: str, inputs: Signal, measured: Sequence[MeasuredLayer], chain: Sequence[Link], squares: Array, *, whole: bool
+    mode: str,
+    inputs: Signal,
+    measured: Sequence[MeasuredLayer],
+    chain: Sequence[Link],
+    squares: Array,
+    *,
+    complete: bool,
 ) -> SignalPropagation:
     """The record of a model.
 
@@ -136,13 +142,13 @@ def assemble(
         measured: the layers in execution order.
         chain: links for the first of them, as far as each feeds the next and nothing else.
         squares: the squared inputs, as the first link takes them.
-        whole: whether the chain is the whole net.
+        complete: whether the chain is the whole net.
     """
     last = measured[-1].gradient if measured else None
     forward: list[Expected] = []
     backward: list[Expected | None] = [None] * len(measured)
     if chain:
-        anchored = whole and last is not None and math.isfinite(last.log_second_moment)
+        anchored = complete and last is not None and math.isfinite(last.log_second_moment)
         forward, backward = predict_chain(chain, squares, last.log_second_moment if anchored and last else None)
     layers = []
     for index, row in enumerate(measured):
@@ -176,11 +182,11 @@ def same_values(a: ArrayLike, b: ArrayLike) -> bool:
     >>> same_values([1.0, math.inf], [1.00001, math.inf]), same_values([1.0], [[1.0]])
     (True, False)
     """
-    one, other = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if one.shape != other.shape:
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if first.shape != second.shape:
         return False
-    peak = float(np.max(np.abs(other[np.isfinite(other)]), initial=0.0))
-    return np.allclose(one, other, rtol=0.0, atol=ROUNDING * peak, equal_nan=True)
+    peak = float(np.max(np.abs(second[np.isfinite(second)]), initial=0.0))
+    return np.allclose(first, second, rtol=0.0, atol=ROUNDING * peak, equal_nan=True)
 
 
 def cotangent(shape: tuple[int, ...]) -> Array:

@@ -54,7 +54,7 @@ class RandomMlp:
 
     def __post_init__(self) -> None:
         problems: list[str] = []
-        fields.wholes(problems, "widths", "layer", self.widths)
+        fields.whole_numbers(problems, "widths", "layer", self.widths)
         if isinstance(self.widths, tuple) and len(self.widths) < 2:
             problems.append(f"widths is {self.widths!r}; expected that of the input and of one layer at least")
         fields.one_of(problems, "activation", self.activation, ACTIVATIONS)
@@ -110,12 +110,12 @@ def layer_variances(net: RandomMlp, fan_in: int, fan_out: int) -> tuple[float, f
 
 def links(net: RandomMlp) -> list[Link]:
     """The net as a chain for `predict_chain`: all units of a layer have one second moment."""
-    found: list[Link] = []
+    chain: list[Link] = []
     for fan_in, fan_out in net.sizes():
         weights, biases = layer_variances(net, fan_in, fan_out)
         layer = Link(kinds.LINEAR, fan_out, _times(weights), _times(weights * fan_out / fan_in), biases)
-        found += [layer, Link(net.activation)]
-    return found[:-1]
+        chain += [layer, Link(net.activation)]
+    return chain[:-1]
 
 
 def _times(factor: float) -> Callable[[Array], Array]:

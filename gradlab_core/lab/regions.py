@@ -121,14 +121,14 @@ def _where(name: str, wanted: Callable[[float], bool], levels: tuple[float, ...]
     for a, b in itertools.pairwise(edges):
         crossings = (_crossing(name, a, b, level) for level in levels)
         cuts += [*sorted({x for x in crossings if x is not None}), b]
-    found: list[Interval] = []
+    intervals: list[Interval] = []
     for a, b in itertools.pairwise(cuts):
         if not wanted(_slope(name, _inside(a, b))):
             continue
-        if found and found[-1][1] == a:
-            a = found.pop()[0]
-        found.append((a, b))
-    return tuple((-math.inf if a == -_END else a, math.inf if b == _END else b) for a, b in found)
+        if intervals and intervals[-1][1] == a:
+            a = intervals.pop()[0]
+        intervals.append((a, b))
+    return tuple((-math.inf if a == -_END else a, math.inf if b == _END else b) for a, b in intervals)
 
 
 def _crossing(name: str, a: float, b: float, level: float) -> float | None:

@@ -54,13 +54,13 @@ def in_blocks(net: RandomMlp, seeds: Sequence[int], run: Run) -> Propagation:
             problems.append(f"seed is {seed!r}; expected a whole number of at least 0")
     refuse("propagate", problems)
     size = max(1, _BLOCK // sum(a * b for a, b in net.sizes()))
-    found = []
+    blocks = []
     for start in range(0, len(seeds), size):
         some = seeds[start : start + size]
         layers = [draw_layer(net, layer, some) for layer in range(net.depth)]
-        found.append(run(net, layers, draw_inputs(net, some), draw_cotangents(net, some)))
+        blocks.append(run(net, layers, draw_inputs(net, some), draw_cotangents(net, some)))
     names = [field.name for field in dataclasses.fields(Propagation)]
-    return Propagation(**{name: np.concatenate([getattr(part, name) for part in found]) for name in names})
+    return Propagation(**{name: np.concatenate([getattr(part, name) for part in blocks]) for name in names})
 
 
 def check_dtype(dtype: str) -> None:

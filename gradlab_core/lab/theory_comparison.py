@@ -45,9 +45,9 @@ def predict(net: RandomMlp) -> list[tuple[str, int, Expected]]:
     ('preactivation', 1000, 1001.0)
     """
     forward, backward = predict_chain(links(net), np.ones(1), 0.0)
-    found = [("preactivation", i, e) for i, e in enumerate(forward[::2], 1)]
-    found += [("activation", i, e) for i, e in enumerate(forward[1::2], 1)]
-    return found + [("gradient", i, e) for i, e in enumerate(backward[::2], 1) if e is not None]
+    rows = [("preactivation", i, e) for i, e in enumerate(forward[::2], 1)]
+    rows += [("activation", i, e) for i, e in enumerate(forward[1::2], 1)]
+    return rows + [("gradient", i, e) for i, e in enumerate(backward[::2], 1) if e is not None]
 
 
 def predict_constant(net: RandomMlp, seeds: Sequence[int]) -> Propagation:
@@ -57,7 +57,7 @@ def predict_constant(net: RandomMlp, seeds: Sequence[int]) -> Propagation:
     number = net.init_number if net.init_number is not None else initializer.default
     value = float(np.float32(number or 0.0))  # as it is stored
     layers = [(np.full((1, 1, 1), value * fan_in), np.zeros((1, 1))) for fan_in, _ in net.sizes()]
-    found = run_block(
+    exact = run_block(
         dataclasses.replace(net, widths=(1,) * len(net.widths)),
         layers,
         draw_inputs(net, seeds).mean(axis=1, keepdims=True),
@@ -65,9 +65,9 @@ def predict_constant(net: RandomMlp, seeds: Sequence[int]) -> Propagation:
     )
     # Forward a unit sums fan_in others, backward fan_out; and the topmost gradient is the cotangent itself.
     out = np.array(net.widths[1:], dtype=np.float64)
-    gradients = found.gradients + 2 * np.log(out[-1] / out)
+    gradients = exact.gradients + 2 * np.log(out[-1] / out)
     gradients[:, -1] = 0.0
-    return dataclasses.replace(found, gradients=gradients)
+    return dataclasses.replace(exact, gradients=gradients)
 
 
 def compare_with_theory(
@@ -90,13 +90,13 @@ def compare_with_theory(
     True
     """
     refuse("compare_with_theory", [] if len(seeds) > 1 else [f"{len(seeds)} seeds; expected at least 2"])
-    found = propagate(net, seeds=seeds) if measured is None else measured
+    nets = propagate(net, seeds=seeds) if measured is None else measured
     columns = [
         (quantity, layer, values)
         for quantity, table in (
-            ("preactivation", found.preactivations),
-            ("activation", found.activations),
-            ("gradient", found.gradients),
+            ("preactivation", nets.preactivations),
+            ("activation", nets.activations),
+            ("gradient", nets.gradients),
         )
         for layer, values in enumerate(table.T, 1)
     ]

@@ -60,7 +60,7 @@ def tie_over_steps(
     """
     problems: list[str] = []
     for name, value, least in (("steps", steps, 0), ("every", every, 1), ("units", units, 2), ("seed", seed, 0)):
-        fields.whole(problems, name, value, least)
+        fields.whole_number(problems, name, value, least)
     fields.real(problems, "dropout", dropout, 0.0, 1.0)
     fields.one_of(problems, "start", start, STARTS)
     refuse("tie", problems)
@@ -100,13 +100,13 @@ def _gradients(params: dict[str, Array], x: Array, y: Array, mask: Array) -> dic
 
 
 def _look(step: int, params: dict[str, Array], x: Array, y: Array) -> TieStep:
-    found = symmetry_defect(params)
-    layer = found.layers[0]
-    assert found.defect is not None
+    symmetry = symmetry_defect(params)
+    layer = symmetry.layers[0]
+    assert symmetry.defect is not None
     return TieStep(
         step=step,
         loss=float(np.square(_hidden(params, x) @ params["fc2.weight"].T - y).mean() / 2),
         distinct=layer.distinct,
-        defect=found.defect,
+        defect=symmetry.defect,
         closest=layer.closest,
     )

@@ -35,18 +35,18 @@ def advise(
     if fine[0] <= row.ratio <= fine[1]:
         return "good", "varies as it should"
     level = "watch" if bad[0] <= row.ratio <= bad[1] else "bad"
-    said = f"its output varies {row.ratio:.3g} times as much as it should"
+    fact = f"its output varies {row.ratio:.3g} times as much as it should"
     factor = f"multiply its weights by {math.sqrt(1 / row.ratio):.3g}"
     if row.gain is None:
-        return level, f"{said}: {factor}"
+        return level, f"{fact}: {factor}"
     if not direct:
-        return level, f"{said}; what it reads is not the output that ran last, but pooled, added or the like: {factor}"
+        return level, f"{fact}; what it reads is not the output that ran last, but pooled, added or the like: {factor}"
     keeps = f"{row.wanted_gain:.3g} that {_keeps(row.activation)}"
     off = row.wanted_gain / row.gain
     if 1 / _RIGHT <= off <= _RIGHT:
-        return level, f"{said}, for what comes before it: its own gain, {row.gain:.3g}, is about the {keeps}"
+        return level, f"{fact}, for what comes before it: its own gain, {row.gain:.3g}, is about the {keeps}"
     return level, (
-        f"{said}: its gain is {row.gain:.3g} and not the {keeps}: multiply its weights by {off:.3g}, or draw them: "
+        f"{fact}: its gain is {row.gain:.3g} and not the {keeps}: multiply its weights by {off:.3g}, or draw them: "
         f"{_draw(row.wanted_gain)}"
     )
 

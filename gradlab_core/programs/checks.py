@@ -89,11 +89,11 @@ def under(at: str, names: Iterable[str], *, kind: str = "") -> frozenset[str]:
     known = [name for name in names if name.rpartition(".")[2].startswith(kind)]
     layers = list(dict.fromkeys(name.rpartition(".")[0] for name in known))
     wanted = layers_named(at)
-    found = {layer: {n for n in known if n == layer or n.startswith(f"{layer}.")} for layer in wanted}
+    members = {layer: {n for n in known if n == layer or n.startswith(f"{layer}.")} for layer in wanted}
     expected = f"expected some of {', '.join(layers)}"
-    problems = [f"{layer} is no layer with such parameters here; {expected}" for layer in wanted if not found[layer]]
+    problems = [f"{layer} is no layer with such parameters here; {expected}" for layer in wanted if not members[layer]]
     refuse("at", problems if wanted else [f"names no layer; {expected}"])
-    return frozenset[str]().union(*found.values())
+    return frozenset[str]().union(*members.values())
 
 
 def check_activation(at: str, paths: Sequence[str]) -> None:

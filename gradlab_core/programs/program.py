@@ -70,7 +70,7 @@ class TaskSpec:
         fields.one_of(problems, "name", self.name, TASKS)
         fields.one_of(problems, "layout", self.layout, LAYOUTS)
         for name, least in (("length", 10), ("features", 1), ("classes", 2)):
-            fields.whole(problems, name, getattr(self, name), least)
+            fields.whole_number(problems, name, getattr(self, name), least)
         fields.real(problems, "input_scale", self.input_scale, 0.0)
         fields.real(problems, "input_shift", self.input_shift, -1e30)
         fields.real(problems, "target_scale", self.target_scale, 0.0)
@@ -107,7 +107,7 @@ class OptimizerSpec:
             fields.real(problems, name, getattr(self, name), 0.0)
         if self.clip is not None:
             fields.real(problems, "clip", self.clip, 0.0)
-        fields.whole(problems, "warm_up", self.warm_up, 0)
+        fields.whole_number(problems, "warm_up", self.warm_up, 0)
         refuse("OptimizerSpec", problems)
 
     def rate(self, step: int) -> float:
@@ -152,7 +152,7 @@ class ProgramSpec:
     def __post_init__(self) -> None:
         problems: list[str] = []
         for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0), ("probe_every", 0)):
-            fields.whole(problems, name, getattr(self, name), least)
+            fields.whole_number(problems, name, getattr(self, name), least)
         fields.one_of(problems, "loss", self.loss, LOSSES)
         fields.one_of(problems, "dtype", self.dtype, DTYPES)
         if self.fault is not None:

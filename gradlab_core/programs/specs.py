@@ -84,9 +84,9 @@ plain, plain_unpadded, postact, preact, preact_noskip
         for name in (name for name in choices if name not in unused):
             fields.one_of(problems, name, getattr(self, name), choices[name])
         sizes: list[str] = []
-        whole = ("base", "num_classes", "image_size", "features", "hidden", "heads", "depth")
-        for name in (name for name in whole if name not in unused):
-            fields.whole(sizes, name, getattr(self, name), 1)
+        sizes_of = ("base", "num_classes", "image_size", "features", "hidden", "heads", "depth")
+        for name in (name for name in sizes_of if name not in unused):
+            fields.whole_number(sizes, name, getattr(self, name), 1)
         if self.kind == "transformer" and not sizes and self.hidden % self.heads:
             sizes.append(f"hidden is {self.hidden}; expected a multiple of heads, which is {self.heads}")
         problems += sizes
@@ -94,7 +94,7 @@ plain, plain_unpadded, postact, preact, preact_noskip
             problems.append(f"{name} is {getattr(self, name)!r}; expected it left out, as a {self.kind} has none")
         for name, of in (("layers", "stage"), ("widths", "layer")):
             if name not in unused:
-                fields.wholes(problems, name, of, getattr(self, name))
+                fields.whole_numbers(problems, name, of, getattr(self, name))
         if self.layers == () and "layers" not in unused:
             problems.append("layers is (); expected a tuple with the number of blocks of each stage")
         if self.init in INITIALIZERS:
@@ -136,13 +136,13 @@ class TrainSpec:
 
     def __post_init__(self) -> None:
         problems: list[str] = []
-        fields.whole(problems, "epochs", self.epochs, 0)
+        fields.whole_number(problems, "epochs", self.epochs, 0)
         fields.real(problems, "learning_rate", self.learning_rate, 0.0)
         fields.real(problems, "momentum", self.momentum, 0.0, 1.0)
         fields.real(problems, "weight_decay", self.weight_decay, 0.0)
         fields.real(problems, "gamma", self.gamma, 0.0)
         for milestone in self.milestones:
-            fields.whole(problems, "milestones", milestone, 0)
+            fields.whole_number(problems, "milestones", milestone, 0)
         refuse("TrainSpec", problems)
 
     def rate(self, epoch: int) -> float:

@@ -99,7 +99,7 @@ def check_probing(probe_every: int) -> None:
     gradlab_core.errors.GradlabError: train: probe_every is -1; expected a whole number of at least 0
     """
     problems: list[str] = []
-    fields.whole(problems, "probe_every", probe_every, 0)
+    fields.whole_number(problems, "probe_every", probe_every, 0)
     refuse("train", problems)
 
 

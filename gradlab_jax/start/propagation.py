@@ -71,7 +71,7 @@ def signal_propagation(
     zeros = [jnp.zeros(s.shape, s.dtype) for s in shapes]
     cut = _cut(f, loss, params, rest, x, labels, zeros)
     given, found, slopes, few, some = _measure(f, loss, params, rest, x, labels, zeros)
-    chain, whole = find_chain(model, mode, x[:EXAMPLES], taps, few, some)
+    chain, complete = find_chain(model, mode, x[:EXAMPLES], taps, few, some)
     numbers = as_signals([given, *found, *slopes])
     rows = [
         MeasuredLayer(
@@ -86,7 +86,7 @@ def signal_propagation(
             taps, zeros, cut, numbers[1 : 1 + len(taps)], numbers[1 + len(taps) :], strict=True
         )
     ]
-    return assemble(mode, numbers[0], rows, chain, np.square(as_numpy(x).astype(np.float64)), whole=whole)
+    return assemble(mode, numbers[0], rows, chain, np.square(as_numpy(x).astype(np.float64)), complete=complete)
 
 
 def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,), dtype: str = "float32") -> Propagation:

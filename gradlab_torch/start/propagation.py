@@ -72,7 +72,7 @@ def signal_propagation(
             torch.autograd.grad(value, leaves, allow_unused=True)
     taps, few = [tap for tap, _ in handed], [some for _, (_, _, some) in handed]
     with torch.no_grad():
-        chain, whole = find_chain(private, x.detach()[:EXAMPLES], taps, few, out[:EXAMPLES])
+        chain, complete = find_chain(private, x.detach()[:EXAMPLES], taps, few, out[:EXAMPLES])
     numbers = as_signals([measured(x), *(found for _, (_, found, _) in handed), *slopes.values()])
     backward = dict(zip(slopes, numbers[1 + len(taps) :], strict=True))
     rows = [
@@ -81,7 +81,7 @@ def signal_propagation(
         )
         for (tap, (shape, _, _)), signal in zip(handed, numbers[1 : 1 + len(taps)], strict=True)
     ]
-    return assemble(mode, numbers[0], rows, chain, np.square(as_numpy(x).astype(np.float64)), whole=whole)
+    return assemble(mode, numbers[0], rows, chain, np.square(as_numpy(x).astype(np.float64)), complete=complete)
 
 
 def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,), dtype: str = "float32") -> Propagation:

@@ -22,19 +22,19 @@ _DASHES = ("solid", "dash", "dot", "dashdot")
 def activation_section(study: ActivationStudy) -> Section:
     """The section of a study."""
     wrong = [f"{framework_name(f)}'s {row.name}" for row in study.rows for f in row.wrong]
-    said = _said(study)
+    sentences = _sentences(study)
     if wrong:
-        said.append(f"Not the definition's derivative: {listed(wrong)}.")
+        sentences.append(f"Not the definition's derivative: {listed(wrong)}.")
     elif any(row.differences for row in study.rows):
-        asked = [framework_name(f) for f in study.rows[0].differences]
-        said.append(f"Kinks aside, the derivatives of {listed(asked)} are those of the definition, to rounding.")
+        names = [framework_name(f) for f in study.rows[0].differences]
+        sentences.append(f"Kinks aside, the derivatives of {listed(names)} are those of the definition, to rounding.")
     return Section(
         key="activations",
         title="Activations",
         about="A gradient on its way down is multiplied by f′ at every unit. Where f′ is near 0 it stops there; where "
         "f′ is far from 1 at every layer it shrinks or grows exponentially with depth.",
         level="bad" if wrong else "good",
-        said=said,
+        said=sentences,
         sheets=[_table(study), *_kinks(study)],
         charts=[
             Illustration(
@@ -48,18 +48,20 @@ def activation_section(study: ActivationStudy) -> Section:
     )
 
 
-def _said(study: ActivationStudy) -> list[str]:
+def _sentences(study: ActivationStudy) -> list[str]:
     low, high = (number(bound) for bound in DERIVATIVE_FINE)
     weak = [row for row in study.rows if max(abs(row.gradient_min), row.gradient_max) < DERIVATIVE_FINE[0]]
-    said = [f"{row.name} shrinks every gradient: |f′| is nowhere above {number(row.gradient_max)}." for row in weak]
+    sentences = [
+        f"{row.name} shrinks every gradient: |f′| is nowhere above {number(row.gradient_max)}." for row in weak
+    ]
     others = [row for row in study.rows if row.name != "identity"]
     if len(others) > 1:
         best = max(others, key=lambda row: row.share)
-        said.append(
+        sentences.append(
             f"Of inputs from {_inputs(study)}, {best.name} lets the largest share through with {low} ≤ |f′| ≤ {high}: "
             f"{percent(best.share)}."
         )
-    return said
+    return sentences
 
 
 def _inputs(study: ActivationStudy) -> str:
@@ -67,16 +69,16 @@ def _inputs(study: ActivationStudy) -> str:
 
 
 def _table(study: ActivationStudy) -> Sheet:
-    asked = list(study.rows[0].differences)
+    frameworks = list(study.rows[0].differences)
     return Sheet(
         f"Derivatives on −8 … 8; the share of inputs from {_inputs(study)} with ½ ≤ |f′| ≤ 2"
-        + ("; the largest difference of each framework, kinks aside" if asked else ""),
+        + ("; the largest difference of each framework, kinks aside" if frameworks else ""),
         [
             "activation",
             "f′",
             f"|f′| < {number(DERIVATIVE_VANISHED)}",
             "share",
-            *(f"{framework_name(f)} off by" for f in asked),
+            *(f"{framework_name(f)} off by" for f in frameworks),
         ],
         [
             [
@@ -95,15 +97,15 @@ def _table(study: ActivationStudy) -> Sheet:
 
 def _kinks(study: ActivationStudy) -> list[Sheet]:
     """What frameworks take for f′ where it has no value; nothing to show where none was asked."""
-    asked = list(study.rows[0].differences)
+    frameworks = list(study.rows[0].differences)
     rows = [
-        [f"{row.name} at {number(kink.x)}", number(kink.definition), *(number(kink.frameworks[f]) for f in asked)]
+        [f"{row.name} at {number(kink.x)}", number(kink.definition), *(number(kink.frameworks[f]) for f in frameworks)]
         for row in study.rows
         for kink in row.kinks
     ]
     title = "f′ at kinks, where any number between the two slopes is right"
-    headings = ["kink", "definition", *map(framework_name, asked)]
-    return [Sheet(title, headings, rows)] if asked and rows else []
+    headings = ["kink", "definition", *map(framework_name, frameworks)]
+    return [Sheet(title, headings, rows)] if frameworks and rows else []
 
 
 def _range(row: ActivationRow) -> str:

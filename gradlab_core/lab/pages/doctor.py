@@ -51,13 +51,13 @@ def doctor_section(name: str, study: DoctorStudy) -> Section:
         "what to change; the advice supposes that the layers before are mended first, and that a layer reads what ran "
         "before it: a repair measures instead.",
         level="bad" if lost or judged.ties.defect else level,
-        said=list(_said(study)),
+        said=list(_sentences(study)),
         sheets=[_table(judged.layers, repaired=study.after is not None), *_repair(study), _steps(study)],
         charts=charts,
     )
 
 
-def _said(study: DoctorStudy) -> Iterable[str]:
+def _sentences(study: DoctorStudy) -> Iterable[str]:
     framework, rows = framework_name(study.framework), study.before.layers
     if rows:
         yield f"{framework}: {_count(rows, study.target)}"

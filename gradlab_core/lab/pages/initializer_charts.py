@@ -50,9 +50,9 @@ def weights_chart(study: InitializerStudy) -> Chart:
     for trace in data:
         trace["showlegend"] = trace["name"] not in named
         named.add(trace["name"])
-    said = "density, each panel its own height" if count > 3 else "density"
+    title = "density, each panel its own height" if count > 3 else "density"
     where = {"xref": "paper", "yref": "paper", "x": 0, "xanchor": "right", "xshift": -8, "y": 0.5, "textangle": -90}
-    layout["annotations"].append({**where, "text": said, "showarrow": False})
+    layout["annotations"].append({**where, "text": title, "showarrow": False})
     return {"data": data, "layout": layout}
 
 
@@ -64,13 +64,13 @@ def _reach(study: InitializerStudy) -> float:
     """Of the axis, up and down: what is drawn, but for far tails; a constant if it is not far off the others."""
     spread = [0.0]
     for row in study.rows:
-        law, found = row.weights.law, row.weights
+        law, drawn = row.weights.law, row.weights
         if law.kind == "uniform" and law.high is not None:
             spread.append(law.high)
         elif law.kind != "constant":
             spread.append(_SIGMAS * law.std)
-        if math.isfinite(found.std) and law.kind != "constant":
-            spread.append(min(_SIGMAS * found.std, max(abs(found.low), abs(found.high))))
+        if math.isfinite(drawn.std) and law.kind != "constant":
+            spread.append(min(_SIGMAS * drawn.std, max(abs(drawn.low), abs(drawn.high))))
     reach = max(spread)
     constants = [abs(row.weights.law.mean) for row in study.rows if row.weights.law.kind == "constant"]
     return 1.06 * max(reach, *(value for value in [*constants, 0.0] if value <= 3 * reach or not reach)) or 1.0
@@ -79,7 +79,7 @@ def _reach(study: InitializerStudy) -> float:
 def _panel(row: InitializerRow, bars: Histogram, axis: str) -> list[Chart]:
     peak = max((value for value in (*bars.drawn, *bars.expected) if math.isfinite(value)), default=0.0) or 1.0
     common: Chart = {"yaxis": axis, "hovertemplate": "%{text}<extra></extra>"}
-    found: list[Chart] = []
+    traces: list[Chart] = []
     if bars.drawn:
         # Steps, one filled shape: of bars a pixel wide a browser makes stripes.
         heights = [value / peak for value in bars.drawn]
@@ -87,7 +87,7 @@ def _panel(row: InitializerRow, bars: Histogram, axis: str) -> list[Chart]:
             f"{row.name}<br>{number(low)} … {number(high)}<br>density <b>{number(value)}</b>"
             for low, high, value in zip(bars.edges, bars.edges[1:], bars.drawn, strict=False)
         ]
-        found.append(
+        traces.append(
             {
                 **common,
                 "type": "scatter",
@@ -102,18 +102,18 @@ def _panel(row: InitializerRow, bars: Histogram, axis: str) -> list[Chart]:
             }
         )
     elif math.isfinite(row.weights.low):
-        found.append(_spike(common, "as drawn", row.weights.low, f"{row.name}<br>all {number(row.weights.low)}", 5))
+        traces.append(_spike(common, "as drawn", row.weights.low, f"{row.name}<br>all {number(row.weights.low)}", 5))
     line = {"color": _FORMULA, "width": 2}
     if bars.x:
         texts = [f"{row.name}<br>at {number(x)} the formula's density is <b>{number(y)}</b>" for x, y in _curve(bars)]
         formula = [style.rounded(y / peak) for y in bars.expected]
         points = {"x": [style.rounded(x) for x in bars.x], "y": formula, "text": texts}
-        found.append({**common, "type": "scatter", "mode": "lines", "name": "by formula", **points, "line": line})
+        traces.append({**common, "type": "scatter", "mode": "lines", "name": "by formula", **points, "line": line})
     elif row.weights.law.kind == "constant":
         value = row.weights.law.mean
         spike = _spike(common, "by formula", value, f"{row.name}<br>by formula all {number(value)}", 1.5)
-        found.append({**spike, "line": line})
-    return found
+        traces.append({**spike, "line": line})
+    return traces
 
 
 def _curve(bars: Histogram) -> list[tuple[float, float]]:
@@ -128,14 +128,14 @@ def _spike(common: Chart, name: str, x: float, text: str, width: float) -> Chart
 
 def _texts(row: InitializerRow, fan_in: int, top: float, reach: float) -> list[Chart]:
     """The name at the left, σ at the right, and what cannot be drawn."""
-    found = row.weights
-    sigma = f"σ = {number(found.std)}<br>σ·√fan-in = {number(found.std * math.sqrt(fan_in))}"
-    if found.law.kind == "constant":
-        sigma = f"all {number(found.low)}" if found.low == found.high else sigma
-        sigma += "<br>outside of the axis" if abs(found.low) > reach else ""
+    drawn = row.weights
+    sigma = f"σ = {number(drawn.std)}<br>σ·√fan-in = {number(drawn.std * math.sqrt(fan_in))}"
+    if drawn.law.kind == "constant":
+        sigma = f"all {number(drawn.low)}" if drawn.low == drawn.high else sigma
+        sigma += "<br>outside of the axis" if abs(drawn.low) > reach else ""
     notes = [f"<b>{row.name}</b>"]
-    if found.nonfinite:
-        notes.append(f"<b>{found.nonfinite:,} are NaN or Inf</b>")
+    if drawn.nonfinite:
+        notes.append(f"<b>{drawn.nonfinite:,} are NaN or Inf</b>")
     if row.wrong:
         notes.append("<b>✕ wrong</b>")
     look = {"xref": "paper", "yref": "paper", "y": top, "yanchor": "top", "showarrow": False}
@@ -185,7 +185,7 @@ def _points(start: Start, name: str, panel: int) -> list[Point]:
 
 def _leaving(starts: Sequence[Start], lines: Sequence[Line], panel: int, depth: int) -> list[Chart]:
     """Where lines leave the plot, and where they would end; texts in a staircase, so that they do not overlap."""
-    found: list[tuple[float, Chart]] = []
+    leaving: list[tuple[float, Chart]] = []
     for start, line in zip(starts, lines, strict=True):
         logs = list(enumerate((start.signal, start.gradient)[panel], 1))
         sizes = [(layer, decades(log / 2)) for layer, log in (logs if panel == 0 else logs[::-1]) if math.isfinite(log)]
@@ -200,11 +200,11 @@ def _leaving(starts: Sequence[Start], lines: Sequence[Line], panel: int, depth: 
             "arrowcolor": line.colour,
             "bgcolor": "rgba(255,255,255,0.8)",
         }
-        found.append((x, {"x": style.rounded(x), "y": edge, "yref": _axis(panel), "text": text, **look}))
-    found.sort(key=lambda item: item[0], reverse=panel == 1)
+        leaving.append((x, {"x": style.rounded(x), "y": edge, "yref": _axis(panel), "text": text, **look}))
+    leaving.sort(key=lambda item: item[0], reverse=panel == 1)
     annotations = []
     steps = {_MOST: 0, -_MOST: 0}
-    for x, chart in found:
+    for x, chart in leaving:
         left = x > depth / 2
         steps[chart["y"]] += 1
         away = {"ax": -26 if left else 26, "ay": math.copysign(_LABEL * (steps[chart["y"]] - 0.1), chart["y"])}

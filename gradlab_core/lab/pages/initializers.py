@@ -44,7 +44,7 @@ def initializer_section(study: InitializerStudy) -> Section:
         about="A start is a choice of σ, the standard deviation of the weights: a layer multiplies a signal by about "
         "σ·√fan-in. Each formula is held against what is really drawn; then, what the choice does with depth.",
         level="bad" if wrong else "good",
-        said=[*_said(study), *starts_said(study)],
+        said=[*_sentences(study), *starts_said(study)],
         sheets=[_formulas(study), _measured(study), *_frameworks(study), _fans(study), _starts(study)],
         charts=[
             Illustration(
@@ -87,7 +87,7 @@ def _groups(layer: SampleLayer) -> str:
     return f"{layer.groups} group{'s' if layer.groups > 1 else ''}"
 
 
-def _said(study: InitializerStudy) -> Iterable[str]:
+def _sentences(study: InitializerStudy) -> Iterable[str]:
     right = [row for row in study.rows if not row.wrong]
     drawn = f"{study.draws} draws of {layer_name(study.layer)}"
     if right:
@@ -103,9 +103,9 @@ def _said(study: InitializerStudy) -> Iterable[str]:
     for row in study.rows:
         if row.orthogonality is not None and not row.wrong:
             yield f"{row.name}: WWᵀ (or WᵀW, the smaller) is 1 up to {number(row.orthogonality, 2)}."
-    asked = [f for f in study.rows[0].differences if all(row.differences[f] == 0 for row in study.rows)]
-    if asked:
-        yield f"For the same seeds layers of {listed([framework_name(f) for f in asked])} hold the very same numbers."
+    equal = [f for f in study.rows[0].differences if all(row.differences[f] == 0 for row in study.rows)]
+    if equal:
+        yield f"For the same seeds layers of {listed([framework_name(f) for f in equal])} hold the very same numbers."
     swapped = [row for row in study.fans if not row.right]
     if swapped:
         yield f"The fans are wrong of {listed([layer_name(row.layer) for row in swapped])}."
@@ -193,17 +193,17 @@ def _off(value: float) -> str:
 
 
 def _frameworks(study: InitializerStudy) -> list[Sheet]:
-    asked = list(study.rows[0].differences)
+    frameworks = list(study.rows[0].differences)
     return (
         [
             Sheet(
                 "Largest difference of a framework's layer, same seed",
-                ["initialiser", *map(framework_name, asked)],
-                [[row.name, *(number(row.differences[f]) for f in asked)] for row in study.rows],
-                levels=["bad" if any(row.differences[f] != 0 for f in asked) else "" for row in study.rows],
+                ["initialiser", *map(framework_name, frameworks)],
+                [[row.name, *(number(row.differences[f]) for f in frameworks)] for row in study.rows],
+                levels=["bad" if any(row.differences[f] != 0 for f in frameworks) else "" for row in study.rows],
             )
         ]
-        if asked
+        if frameworks
         else []
     )
 

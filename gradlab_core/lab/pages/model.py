@@ -40,13 +40,13 @@ def model_section(name: str, study: ModelStudy) -> Section:
         title=f"Signal propagation of {name}",
         about="What this model does to a signal and its gradient before the first step.",
         level="bad" if bad else "good",
-        said=list(_said(study)),
+        said=list(_sentences(study)),
         sheets=[_table(layers), *_spectrum(study.spectrum)],
         charts=[Illustration("model", "Signal and gradient, layer by layer", words, _chart(layers))],
     )
 
 
-def _said(study: ModelStudy) -> Iterable[str]:
+def _sentences(study: ModelStudy) -> Iterable[str]:
     calls = f"{len(study.propagation.layers)} layer calls"
     yield f"{framework_name(study.framework)}, {calls}, {study.propagation.mode} mode."
     forward, backward = "from the first dense or convolutional layer to the last", "from the last to the first"
@@ -94,23 +94,23 @@ def _theory(expected: Expected | None) -> str:
     return f"{shown(expected.centre / 2)} ± {expected.spread / math.log(10):.2f}"
 
 
-def _spectrum(found: JacobianSpectrum | None) -> list[Sheet]:
-    if found is None:
+def _spectrum(spectrum: JacobianSpectrum | None) -> list[Sheet]:
+    if spectrum is None:
         return []
-    outputs, inputs = found.shape
+    outputs, inputs = spectrum.shape
     rows = [
         ("outputs × inputs", f"{outputs:,} × {inputs:,}"),
-        ("largest", number(found.values[0])),
-        ("mean square", number(found.mean_squared) + _error(found)),
+        ("largest", number(spectrum.values[0])),
+        ("mean square", number(spectrum.mean_squared) + _error(spectrum)),
     ]
-    if found.smallest is not None and found.condition is not None and found.near_one is not None:
-        rows += [("smallest", number(found.smallest)), ("largest over smallest", number(found.condition))]
-        rows += [(f"share within {number(NEAR_ONE)}× of 1", percent(found.near_one))]
+    if spectrum.smallest is not None and spectrum.condition is not None and spectrum.near_one is not None:
+        rows += [("smallest", number(spectrum.smallest)), ("largest over smallest", number(spectrum.condition))]
+        rows += [(f"share within {number(NEAR_ONE)}× of 1", percent(spectrum.near_one))]
     return [Sheet("Singular values of the Jacobian, first example, eval mode", ["figure", "value"], rows)]
 
 
-def _error(found: JacobianSpectrum) -> str:
-    return f" ± {number(found.mean_squared_error, 2)} (estimated)" if found.method == "lanczos" else ""
+def _error(spectrum: JacobianSpectrum) -> str:
+    return f" ± {number(spectrum.mean_squared_error, 2)} (estimated)" if spectrum.method == "lanczos" else ""
 
 
 def _chart(layers: Sequence[LayerSignal]) -> Chart:
@@ -118,23 +118,27 @@ def _chart(layers: Sequence[LayerSignal]) -> Chart:
     theory = Line("theory, 95 % of such nets", style.sequence(2, 3), runs=range(2))
     measured = Line("measured", style.sequence(0, 3))
     for panel, (name, signal, expected) in enumerate(_SIDES):
-        known = [(i, layer, found) for i, layer in enumerate(layers, 1) if (found := expected(layer)) is not None]
+        known = [
+            (i, layer, expectation) for i, layer in enumerate(layers, 1) if (expectation := expected(layer)) is not None
+        ]
         if known:
             mode = "lines" if len(known) > 1 else "markers"
-            canvas.line(panel, theory, [_expected(i, layer, name, found) for i, layer, found in known], mode=mode)
+            canvas.line(
+                panel, theory, [_expected(i, layer, name, expectation) for i, layer, expectation in known], mode=mode
+            )
         canvas.line(panel, measured, [_measured(i, layer, name, signal(layer)) for i, layer in enumerate(layers, 1)])
     return canvas.figure()
 
 
-def _expected(x: int, layer: LayerSignal, name: str, found: Expected) -> Point:
-    text = f"{_where(layer)}<br>{name.lower()} by theory <b>{magnitude(found.centre / 2)}</b>"
-    return log_point(x, found.centre / 2, text, error=found.spread)
+def _expected(x: int, layer: LayerSignal, name: str, expected: Expected) -> Point:
+    text = f"{_where(layer)}<br>{name.lower()} by theory <b>{magnitude(expected.centre / 2)}</b>"
+    return log_point(x, expected.centre / 2, text, error=expected.spread)
 
 
-def _measured(x: int, layer: LayerSignal, name: str, found: Signal | None) -> Point:
-    if found is None:
+def _measured(x: int, layer: LayerSignal, name: str, signal: Signal | None) -> Point:
+    if signal is None:
         return Point(x, Spread(None, None, None), f"{_where(layer)}<br>{name.lower()}", why=NO_PATH)
-    log = found.log_second_moment / 2
+    log = signal.log_second_moment / 2
     return log_point(x, log, f"{_where(layer)}<br>{name.lower()} <b>{magnitude(log)}</b>")
 
 

@@ -22,14 +22,14 @@ _NEAR = 3.0  # orders of magnitude of σ_w on the axis, within which there is ro
 
 def phase_chart(study: PropagationStudy) -> Illustration:
     """The chart of a study whose weights are random."""
-    found = study.phases
-    assert found is not None
-    step = math.ceil(len(found.log_gradient) / _ROWS)
-    depths = list(range(1, len(found.log_gradient) + 1, step))
-    norms = [[value / 2 for value in found.log_gradient[depth - 1]] for depth in depths]
+    phases = study.phases
+    assert phases is not None
+    step = math.ceil(len(phases.log_gradient) / _ROWS)
+    depths = list(range(1, len(phases.log_gradient) + 1, step))
+    norms = [[value / 2 for value in phases.log_gradient[depth - 1]] for depth in depths]
     cells = [[max(-_REACH, min(_REACH, decades(value))) for value in row] for row in norms]
     survives = math.log10(SURVIVES)
-    sigmas = [style.rounded(sigma) for sigma in found.sigmas]
+    sigmas = [style.rounded(sigma) for sigma in phases.sigmas]
     data: list[Chart] = [
         {
             "type": "heatmap", "x": sigmas, "y": depths, "z": [[round(v, 3) for v in row] for row in cells],
@@ -56,7 +56,7 @@ def phase_chart(study: PropagationStudy) -> Illustration:
     data.append(_marks(name, [sigma], [min(depth, depths[-1])], mode="markers", marker=star))
     layout = style.layout(430)
     layout["xaxis"] = style.axis("σ_w: standard deviation of weights · √fan_in", type="log", showgrid=False)
-    ends = [math.log10(found.sigmas[i]) for i in (0, -1)]
+    ends = [math.log10(phases.sigmas[i]) for i in (0, -1)]
     layout["xaxis"] |= {"tickformat": "~g", "range": ends}
     if ends[1] - ends[0] < _NEAR:
         layout["xaxis"]["dtick"] = "D2"

@@ -42,17 +42,17 @@ def growth_sheet(study: ProductStudy) -> Sheet:
 
 def rates_sheet(study: ProductStudy) -> Sheet:
     """Measured and predicted exponents."""
-    found, apart = study.exponents, scores(study)
-    predicted, errors = found.predicted, found.predicted_errors
+    exponents, apart = study.exponents, scores(study)
+    predicted, errors = exponents.predicted, exponents.predicted_errors
     rows = []
-    for i in some(found.size, LINES):
-        row = [f"λ{value_name(i)[1:]}", rate(found.measured[i], found.standard_errors[i])]
+    for i in some(exponents.size, LINES):
+        row = [f"λ{value_name(i)[1:]}", rate(exponents.measured[i], exponents.standard_errors[i])]
         if predicted is not None and errors is not None:
             row += [rate(predicted[i], errors[i]), "–" if (z := apart[i]) is None else f"{z:+.1f}".replace("-", "−")]
         rows.append(row)
     theory = ["theory", "errors apart"] if predicted is not None else []
     return Sheet(
-        f"Growth rates (Lyapunov exponents), {found.seeds} products",
+        f"Growth rates (Lyapunov exponents), {exponents.seeds} products",
         ["ln a factor", "measured", *theory],
         rows,
     )
@@ -75,13 +75,13 @@ def scales_sheet(study: ProductStudy) -> Sheet:
 
 def bounds_sheet(study: ProductStudy) -> Sheet:
     """What the factors' singular values say of the product's."""
-    found, size = study.bounds, study.growth.size
-    product, factors = found.log_singular_values, found.log_of_factors
+    bounds, size = study.bounds, study.growth.size
+    product, factors = bounds.log_singular_values, bounds.log_of_factors
     rows = [
-        ("largest singular value", "≤", product[0], factors[0], found.log_slack[0]),
-        ("smallest singular value", "≥", product[-1], factors[-1], found.log_smallest_slack),
-        ("condition number", "≤", found.log_condition, found.log_condition_bound, None),
-        ("|determinant|", "=", sum(product), sum(factors), found.log_slack[-1]),
+        ("largest singular value", "≤", product[0], factors[0], bounds.log_slack[0]),
+        ("smallest singular value", "≥", product[-1], factors[-1], bounds.log_smallest_slack),
+        ("condition number", "≤", bounds.log_condition, bounds.log_condition_bound, None),
+        ("|determinant|", "=", sum(product), sum(factors), bounds.log_slack[-1]),
     ]
     cells = []
     for name, sign, of_product, of_factors, slack in rows[: 4 if size > 1 else 1]:
@@ -91,7 +91,7 @@ def bounds_sheet(study: ProductStudy) -> Sheet:
         "Bounds by the factors' singular values, orders of magnitude",
         ["", "of the product", " ", "product of those", "apart"],
         cells,
-        levels=[] if found.holds else ["bad"] * len(cells),
+        levels=[] if bounds.holds else ["bad"] * len(cells),
     )
 
 

@@ -31,7 +31,7 @@ def product_section(study: ProductStudy) -> Section:
     """The section of a study."""
     level, verdict = _verdict(study)
     doubtful, theory = _theory(study)
-    said = [verdict, *_rank(study), _critical(study), _bound(study), *theory, *_frameworks(study)]
+    sentences = [verdict, *_rank(study), _critical(study), _bound(study), *theory, *_frameworks(study)]
     if study.wrong or not study.bounds.holds or (doubtful and level == "good"):
         level = "bad"
     charts = [
@@ -58,7 +58,7 @@ def product_section(study: ProductStudy) -> Section:
         "the same product. Its size is exponential in depth, so there is but one scale of the weights that keeps it; "
         "and even there directions are lost, unless the matrices are orthogonal.",
         level=level,
-        said=said,
+        said=sentences,
         sheets=[
             growth_sheet(study),
             rates_sheet(study),
@@ -135,12 +135,12 @@ def _bound(study: ProductStudy) -> str:
 
 def _theory(study: ProductStudy) -> tuple[bool, list[str]]:
     """Whether the exponents contradict theory, and what is to be said of it."""
-    found = [z for z in scores(study) if z is not None]
-    if not found or study.exponents.n * study.exponents.seeds < _FEW:
+    known = [z for z in scores(study) if z is not None]
+    if not known or study.exponents.n * study.exponents.seeds < _FEW:
         return False, []
-    if any(math.isnan(z) for z in found):
+    if any(math.isnan(z) for z in known):
         return True, ["An exponent that was measured is not a number."]
-    worst = max(found, key=abs)
+    worst = max(known, key=abs)
     products = f"{study.exponents.seeds} products"
     if abs(worst) > _DOUBTFUL:
         return True, [
@@ -153,8 +153,8 @@ def _theory(study: ProductStudy) -> tuple[bool, list[str]]:
 def _frameworks(study: ProductStudy) -> list[str]:
     right = [framework_name(f) for f in study.differences if f not in study.wrong]
     wrong = [framework_name(f) for f in study.wrong]
-    said = [f"Another product than the definition's: {listed(wrong)}."] if wrong else []
-    return said + (
+    sentences = [f"Another product than the definition's: {listed(wrong)}."] if wrong else []
+    return sentences + (
         [f"{listed(right)} {'gives' if len(right) == 1 else 'give'} the same, to rounding."] if right else []
     )
 

@@ -49,7 +49,7 @@ def propagation_section(study: PropagationStudy) -> Section:
         about="Every layer multiplies the size of what passes through it, forward and back, by about the same factor: "
         "with depth a factor a little off 1 becomes an exponential. Theory says which.",
         level="bad" if bad else "good",
-        said=list(_said(study, states)),
+        said=list(_sentences(study, states)),
         sheets=[_table(study), *_field(study), spectrum_sheet(study.spectra, study.plain_edge)],
         charts=charts,
     )
@@ -66,7 +66,7 @@ def net_name(net: RandomMlp) -> str:
     return f"{net.depth} layers of {net.widths[0]} {net.activation} units, {start}"
 
 
-def _said(study: PropagationStudy, states: Sequence[str]) -> Iterable[str]:
+def _sentences(study: PropagationStudy, states: Sequence[str]) -> Iterable[str]:
     yield f"{net_name(study.net)}; {study.nets} nets."
     logs = (study.log_signal, study.log_gradient)
     ways = ("signal", "from the input to the last layer"), ("gradient", "from the last layer to the first")
@@ -155,21 +155,21 @@ def _of(study: PropagationStudy, quantity: str) -> list[LayerComparison]:
 
 def _field(study: PropagationStudy) -> list[Sheet]:
     """Where mean-field theory says that many layers lead; nothing for constant weights."""
-    found = study.field
-    if found is None:
+    field = study.field
+    if field is None:
         return []
     ends = {0.0: "0: the signal dies out", math.inf: "Inf: the signal explodes"}
     # What becomes of two inputs is known where the variance settles.
-    inputs = "" if found.correlation is None else f", {_INPUTS[found.phase]}"
+    inputs = "" if field.correlation is None else f", {_INPUTS[field.phase]}"
     rows = [
-        ("variance that many layers lead to, q", ends.get(found.q, number(found.q))),
-        ("χ there, the factor of a gradient's second moment a layer", number(found.chi, 7)),
-        ("phase", f"{found.phase}: a gradient's {_pace(found)}{inputs}"),
+        ("variance that many layers lead to, q", ends.get(field.q, number(field.q))),
+        ("χ there, the factor of a gradient's second moment a layer", number(field.chi, 7)),
+        ("phase", f"{field.phase}: a gradient's {_pace(field)}{inputs}"),
     ]
     for name, value in (
-        ("layers in which the variance settles by a factor e", found.variance_length),
-        ("correlation of two inputs after many layers", found.correlation),
-        ("layers in which that settles by a factor e, ξ", found.correlation_length),
+        ("layers in which the variance settles by a factor e", field.variance_length),
+        ("correlation of two inputs after many layers", field.correlation),
+        ("layers in which that settles by a factor e, ξ", field.correlation_length),
     ):
         if value is not None:  # there is none where the signal dies out or explodes
             rows.append((name, "Inf: never" if value == math.inf else number(value)))

@@ -20,11 +20,11 @@ BELOW = "lost in rounding"
 def spectrum_sheet(spectra: Mapping[str, LogSpectrum], plain_edge: float | None) -> Sheet:
     """Largest, median and smallest singular values; `plain_edge` is the σ_w of critical nets without biases."""
     rows = []
-    for name, found in spectra.items():
-        logs = found.log_values
+    for name, spectrum in spectra.items():
+        logs = spectrum.log_values
         near = sum(abs(log) <= math.log(NEAR_ONE) for log in logs) / len(logs)
         middle, last = (magnitude(log) if log > -math.inf else BELOW for log in (logs[len(logs) // 2], logs[-1]))
-        rows.append([name, magnitude(logs[0]), middle, last, magnitude(found.log_mean_squared), percent(near)])
+        rows.append([name, magnitude(logs[0]), middle, last, magnitude(spectrum.log_mean_squared), percent(near)])
     headings = ["net", "largest", "median", "smallest", "mean square", "within 2× of 1"]
     critical = "no net without biases stays critical" if plain_edge is None else _critical(plain_edge)
     return Sheet(f"Singular values of the Jacobian, one net each; {critical}", headings, rows)
@@ -37,22 +37,22 @@ def _critical(plain_edge: float) -> str:
 
 def _kept(spectra: Mapping[str, LogSpectrum]) -> str:
     """How many directions of each net are told apart from nothing, in words."""
-    found = []
-    for name, one in spectra.items():
-        logs = one.log_values
+    parts = []
+    for name, spectrum in spectra.items():
+        logs = spectrum.log_values
         left = sum(log > -math.inf and log >= logs[0] - math.log(SURVIVES) for log in logs)
-        found.append(f"{left} of {len(logs)} ({name})")
-    return listed(found)
+        parts.append(f"{left} of {len(logs)} ({name})")
+    return listed(parts)
 
 
 def spectrum_chart(spectra: Mapping[str, LogSpectrum], plain_edge: float | None) -> Illustration:
     """All singular values, falling."""
     canvas = Canvas([Panel("Singular values of ∂output/∂input", "orders of magnitude")], "share of directions (%)")
-    for i, (name, found) in enumerate(spectra.items()):
+    for i, (name, spectrum) in enumerate(spectra.items()):
         line = Line(name, style.sequence(2 - i, 3))
-        size = len(found.log_values)
+        size = len(spectrum.log_values)
         points = []
-        for k, log in enumerate(found.log_values):
+        for k, log in enumerate(spectrum.log_values):
             there = magnitude(log) if log > -math.inf else BELOW
             text = f"{name}<br>{k + 1} of {size}: <b>{there}</b>"
             points.append(log_point(100 * (k + 0.5) / size, log, text, below=BELOW))

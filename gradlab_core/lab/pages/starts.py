@@ -55,9 +55,9 @@ def end(start: Start, log: float, digits: int = 2) -> str:
 
 
 def _fate(start: Start) -> str:
-    found = []
+    fates = []
     for what, log in (("the signal", start.signal[-1]), ("the gradient", start.gradient[0])):
         if verdict(log / 2) != "survives":
             unit = " orders of magnitude" if math.isfinite(log) else ""
-            found.append(f"{what} {verdict(log / 2)} ({end(start, log, 1)}{unit})")
-    return listed(found) if found else ""
+            fates.append(f"{what} {verdict(log / 2)} ({end(start, log, 1)}{unit})")
+    return listed(fates) if fates else ""

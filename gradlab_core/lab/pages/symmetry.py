@@ -20,34 +20,34 @@ _GROUPS, _MEMBERS, _NAMED = 2, 4, 5
 
 def symmetry_section(study: SymmetryStudy) -> Section:
     """The tied units of a net."""
-    found, tied = study.found, tied_layers(study.found)
+    ties, tied = study.found, tied_layers(study.found)
     what = study.target if study.framework is None else f"{study.target} ({framework_name(study.framework)})"
-    if not found.layers:
-        level, said = "watch", [f"{what}: no hidden layer was found whose units another weight reads."]
+    if not ties.layers:
+        level, sentences = "watch", [f"{what}: no hidden layer was found whose units another weight reads."]
     elif tied:
         level = "bad"
         code = CODES["symmetric-units"]
-        said = [
-            f"{what}: {found.units:,} hidden units are worth {found.distinct:,}; {percent(found.defect)} are one too "
+        sentences = [
+            f"{what}: {ties.units:,} hidden units are worth {ties.distinct:,}; {percent(ties.defect)} are one too "
             f"many, in {_named(list(tied))}.",
             code.explanation,
             f"What to do: {'; '.join(code.remedies)}.",
         ]
     else:
-        level, said = "good", [f"{what}: no hidden unit of {found.units:,} is tied to another."]
-    unknown = [layer.path for layer in found.layers if layer.closest is None and layer.units > 1]
+        level, sentences = "good", [f"{what}: no hidden unit of {ties.units:,} is tied to another."]
+    unknown = [layer.path for layer in ties.layers if layer.closest is None and layer.units > 1]
     if unknown:
         level = "bad" if tied else "watch"
-        said.append(f"No two units can be compared in {_named(unknown)}: their weights are NaN or Inf.")
-    if found.unread:
-        said.append(f"Not judged, since it is not known which weight reads their units: {_named(found.unread)}.")
+        sentences.append(f"No two units can be compared in {_named(unknown)}: their weights are NaN or Inf.")
+    if ties.unread:
+        sentences.append(f"Not judged, since it is not known which weight reads their units: {_named(ties.unread)}.")
     return Section(
         key="symmetry",
         title="Symmetry",
         about=ABOUT,
         level=level,
-        said=said,
-        sheets=[_layers(found.layers)] if found.layers else [],
+        said=sentences,
+        sheets=[_layers(ties.layers)] if ties.layers else [],
         charts=[],
     )
 

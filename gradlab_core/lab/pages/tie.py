@@ -21,7 +21,7 @@ _GROWN = 10.0
 def tie_section(study: TieStudy) -> Section:
     """The demonstration. Nothing is wrong with it as long as it shows what it is for."""
     kept, broken, free = map(_diverged, study.runs)
-    said = [_constant(study), _dropout(study), *_losses(study)]
+    sentences = [_constant(study), _dropout(study), *_losses(study)]
     parted = any(step.distinct > 1 for step in _sound(study.constant))
     still_tied = any(run.steps[-1].distinct < study.units for run in (study.dropout, study.normal))
     level = "bad" if parted or kept or broken or free else "watch" if still_tied else "good"
@@ -30,7 +30,7 @@ def tie_section(study: TieStudy) -> Section:
         title="Symmetry",
         about=ABOUT,
         level=level,
-        said=said,
+        said=sentences,
         sheets=[_tie_table(study)],
         charts=[
             Illustration(
@@ -77,8 +77,8 @@ def _dropout(study: TieStudy) -> str:
 
 def _losses(study: TieStudy) -> list[str]:
     if any(_diverged(run) for run in study.runs):
-        found = {_run_name(run): _first_odd(run) for run in study.runs if run is study.normal and _diverged(run)}
-        return [f"The {name} diverged by step {step}." for name, step in found.items()]
+        diverged = {_run_name(run): _first_odd(run) for run in study.runs if run is study.normal and _diverged(run)}
+        return [f"The {name} diverged by step {step}." for name, step in diverged.items()]
     constant, dropout, normal = (run.steps[-1] for run in study.runs)
     best = min((constant, dropout, normal), key=lambda step: step.loss)
     what = "A random start needs no such help" if best is normal else "A random start is not the better one here"

@@ -85,10 +85,12 @@ def study_activations(
         kinks = ACTIVATIONS[curve.name].kinks
         x = np.concatenate([np.setdiff1d(curve.x, kinks), kinks])
         defined = activation_gradient(curve.name, x)
-        got = {f: np.asarray(twin.activation_gradient(curve.name, twin.to_native(x))) for f, twin in twins.items()}
+        derivatives = {
+            f: np.asarray(twin.activation_gradient(curve.name, twin.to_native(x))) for f, twin in twins.items()
+        }
         smooth = len(x) - len(kinks)
         slopes = _extremes(curve)
-        differences = {f: float(np.max(np.abs(found - defined)[:smooth])) for f, found in got.items()}
+        differences = {f: float(np.max(np.abs(slope - defined)[:smooth])) for f, slope in derivatives.items()}
         rows.append(
             ActivationRow(
                 name=curve.name,
@@ -98,12 +100,14 @@ def study_activations(
                 share=goldilocks_share(curve.name, mean=mean, std=std),
                 kinks=tuple(
                     Kink(
-                        x=kink, definition=float(at) + 0.0, frameworks={f: float(v[smooth + i]) for f, v in got.items()}
+                        x=kink,
+                        definition=float(at) + 0.0,
+                        frameworks={f: float(v[smooth + i]) for f, v in derivatives.items()},
                     )
                     for i, (kink, at) in enumerate(zip(kinks, defined[smooth:], strict=True))
                 ),
                 differences=differences,
-                wrong=tuple(f for f, found in got.items() if not differences[f] <= ROUNDING[str(found.dtype)]),
+                wrong=tuple(f for f, slope in derivatives.items() if not differences[f] <= ROUNDING[str(slope.dtype)]),
             )
         )
     return ActivationStudy(mean=mean, std=std, rows=tuple(rows), curves=curves)

@@ -69,7 +69,7 @@ def own_model(framework: str, net: RandomMlp, *, seed: int) -> tuple[Any, Any, A
         GradlabError: an activation of which the twins build no MLP, a negative seed.
     """
     problems: list[str] = []
-    fields.whole(problems, "seed", seed, 0)
+    fields.whole_number(problems, "seed", seed, 0)
     refuse("doctor", problems)
     twin = backends.load(framework)
     features, *widths, classes = net.widths
@@ -117,23 +117,23 @@ def study_start(
     """
     check_rates(learning_rate, TRUST)
     twin = backends.load(framework)
-    given = {} if loss is None else {"loss": loss}
+    keywords = {} if loss is None else {"loss": loss}
 
     def look() -> Look:
-        slopes = twin.gradient_flow(model, x, y, **given).layers
+        slopes = twin.gradient_flow(model, x, y, **keywords).layers
         return Look(
             layers=tuple(twin.init_doctor(model, x, target=target)),
             steps=tuple(_steps(twin.to_canonical(model), slopes, learning_rate)),
             ties=twin.symmetry_defect(model),
-            log_gradient=gradient_change(twin.signal_propagation(model, x, y, **given).layers),
+            log_gradient=gradient_change(twin.signal_propagation(model, x, y, **keywords).layers),
         )
 
     before = look()
     done = after = None
     if repair:
-        found = twin.lsuv(model, x, target=target, init=draw, seed=seed)
-        twin.from_canonical(model, found.weights)
-        done, after = found.layers, look()
+        repaired = twin.lsuv(model, x, target=target, init=draw, seed=seed)
+        twin.from_canonical(model, repaired.weights)
+        done, after = repaired.layers, look()
     return DoctorStudy(
         framework=framework, target=target, learning_rate=learning_rate, before=before, repair=done, after=after
     )

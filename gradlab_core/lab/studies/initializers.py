@@ -123,9 +123,9 @@ def study_initializers(
     for framework in frameworks:
         fields.one_of(problems, "framework", framework, backends.BACKENDS)
     layers = _layers(problems, layer, inputs, outputs, kernel, groups)
-    fields.whole(problems, "draws", draws, 1)
-    fields.whole(problems, "seed", seed, 0)
-    fields.whole(problems, "depth", depth, 1)
+    fields.whole_number(problems, "draws", draws, 1)
+    fields.whole_number(problems, "seed", seed, 0)
+    fields.whole_number(problems, "depth", depth, 1)
     fields.one_of(problems, "activation", activation, ACTIVATIONS)
     if not abs(value) <= float(np.finfo(np.float32).max):
         problems.append(f"the value of constant is {value!r}; expected a number that float32 can hold")
@@ -133,25 +133,25 @@ def study_initializers(
         problems.append(f"depth is {depth}; expected at most {MOST_LAYERS:,}")
     if draws > MOST_DRAWS:
         problems.append(f"draws is {draws}; expected at most {MOST_DRAWS:,}")
-    asked = layers.get(layer)
-    if asked and draws >= 1 and draws * math.prod(asked.shape) > MOST_NUMBERS:
-        total = f"{draws} draws of {math.prod(asked.shape):,} weights"
+    sample = layers.get(layer)
+    if sample and draws >= 1 and draws * math.prod(sample.shape) > MOST_NUMBERS:
+        total = f"{draws} draws of {math.prod(sample.shape):,} weights"
         problems.append(f"{total} are too many; expected at most {MOST_NUMBERS:,} in all: fewer draws, a smaller layer")
     refuse("init", problems)
-    assert asked is not None
+    assert sample is not None
     every = tuple(dict.fromkeys(names or INITIALIZERS))
     twins = {framework: backends.load(framework) for framework in dict.fromkeys(frameworks)}
-    width = asked.inputs if asked.kind == "dense" and asked.inputs == asked.outputs else _WIDTH
+    width = sample.inputs if sample.kind == "dense" and sample.inputs == sample.outputs else _WIDTH
     seeds = range(seed, seed + draws)
-    found = [_study(name, asked, seeds, value, twins) for name in every]
+    studied = [_study(name, sample, seeds, value, twins) for name in every]
     return InitializerStudy(
-        layer=asked,
+        layer=sample,
         draws=draws,
         seed=seed,
         value=value,
-        rows=tuple(row for row, _ in found),
-        histograms=tuple(bars for _, bars in found),
-        fans=tuple(_fans(one) for one in layers.values()),
+        rows=tuple(row for row, _ in studied),
+        histograms=tuple(bars for _, bars in studied),
+        fans=tuple(_fans(each) for each in layers.values()),
         depth=depth,
         width=width,
         activation=activation,
@@ -167,22 +167,22 @@ def _layers(
     fields.one_of(problems, "layer", kind, LAYERS)
     for name, size in (("inputs", inputs), ("outputs", outputs), ("kernel", kernel), ("groups", groups)):
         if size is not None:
-            fields.whole(problems, name, size, 1)
+            fields.whole_number(problems, name, size, 1)
     if kernel is not None and kind == "dense":
         problems.append(f"kernel is {kernel}, and a dense layer has none; leave it out, or name another layer")
     if groups is not None and kind != "grouped":
         problems.append(f"groups is {groups}, and the layer {kind}; leave it out, or take the layer grouped")
     if len(problems) > before:
         return {}
-    found = {}
-    for one in LAYERS:
-        n_in, n_out = inputs or (100 if one == "dense" else 32), outputs or (100 if one == "dense" else 64)
-        window = 1 if one == "dense" else kernel or _WINDOW
-        parts = 1 if one != "grouped" else groups or math.gcd(_GROUPS, n_in, n_out)
+    samples = {}
+    for name in LAYERS:
+        n_in, n_out = inputs or (100 if name == "dense" else 32), outputs or (100 if name == "dense" else 64)
+        window = 1 if name == "dense" else kernel or _WINDOW
+        parts = 1 if name != "grouped" else groups or math.gcd(_GROUPS, n_in, n_out)
         if n_in % parts or n_out % parts:
             problems.append(f"groups is {parts}; expected a divisor of {n_in} inputs and {n_out} outputs")
-        found[one] = SampleLayer(kind=one, inputs=n_in, outputs=n_out, kernel=window, groups=parts)
-    return found
+        samples[name] = SampleLayer(kind=name, inputs=n_in, outputs=n_out, kernel=window, groups=parts)
+    return samples
 
 
 def _study(
@@ -238,8 +238,8 @@ def _difference(
 
 def _fans(layer: SampleLayer) -> FansRow:
     weight = layer.tensors["weight"]
-    found = fans(weight.shape, transposed=weight.transposed, groups=weight.groups)
-    return FansRow(layer=layer, found=found, right=found == (layer.fan_in, layer.fan_out))
+    measured = fans(weight.shape, transposed=weight.transposed, groups=weight.groups)
+    return FansRow(layer=layer, found=measured, right=measured == (layer.fan_in, layer.fan_out))
 
 
 def _drawing_of(twin: ModuleType) -> ModuleType:

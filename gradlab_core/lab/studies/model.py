@@ -55,17 +55,17 @@ def study_model(framework: str, model: Any, x: Any, y: Any, **keywords: Any) -> 
         GradlabError: what `signal_propagation` raises.
     """
     twin = backends.load(framework)
-    found = twin.signal_propagation(model, x, y, **keywords)
-    layers = [layer for layer in found.layers if layer.kind in LAYERS]
+    propagation = twin.signal_propagation(model, x, y, **keywords)
+    layers = [layer for layer in propagation.layers if layer.kind in LAYERS]
     spectrum, why = _spectrum(twin, model, x)
     return ModelStudy(
         framework=framework,
-        propagation=found,
+        propagation=propagation,
         spectrum=spectrum,
         no_spectrum=why,
         log_signal=_change([layer.output.log_second_moment for layer in layers]),
-        log_gradient=gradient_change(found.layers),
-        nonfinite=tuple(dict.fromkeys(layer.path for layer in found.layers if _odd(layer))),
+        log_gradient=gradient_change(propagation.layers),
+        nonfinite=tuple(dict.fromkeys(layer.path for layer in propagation.layers if _odd(layer))),
         unreached=tuple(dict.fromkeys(layer.path for layer in layers if layer.gradient is None)),
     )
 

@@ -101,7 +101,7 @@ def study_products(
     critical = critical_sigma(size, init=matrices)
     measured = math.exp(math.log(sigma) - exponents.measured[0])
     rule = 1.0 if matrices == "orthogonal" else 1 / math.sqrt(size)
-    found = {
+    differences = {
         framework: _difference(twin.matrix_product_growth(factors, size, sigma, seed, init=matrices), growth)
         for framework, twin in twins.items()
     }
@@ -115,8 +115,8 @@ def study_products(
         bounds=product_bounds(drawn),
         log_bound=tuple(np.log(np.linalg.norm(drawn, 2, axis=(1, 2))).cumsum().tolist()),
         rescaled=_rescaled(growth, critical, measured, rule),
-        differences=found,
-        wrong=tuple(framework for framework, difference in found.items() if not difference <= ROUNDING),
+        differences=differences,
+        wrong=tuple(framework for framework, difference in differences.items() if not difference <= ROUNDING),
     )
 
 
@@ -140,22 +140,22 @@ def _rescaled(growth: ProductGrowth, critical: float | None, measured: float, ru
     )
 
 
-def _difference(found: ProductGrowth, defined: ProductGrowth) -> float:
+def _difference(growth: ProductGrowth, defined: ProductGrowth) -> float:
     names = ("log_frobenius", "log_spectral", "log_singular_values")
-    return float(np.max([log_distance(getattr(found, name), getattr(defined, name)) for name in names]))
+    return float(np.max([log_distance(getattr(growth, name), getattr(defined, name)) for name in names]))
 
 
 def _check(
     factors: int, size: int, sigma: float, matrices: str, seed: int, seeds: int, frameworks: Sequence[str]
 ) -> None:
     problems: list[str] = []
-    fields.whole(problems, "factors", factors, 1)
-    fields.whole(problems, "size", size, 1)
+    fields.whole_number(problems, "factors", factors, 1)
+    fields.whole_number(problems, "size", size, 1)
     if not _SIGMAS[0] <= sigma <= _SIGMAS[1]:
         problems.append(f"sigma is {sigma!r}; expected a positive number from {_SIGMAS[0]:g} to {_SIGMAS[1]:g}")
     fields.one_of(problems, "matrices", matrices, ENSEMBLES)
-    fields.whole(problems, "seed", seed, 0)
-    fields.whole(problems, "seeds", seeds, 2)
+    fields.whole_number(problems, "seed", seed, 0)
+    fields.whole_number(problems, "seeds", seeds, 2)
     for framework in frameworks:
         fields.one_of(problems, "framework", framework, backends.BACKENDS)
     if not problems and (seconds := _seconds(factors, size, seeds, len(set(frameworks)))) > _LONGEST:

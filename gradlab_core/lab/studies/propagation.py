@@ -81,8 +81,8 @@ def size_problems(depth: int, width: int) -> list[str]:
     ['depth is 0; expected a whole number of at least 1']
     """
     problems: list[str] = []
-    fields.whole(problems, "depth", depth, 1)
-    fields.whole(problems, "width", width, 1)
+    fields.whole_number(problems, "depth", depth, 1)
+    fields.whole_number(problems, "width", width, 1)
     if not problems and depth * width**2 > MOST_WEIGHTS:
         problems.append(f"depth·width² is {depth * width**2:,} weights; expected at most {MOST_WEIGHTS:,}")
     if depth > MOST_LAYERS:
@@ -147,11 +147,11 @@ def study_propagation(
     """
     _check(net, nets, seed)
     seeds = range(seed, seed + nets)
-    found = {"numpy": propagate(net, seeds=seeds)}
+    runs = {"numpy": propagate(net, seeds=seeds)}
     for framework in dict.fromkeys(frameworks):
-        found[framework] = backends.load(framework).propagate(net, seeds=seeds, dtype="float64")
-    measured = {name: compare_with_theory(net, seeds=seeds, measured=one) for name, one in found.items()}
-    differences = {name: _apart(one, found["numpy"]) for name, one in found.items() if name != "numpy"}
+        runs[framework] = backends.load(framework).propagate(net, seeds=seeds, dtype="float64")
+    measured = {name: compare_with_theory(net, seeds=seeds, measured=run) for name, run in runs.items()}
+    differences = {name: _apart(run, runs["numpy"]) for name, run in runs.items() if name != "numpy"}
     rows = measured["numpy"]
     random = net.init != "constant"
     sigma_w, sigma_b = map(math.sqrt, layer_variances(net, net.widths[0], net.widths[0]))
@@ -179,9 +179,9 @@ def study_propagation(
     )
 
 
-def _apart(one: Propagation, other: Propagation) -> float:
+def _apart(run: Propagation, reference: Propagation) -> float:
     names = [field.name for field in dataclasses.fields(Propagation)]
-    return float(np.max([log_distance(getattr(one, name), getattr(other, name)) for name in names]))
+    return float(np.max([log_distance(getattr(run, name), getattr(reference, name)) for name in names]))
 
 
 def _at(rows: Sequence[LayerComparison], quantity: str, layer: int) -> float:
@@ -211,8 +211,8 @@ def _largest_z(rows: Sequence[LayerComparison]) -> float | None:
 
 def _check(net: RandomMlp, nets: int, seed: int) -> None:
     problems: list[str] = []
-    fields.whole(problems, "nets", nets, 2)
-    fields.whole(problems, "seed", seed, 0)
+    fields.whole_number(problems, "nets", nets, 2)
+    fields.whole_number(problems, "seed", seed, 0)
     weights = sum(a * b for a, b in net.sizes())
     if not problems and (nets * weights > MOST_DRAWN or nets * net.depth > MOST_TENSORS):
         problems.append(
@@ -245,4 +245,4 @@ def _spectra(net: RandomMlp, sigma_w: float, plain_edge: float | None, seed: int
         if other or abs(sigma_w / plain_edge - 1) > 1e-6:
             nets[GAUSSIAN] = plain
         nets[ORTHOGONAL] = dataclasses.replace(plain, init="orthogonal", init_number=plain_edge, sigma_w=None)
-    return {name: jacobian_spectrum(one, seed=seed) for name, one in nets.items()}
+    return {name: jacobian_spectrum(each, seed=seed) for name, each in nets.items()}

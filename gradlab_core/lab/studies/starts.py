@@ -61,16 +61,16 @@ def study_starts(
 
 
 def _random(net: RandomMlp, names: Sequence[str]) -> Start:
-    found = predict(net)
-    signal = tuple(expected.centre for quantity, _, expected in found if quantity == "preactivation")
-    gradient = tuple(expected.centre for quantity, _, expected in found if quantity == "gradient")
+    expectations = predict(net)
+    signal = tuple(expected.centre for quantity, _, expected in expectations if quantity == "preactivation")
+    gradient = tuple(expected.centre for quantity, _, expected in expectations if quantity == "gradient")
     return Start(names=tuple(names), signal=signal, gradient=gradient)
 
 
 def _constant(net: RandomMlp, seeds: Sequence[int]) -> Start:
-    found = predict_constant(net, seeds)
-    signal, dead_signal = _alive(found.preactivations)
-    gradient, dead_gradient = _alive(found.gradients)
+    exact = predict_constant(net, seeds)
+    signal, dead_signal = _alive(exact.preactivations)
+    gradient, dead_gradient = _alive(exact.gradients)
     return Start(
         names=("constant",),
         signal=signal,

@@ -63,12 +63,12 @@ def study_tie(*, steps: int = 200, units: int = 8, dropout: float = 0.5, seed: i
     problems: list[str] = []
     for name, value, least, most in (("steps", steps, 1, _MOST_STEPS), ("units", units, 2, _MOST_UNITS)):
         before = len(problems)
-        fields.whole(problems, name, value, least)
+        fields.whole_number(problems, name, value, least)
         if len(problems) == before and value > most:
             problems.append(f"{name} is {value:,}; expected {most:,} at most")
     if not 0 < dropout <= _MOST_DROPOUT:
         problems.append(f"dropout is {dropout!r}; expected a number above 0, {_MOST_DROPOUT} at most")
-    fields.whole(problems, "seed", seed, 0)
+    fields.whole_number(problems, "seed", seed, 0)
     refuse("symmetry", problems)
 
     def run(start: str, dropout: float = 0.0) -> TieRun:
@@ -96,10 +96,10 @@ def study_symmetry(target: str, params: Any, framework: str | None = None) -> Sy
     return SymmetryStudy(target=target, framework=framework, found=find(params))
 
 
-def tied_layers(found: SymmetryDefect) -> Mapping[str, int]:
+def tied_layers(defect: SymmetryDefect) -> Mapping[str, int]:
     """How many units are one too many, by layer; layers without any are left out.
 
     >>> tied_layers(symmetry.symmetry_defect({"a.weight": [[1.0], [1.0], [2.0]], "b.weight": [[1.0, 1.0, 3.0]]}))
     {'a.weight': 1}
     """
-    return {layer.path: layer.units - layer.distinct for layer in found.layers if layer.distinct < layer.units}
+    return {layer.path: layer.units - layer.distinct for layer in defect.layers if layer.distinct < layer.units}

@@ -81,10 +81,10 @@ def prepared_summary(folder: Path) -> str:
         folder: what `prepare_cifar10` returned.
     """
     counts = prepared_counts(folder)
-    found = f"{counts['train']:,} training and {counts['test']:,} test images"
+    summary = f"{counts['train']:,} training and {counts['test']:,} test images"
     if counts == ORIGINAL:
-        return found
-    return f"{found}; the original has {ORIGINAL['train']:,} and {ORIGINAL['test']:,}, so this is not the full set"
+        return summary
+    return f"{summary}; the original has {ORIGINAL['train']:,} and {ORIGINAL['test']:,}, so this is not the full set"
 
 
 def prepared_counts(folder: Path) -> dict[str, int]:

@@ -38,6 +38,6 @@ def open_task(spec: TaskSpec, *, seed: int) -> Task:
     ((4, 10, 2), (4, 1), (2, 1, True))
     """
     problems: list[str] = []
-    fields.whole(problems, "seed", seed, 0)
+    fields.whole_number(problems, "seed", seed, 0)
     refuse("task", problems)
     return Task(spec, _SOURCES[spec.name](spec, seed), seed)

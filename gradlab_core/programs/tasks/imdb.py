@@ -53,13 +53,13 @@ class Imdb:
 
 def _words(reviews: list[tuple[bytes, int]], length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Buckets (N, length), `_BUCKETS` where there is no word, and labels (N,)."""
-    found = np.full((len(reviews), length), _BUCKETS)
-    for row, (text, _) in zip(found, reviews, strict=True):
+    buckets = np.full((len(reviews), length), _BUCKETS)
+    for row, (text, _) in zip(buckets, reviews, strict=True):
         words = _WORD.findall(_BREAK.sub(" ", text.decode("utf-8", errors="replace").lower()))[-length:]
         if words:
             # Not Python's `hash`, which differs from one process to the next.
             row[-len(words) :] = [zlib.crc32(word.encode()) % _BUCKETS for word in words]
-    return found, np.array([label for _, label in reviews])
+    return buckets, np.array([label for _, label in reviews])
 
 
 def _read(data_dir: str | None) -> dict[str, list[tuple[bytes, int]]]:

@@ -54,8 +54,8 @@ class Task:
             GradlabError: a negative step, or a size below 1 or above what a finite training part holds.
         """
         problems: list[str] = []
-        fields.whole(problems, "step", step, 0)
-        fields.whole(problems, "size", size, 1)
+        fields.whole_number(problems, "step", step, 0)
+        fields.whole_number(problems, "size", size, 1)
         refuse("batch", problems)
         return self._batch(_TRAIN, _TRAIN_LABELS, step, size)
 
@@ -67,7 +67,7 @@ class Task:
             GradlabError: a size below 1.
         """
         problems: list[str] = []
-        fields.whole(problems, "size", size, 1)
+        fields.whole_number(problems, "size", size, 1)
         refuse("test batch", problems)
         return self._batch(_TEST, _TEST_LABELS, 0, size)
 
