@@ -35,7 +35,7 @@ def check(name: str) -> None:
     problems: list[str] = []
     for module, lowest in NEEDS[name].items():
         try:
-            found = str(getattr(require(module, extra=name), "__version__", ""))
+            version = str(getattr(require(module, extra=name), "__version__", ""))
         except MissingDependency:
             raise
         except Exception:
@@ -43,20 +43,20 @@ def check(name: str) -> None:
             if problems:
                 break
             raise
-        if is_below(found, lowest):
-            problems.append(f"{module} is {found}, expected at least {lowest}")
+        if is_below(version, lowest):
+            problems.append(f"{module} is {version}, expected at least {lowest}")
     if problems:
         raise UnsupportedVersion(f"{'; '.join(problems)}: install with pip install '{DISTRIBUTION}[{name}]'")
 
 
-def is_below(found: str, lowest: str) -> bool:
+def is_below(version: str, lowest: str) -> bool:
     """Whether a version's numbers are below a bound's. What is built on the way to the bound (2.6.0a0, 0.8.0.dev1)
     counts as there, and what says no numbers is let pass: only what is known to be too old is refused.
 
     >>> is_below("2.5.1+cu124", "2.6"), is_below("2.13.0+cpu", "2.6"), is_below("2.6.0a0+git1f3", "2.6")
     (True, False, False)
     """
-    numbers = re.match(r"v?(\d+(?:\.\d+)*)", found)
+    numbers = re.match(r"v?(\d+(?:\.\d+)*)", version)
     return numbers is not None and _numbers(numbers[1]) < _numbers(lowest)
 
 

@@ -29,11 +29,11 @@ def refuse(title: str, problems: Iterable[str]) -> None:
     Traceback (most recent call last):
     gradlab_core.errors.GradlabError: bad spec: base is 0; expected a whole number of at least 1
     """
-    found = list(problems)
-    if len(found) == 1:
-        raise GradlabError(f"{title}: {found[0]}")
-    if found:
-        raise GradlabError(f"{title}: {len(found)} problems\n" + "\n".join(f"  - {p}" for p in found))
+    listed = list(problems)
+    if len(listed) == 1:
+        raise GradlabError(f"{title}: {listed[0]}")
+    if listed:
+        raise GradlabError(f"{title}: {len(listed)} problems\n" + "\n".join(f"  - {p}" for p in listed))
 
 
 def require(module: str, *, extra: str) -> ModuleType:

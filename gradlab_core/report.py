@@ -47,7 +47,7 @@ def _page(
     runs: Sequence[Run] | Sequence[StepRecord] | Mapping[str, Sequence[StepRecord]],
     findings: Mapping[str, Sequence[Finding]] | None,
     range_tests: Mapping[str, RangeTest] | None,
-    asked: BandSet | None,
+    bands: BandSet | None,
 ) -> str:
     from gradlab_core.compare.pages import page
     from gradlab_core.show.run import page as recorded
@@ -59,7 +59,7 @@ def _page(
     compared = [run for run in runs if isinstance(run, Run)]
     records = [run for run in runs if isinstance(run, StepRecord)]
     if len(compared) == len(runs):
-        return page.render(compared, asked)
+        return page.render(compared, bands)
     if len(records) == len(runs):
         return recorded.render({"Recorded run": records})
     kinds = sorted({type(run).__name__ for run in runs})

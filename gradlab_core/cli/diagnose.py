@@ -69,10 +69,10 @@ def diagnose(
     Exit code 1 when a finding is a warning or critical; with --fix it is that of the repaired program.
     """
     choices = {str(target): target is not None, "--scenario": scenario is not None, "--list": gallery}
-    given = [name for name, is_given in choices.items() if is_given]
+    chosen = [name for name, is_given in choices.items() if is_given]
     problems = []
-    if len(given) != 1:
-        came = " and ".join(given) or "nothing"
+    if len(chosen) != 1:
+        came = " and ".join(chosen) or "nothing"
         problems.append(f"came {came}; expected one of run.jsonl, MODULE:FUNCTION, --scenario NAME, --list")
     if scenario is None:
         loose = {"--fix": fix, "--framework": framework is not None, "--sink": bool(sink)}
@@ -121,10 +121,10 @@ def _examined(target: str, shown: _Shown) -> bool:
         built = build(target)
         examine = backends.load(built.framework).examine
         with running(f"{target}: its model failed on its batch", built.file):
-            found = examine(*built.positional, **built.keywords)
+            examination = examine(*built.positional, **built.keywords)
     if not shown.json:
-        output.console().print(range_test_text(found), soft_wrap=True)
-    return _show(target, found.records, found.findings, shown, found.range_test)
+        output.console().print(range_test_text(examination), soft_wrap=True)
+    return _show(target, examination.records, examination.findings, shown, examination.range_test)
 
 
 def _show(
@@ -174,14 +174,14 @@ def _scenario(name: str, fix: bool, framework: str, sinks: Sequence[str], shown:
     from gradlab_core.judge.diagnosis import diagnose
     from gradlab_core.records import codec
 
-    found = _known(name)
-    programs = {AS_IS: found.program}
+    case = _known(name)
+    programs = {AS_IS: case.program}
     if fix:
-        if found.fix is None:
+        if case.fix is None:
             raise GradlabError(f"scenario {name} is healthy: there is nothing to fix; run it without --fix")
         if shown.norms:
             raise GradlabError("--norms and --step show one run; came --fix, which makes two: see --out")
-        programs[REPAIRED] = found.fix
+        programs[REPAIRED] = case.fix
     records = _run(programs, framework, sinks, quiet=shown.json)
     if not fix:
         return _show(name, records[AS_IS], diagnose(records[AS_IS]), shown)
@@ -192,7 +192,7 @@ def _scenario(name: str, fix: bool, framework: str, sinks: Sequence[str], shown:
         typer.echo(codec.document("scenario-run", [scenario_run(name, p, framework, *run) for p, run in runs.items()]))
         return is_bad(runs[REPAIRED][1])
     console = output.console()
-    console.print(f"{name} ({found.family}): {found.about}\nRepaired: {found.remedy}.", soft_wrap=True, markup=False)
+    console.print(f"{name} ({case.family}): {case.about}\nRepaired: {case.remedy}.", soft_wrap=True, markup=False)
     console.print(side_by_side(runs))
     for program, (_, findings) in runs.items():
         if findings:
@@ -222,7 +222,7 @@ def _run(
     from gradlab_core import backends
 
     twin = backends.load(framework)
-    found: dict[str, list[StepRecord]] = {}
+    records: dict[str, list[StepRecord]] = {}
     last = list(programs)[-1]
     with open_sinks(sinks) as written, output.progress(quiet) as bar:
         for name, spec in programs.items():
@@ -233,8 +233,8 @@ def _run(
                     written(record)
                 bar.advance(task)
 
-            found[name] = twin.run_program(spec, on_step=on_step)
-    return found
+            records[name] = twin.run_program(spec, on_step=on_step)
+    return records
 
 
 def _write(

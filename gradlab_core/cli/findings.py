@@ -126,9 +126,9 @@ def _listed(findings: Sequence[Finding]) -> Text:
     return text
 
 
-def range_test_text(found: Examination) -> Text:
+def range_test_text(examination: Examination) -> Text:
     """What the range test of the learning rate came to."""
-    test = found.range_test
+    test = examination.range_test
     tried = f"Range test, rates from {number(test.rates[0])} to {number(test.rates[-1])}: "
     if test.suggested is None:
         words = "the loss never fell, so no learning rate is suggested"
@@ -136,7 +136,9 @@ def range_test_text(found: Examination) -> Text:
         words = f"suggested learning rate {number(test.suggested)}"
     if test.diverges_at is not None:
         words += f"; the loss blew up at {number(test.diverges_at)}"
-    return Text(f"{tried}{words}. {len(found.records)} steps were recorded at {number(found.learning_rate)}.")
+    return Text(
+        f"{tried}{words}. {len(examination.records)} steps were recorded at {number(examination.learning_rate)}."
+    )
 
 
 def norm_tables(records: Sequence[StepRecord], steps: Iterable[int]) -> Iterable[RenderableType]:
@@ -153,12 +155,12 @@ def norm_tables(records: Sequence[StepRecord], steps: Iterable[int]) -> Iterable
     yield table
     yield Text("\n".join(f"• {note}" for note in (stretch_words(report), *report.notes)))
     if any(record.tensors for record in records):
-        found = trends.trends(records)
+        fitted = trends.trends(records)
         table = Table(box=box.SIMPLE_HEAD, title="\nTrends", title_justify="left", title_style="bold")
         for heading in ("parameter", *(name.lower() for name in trends.QUANTITIES.values())):
             table.add_column(heading)
-        for path in dict.fromkeys(trend.path for trend in found.tensors):
-            cells = [Text(f"{way.ends}\n{way.direction}") for way in ways(found.tensors, path)]
+        for path in dict.fromkeys(trend.path for trend in fitted.tensors):
+            cells = [Text(f"{way.ends}\n{way.direction}") for way in ways(fitted.tensors, path)]
             table.add_row(Text(path), *cells)
         yield table
-        yield Text("\n".join(f"• {sentence}" for sentence in trend_words.sentences(found)))
+        yield Text("\n".join(f"• {sentence}" for sentence in trend_words.sentences(fitted)))

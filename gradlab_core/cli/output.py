@@ -52,13 +52,13 @@ def chosen_frameworks(names: list[str] | None) -> tuple[str, ...]:
     """The frameworks asked for, once each, or all installed ones."""
     if names:
         return tuple(dict.fromkeys(names))
-    found = backends.available()
-    if not found:
+    installed = backends.available()
+    if not installed:
         raise GradlabError(
             "neither PyTorch nor JAX is installed: install with pip install 'gradlab-parity[torch]' or "
             "pip install 'gradlab-parity[jax]'"
         )
-    return found
+    return installed
 
 
 def chosen_framework(name: str | None) -> str:

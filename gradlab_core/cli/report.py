@@ -51,29 +51,29 @@ def _steps(paths: list[Path], out: Path, *, table: bool, json: bool) -> None:
 
     if (table or json) and len(paths) > 1:
         raise GradlabError(f"{'--json' if json else out} holds one run; came {len(paths)}: name them one at a time")
-    found = {str(path): records for path, records in _load(paths).items()}
+    runs = {str(path): records for path, records in _load(paths).items()}
     if table:
-        export(found[str(paths[0])], out)
+        export(runs[str(paths[0])], out)
     else:
-        write_html(found, out)
+        write_html(runs, out)
     if json:
-        typer.echo(codec.document("step", found[str(paths[0])]))
+        typer.echo(codec.document("step", runs[str(paths[0])]))
 
 
 def _load(paths: list[Path]) -> dict[Path, list[StepRecord]]:
     """The records of every file, or an error that lists all that cannot be used."""
     from gradlab_core.sinks import load_records
 
-    found, problems = {}, []
+    records, problems = {}, []
     for path in paths:
         try:
-            found[path] = load_records(path)
+            records[path] = load_records(path)
         except GradlabError as error:
             problems.append(str(error))
         else:
-            problems += [] if found[path] else [f"{path} holds no record; expected at least one"]
+            problems += [] if records[path] else [f"{path} holds no record; expected at least one"]
     refuse("cannot draw", problems)
-    return found
+    return records
 
 
 def _comparison(path: Path, out: Path, bands: str | None, *, json: bool) -> None:
@@ -87,10 +87,10 @@ def _comparison(path: Path, out: Path, bands: str | None, *, json: bool) -> None
         raise GradlabError(
             f"cannot read {path}: {error}; expected a run.jsonl of gradlab train or a runs.json of gradlab compare"
         ) from error
-    found = codec.parse(text, "run", Run, str(path))
-    if not found:
+    runs = codec.parse(text, "run", Run, str(path))
+    if not runs:
         raise GradlabError(f"{path} holds no run; expected at least one")
     judged_by = None if bands is None else band_set(bands)
-    write_html(found, out, bands=bands)
+    write_html(runs, out, bands=bands)
     if json:
-        typer.echo(codec.document("comparison", summarize(found, judged_by=judged_by)))
+        typer.echo(codec.document("comparison", summarize(runs, judged_by=judged_by)))

@@ -96,20 +96,20 @@ def _find(text: str) -> Callable[[], Any]:
         sys.path.insert(0, os.getcwd())
     try:
         with running(f"importing {module_name} failed"):
-            found: Any = _imported(module_name)
+            member: Any = _imported(module_name)
     except _NoModule as error:
         raise GradlabError(
             f"there is no module {error} in {os.getcwd()} or among the installed packages; expected {FORM}"
         ) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            functions = [n for n, value in vars(found).items() if inspect.isfunction(value) and not n.startswith("_")]
+        if not hasattr(member, part):
+            functions = [n for n, value in vars(member).items() if inspect.isfunction(value) and not n.startswith("_")]
             there = f"; its functions are {', '.join(functions)}" if functions else ""
             raise GradlabError(f"{module_name} has no {attribute}{there}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise GradlabError(f"{text} is {_kind(found)}; expected a function that returns model, x and y")
-    result: Callable[[], Any] = found
+        member = getattr(member, part)
+    if not callable(member):
+        raise GradlabError(f"{text} is {_kind(member)}; expected a function that returns model, x and y")
+    result: Callable[[], Any] = member
     return result
 
 
@@ -183,7 +183,7 @@ def framework_of(model: Any) -> str | None:
     """`torch` or `jax`, by the modules of the classes that a model is made of; nothing is imported. None for what is
     neither a torch nor an NNX module."""
     for kind in type(model).__mro__:
-        found = _MODULES.get((str(kind.__module__).rpartition(".")[0], kind.__name__))
-        if found:
-            return found
+        framework = _MODULES.get((str(kind.__module__).rpartition(".")[0], kind.__name__))
+        if framework:
+            return framework
     return None

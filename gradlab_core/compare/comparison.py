@@ -148,23 +148,23 @@ def _disconnected(runs: list[Run]) -> Figure:
 def findings(runs: Iterable[Run]) -> list[str]:
     """What is wrong whatever the set-up, in words: parameters without a gradient, numbers that are not finite, runs
     that diverged. Bands are not among it: they were found on another set-up."""
-    found: dict[str, None] = {}
+    sentences: dict[str, None] = {}
     for run in runs:
         name = f"{run.block} ({run.framework}, {run.setup})"
         if run.initial.flow.disconnected:
-            found[f"{name}: no gradient reaches {', '.join(run.initial.flow.disconnected)}"] = None
+            sentences[f"{name}: no gradient reaches {', '.join(run.initial.flow.disconnected)}"] = None
         if run.training.diverged_at is not None:
             step = run.training.steps[-1]
-            found[
+            sentences[
                 f"{name}, seed {run.seed}: diverged at step {step.step}: loss {number(step.loss)}, "
                 f"gradient norm {number(step.grad_norm)}"
             ] = None
         odd = sum(row.nonfinite for row in run.initial.layers)
         if odd:
-            found[f"{name}, seed {run.seed}: {odd} elements of activations are NaN or Inf at initialisation"] = None
+            sentences[f"{name}, seed {run.seed}: {odd} elements of activations are NaN or Inf at initialisation"] = None
         if not math.isfinite(run.initial.flow.loss):
-            found[f"{name}, seed {run.seed}: the loss at initialisation is {number(run.initial.flow.loss)}"] = None
-    return list(found)
+            sentences[f"{name}, seed {run.seed}: the loss at initialisation is {number(run.initial.flow.loss)}"] = None
+    return list(sentences)
 
 
 def differences(runs: Iterable[Run]) -> list[tuple[str, int, str, Mapping[str, float | None]]]:

@@ -96,10 +96,10 @@ def trace(product: Product, size: int, *, samples: int, seed: int) -> HessianTra
     check_count("samples", samples, least=2)
     rng = np.random.default_rng(seed)
     probes = (rng.choice([-1.0, 1.0], size) for _ in range(samples))
-    found = np.array([probe @ product(probe) for probe in probes])
-    if not np.isfinite(found).all():
+    estimates = np.array([probe @ product(probe) for probe in probes])
+    if not np.isfinite(estimates).all():
         return HessianTrace(math.nan, math.nan)
-    return HessianTrace(float(found.mean()), float(found.std(ddof=1)) / math.sqrt(samples))
+    return HessianTrace(float(estimates.mean()), float(estimates.std(ddof=1)) / math.sqrt(samples))
 
 
 def on_flat(product: Callable[[list[Array]], list[Any]], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Product, int]:
@@ -147,11 +147,11 @@ def check_vectors(
     problems = [f"{path} is missing; expected shape {shapes[path]}" for path in shapes if path not in vectors]
     problems += [f"{path or 'a leaf'} is not a parameter of this model" for path in vectors if path not in shapes]
     for path, shape in shapes.items():
-        given = vectors.get(path, shape)
-        if given is None and path not in cut:
+        came = vectors.get(path, shape)
+        if came is None and path not in cut:
             problems.append(
                 f"{path} is None; expected shape {shape}: only a parameter with no path to the loss may be left out"
             )
-        elif given is not None and given != shape:
-            problems.append(f"{path} has shape {given}; expected {shape}, the shape of the parameter")
+        elif came is not None and came != shape:
+            problems.append(f"{path} has shape {came}; expected {shape}, the shape of the parameter")
     refuse("vectors", problems)

@@ -148,9 +148,9 @@ def initial_arrays(
             array = np.zeros(tensor.shape)
         else:
             gates = len(CELLS.get(tensor.kind, "w"))
-            one = (tensor.shape[0] // gates, *tensor.shape[1:])
-            of_one = fans(one, transposed=tensor.transposed, groups=tensor.groups)
-            array = np.concatenate([initializer.draw(stream, one, of_one, strength) for _ in range(gates)])
+            shape = (tensor.shape[0] // gates, *tensor.shape[1:])
+            gate_fans = fans(shape, transposed=tensor.transposed, groups=tensor.groups)
+            array = np.concatenate([initializer.draw(stream, shape, gate_fans, strength) for _ in range(gates)])
         arrays[path] = array.astype(np.float32)
     return arrays
 

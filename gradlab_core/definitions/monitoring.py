@@ -24,8 +24,8 @@ def check_monitor(every: int, extras: Sequence[str | Quantity]) -> None:
       - every is 0; expected a whole number of at least 1
       - extra 'cosine' is unknown; expected some of grad_cosine, update_cosine, distance, or a Quantity
     """
-    whole = isinstance(every, int) and not isinstance(every, bool) and every >= 1
-    problems = [] if whole else [f"every is {every!r}; expected a whole number of at least 1"]
+    valid = isinstance(every, int) and not isinstance(every, bool) and every >= 1
+    problems = [] if valid else [f"every is {every!r}; expected a whole number of at least 1"]
     refuse("monitor", problems + problems_of(extras))
 
 
@@ -105,11 +105,11 @@ def _tensors(m: Measured) -> dict[str, TensorNorms]:
 
 
 def _states(m: Measured, known: Mapping[str, GradientState]) -> dict[str, GradientState]:
-    found = {
+    judged = {
         name: gradient_state(g, size, lost=lost)
         for name, size, g, lost in zip(m.names, m.sizes, m.grads, m.lost, strict=True)
     }
-    return {**known, **found}
+    return {**known, **judged}
 
 
 def _values(quantity: Quantity, tensors: Mapping[str, float]) -> QuantityValues:
@@ -123,5 +123,5 @@ def _over_all(m: Measured, quantity: str, norms: Sequence[float | None]) -> floa
         return None
     now = dict(zip(m.names, norms, strict=True))
     parts = [(c, a, b) for path, c in cosines.items() if (a := now[path]) and (b := then[path])]
-    whole = reference.global_norm([[a for _, a, _ in parts]]), reference.global_norm([[b for _, _, b in parts]])
-    return sum(c * (a / whole[0]) * (b / whole[1]) for c, a, b in parts) if parts else math.nan
+    sizes = reference.global_norm([[a for _, a, _ in parts]]), reference.global_norm([[b for _, _, b in parts]])
+    return sum(c * (a / sizes[0]) * (b / sizes[1]) for c, a, b in parts) if parts else math.nan

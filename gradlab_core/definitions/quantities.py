@@ -104,7 +104,7 @@ def problems_of(extras: Any) -> list[str]:
     problems = [
         f"extra {extra!r} is unknown; expected some of {', '.join(EXTRAS)}, or a Quantity"
         for extra in extras
-        if not any(extra is one for one in known)
+        if not any(extra is match for match in known)
     ]
     names = [extra.name if isinstance(extra, Quantity) else extra for extra in known]
     return problems + [f"two extras are called {n}; expected one" for n in dict.fromkeys(names) if names.count(n) > 1]

@@ -149,7 +149,7 @@ def _summed(weight: Array, classes: Labels) -> Array:
 def _refined(labels: Labels, sides: list[tuple[Array, Array]]) -> Labels:
     """The classes, split where units of one differ; a class is named by its first unit. Equality is handed on: a like b
     and b like c puts all three together."""
-    found = np.arange(len(labels))
+    refined = np.arange(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         within = [(values[members], sizes[members]) for values, sizes in sides]
@@ -162,8 +162,8 @@ def _refined(labels: Labels, sides: list[tuple[Array, Array]]) -> Labels:
                 near[np.arange(len(rows)), rows] = True  # a NaN is not near, not even to itself
                 names[rows] = np.where(near, names, len(names)).min(axis=1)
             moved = bool((names != before).any())
-        found[members] = members[names]
-    return found
+        refined[members] = members[names]
+    return refined
 
 
 def _closest(sides: list[tuple[Array, Array]]) -> float | None:

@@ -78,7 +78,7 @@ def _plain(kind: Any, limit: Any) -> Reader:
     if kind is float:
         return _real(limit or ANY_NUMBER)
     if kind is int:
-        return _whole(limit or ANY_WHOLE)
+        return _integer(limit or ANY_WHOLE)
     if issubclass(kind, enum.Enum):
         return _word({member.value: member for member in kind}, kind.__name__)
     if isinstance(limit, OneOf):
@@ -117,7 +117,7 @@ def _real(limit: Range) -> Reader:
     return read
 
 
-def _whole(limit: Range) -> Reader:
+def _integer(limit: Range) -> Reader:
     least, most = limit.least, limit.most
 
     def read(value: Any) -> int:
@@ -162,28 +162,28 @@ def _several(arguments: tuple[Any, ...]) -> Reader:
 
 def _items(readers: Iterable[Reader], items: list[Any]) -> tuple[Any, ...]:
     """Every item by its reader; the place of one that does not fit is named."""
-    found: list[Any] = []
+    read: list[Any] = []
     try:
         for inner, item in zip(readers, items, strict=False):  # one reader may serve any number of items
-            found.append(inner(item))
+            read.append(inner(item))
     except _Misfit as misfit:
-        misfit.within(f"[{len(found)}]")
+        misfit.within(f"[{len(read)}]")
         raise
-    return tuple(found)
+    return tuple(read)
 
 
 def _mapping(inner: Reader) -> Reader:
     def read(value: Any) -> dict[str, Any]:
         items = _exactly(dict, value)
-        found: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         name = ""
         try:
             for name, item in items.items():
-                found[name] = inner(item)
+                mapping[name] = inner(item)
         except _Misfit as misfit:
             misfit.within(f"[{_short(name)}]")
             raise
-        return found
+        return mapping
 
     return read
 
@@ -203,16 +203,16 @@ def _record(kind: type) -> Reader:
                 f"expected the fields {', '.join(sorted(readers))}; missing {sorted(needed - set(value))}, "
                 f"unknown {_short(sorted(set(value) - set(readers)))}"
             )
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         name = ""
         try:
             for name, item in value.items():
-                found[name] = readers[name](item)
+                values[name] = readers[name](item)
         except _Misfit as misfit:
             misfit.within(f".{name}")
             raise
         try:
-            return kind(**found)
+            return kind(**values)
         except GradlabError as error:  # a record or a spec whose fields do not go together
             raise _Misfit(str(error)) from error
 

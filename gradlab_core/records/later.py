@@ -44,7 +44,7 @@ def made_later(*names: str) -> Callable[[type[T]], type[T]]:
     def prepare(kind: type[T]) -> type[T]:
         for name in names or [field.name for field in dataclasses.fields(cast(Any, kind))]:
             setattr(kind, name, _Part(kind, name))
-        setattr(kind, "__getstate__", _whole)  # noqa: B010 (of a type known only here)
+        setattr(kind, "__getstate__", _all_fields)  # noqa: B010 (of a type known only here)
         return kind
 
     return prepare
@@ -62,18 +62,18 @@ def all_later(kind: type[T], make: Callable[[], T]) -> T:
     >>> made, row.n, made
     ([1], 3, [1])
     """
-    whole = functools.lru_cache(maxsize=None)(make)
+    made = functools.lru_cache(maxsize=None)(make)
     record = kind.__new__(kind)
     names = [field.name for field in dataclasses.fields(cast(Any, kind))]
-    record.__dict__[_MAKERS] = {name: functools.partial(_field_of, whole, name) for name in names}
+    record.__dict__[_MAKERS] = {name: functools.partial(_field_of, made, name) for name in names}
     return record
 
 
-def _field_of(whole: Callable[[], Any], name: str) -> Any:
-    return getattr(whole(), name)
+def _field_of(made: Callable[[], Any], name: str) -> Any:
+    return getattr(made(), name)
 
 
-def _whole(record: Any) -> dict[str, Any]:
+def _all_fields(record: Any) -> dict[str, Any]:
     """What is copied and pickled: every field, made by now."""
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 

@@ -108,18 +108,18 @@ class JsonlSink(Sink):
                 f"{self.path} exists and does not begin with {HEADER.decode().strip()}, so this gradlab has not "
                 "written it; it was left as it is: name another file"
             )
-        whole = _whole_lines(file, size)
-        if whole < size:
-            os.ftruncate(file, whole)
-        return whole
+        complete = _whole_lines(file, size)
+        if complete < size:
+            os.ftruncate(file, complete)
+        return complete
 
 
 def _whole_lines(file: int, size: int) -> int:
     """How many bytes there are up to the end of the last whole line, looked for from the end."""
     while size:
         begin = max(0, size - _BLOCK)
-        found = os.pread(file, size - begin, begin).rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
+        newline = os.pread(file, size - begin, begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
         size = begin
     return 0

@@ -58,8 +58,8 @@ class MlflowSink(Sink):
         self._run = None
 
     def _new_run(self, experiment: str) -> Any:
-        found = self._client.get_experiment_by_name(experiment)
-        return self._client.create_run(found.experiment_id if found else self._client.create_experiment(experiment))
+        known = self._client.get_experiment_by_name(experiment)
+        return self._client.create_run(known.experiment_id if known else self._client.create_experiment(experiment))
 
 
 def named(flat: Mapping[str, float]) -> dict[str, float]:

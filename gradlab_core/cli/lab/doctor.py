@@ -63,8 +63,8 @@ def doctor(
     from gradlab_core.lab.studies.propagation import square_net
     from gradlab_core.parity.weights import save_weights
 
-    given = {"--draw": draw is not None, "--save": save is not None}
-    problems = [f"{option} needs --repair" for option, is_given in given.items() if is_given and not repair]
+    chosen = {"--draw": draw is not None, "--save": save is not None}
+    problems = [f"{option} needs --repair" for option, is_given in chosen.items() if is_given and not repair]
     if save is not None and out is not None and save.absolute() == out.absolute():
         problems.append(f"--save and --out both name {out}; expected two files")
     refuse("doctor", problems + loose(context, target, _OWN))

@@ -54,21 +54,21 @@ def everything(
     from gradlab_core.lab.studies.symmetry import study_tie
 
     output.output_file(out)
-    asked = framework or ()
+    frameworks = framework or ()
     under_test = square_net(
         depth, width, activation, init=init, init_number=init_number, sigma_w=sigma_w, sigma_b=sigma_b
     )
     studies: dict[str, tuple[Callable[[], Any], Callable[[Any], Section]]] = {
-        "activations": (lambda: study_activations(frameworks=asked), activation_section),
-        "products": (lambda: study_products(frameworks=asked), product_section),
+        "activations": (lambda: study_activations(frameworks=frameworks), activation_section),
+        "products": (lambda: study_products(frameworks=frameworks), product_section),
         "symmetry": (study_tie, tie_section),
         "init": (
-            lambda: study_initializers(depth=depth, activation=activation, frameworks=asked),
+            lambda: study_initializers(depth=depth, activation=activation, frameworks=frameworks),
             initializer_section,
         ),
-        "propagate": (lambda: study_propagation(under_test, nets=_NETS, frameworks=asked), propagation_section),
+        "propagate": (lambda: study_propagation(under_test, nets=_NETS, frameworks=frameworks), propagation_section),
         "doctor": (
-            lambda: _doctor(under_test, asked[0] if asked else None),
+            lambda: _doctor(under_test, frameworks[0] if frameworks else None),
             lambda study: doctor_section(net_name(under_test), study),
         ),
     }
@@ -76,14 +76,14 @@ def everything(
     if problem:
         studies.pop("doctor")
         output.messages().print(f"no init doctor: {problem}", markup=False)
-    found: dict[str, tuple[Any, Section]] = {}
+    sections: dict[str, tuple[Any, Section]] = {}
     with output.progress(json) as bar:
         for name, (measure, show) in bar.track(studies.items(), description="measuring"):
             study = measure()
-            found[name] = study, show(study)
-    rows = [{"study": name, "level": section.level, "found": study} for name, (study, section) in found.items()]
-    judged = [section for name, (_, section) in found.items() if name not in _DEMONSTRATIONS]
-    give("lab", rows, [section for _, section in found.values()], out, json, judged=judged, tables=False)
+            sections[name] = study, show(study)
+    rows = [{"study": name, "level": section.level, "found": study} for name, (study, section) in sections.items()]
+    judged = [section for name, (_, section) in sections.items() if name not in _DEMONSTRATIONS]
+    give("lab", rows, [section for _, section in sections.values()], out, json, judged=judged, tables=False)
 
 
 def _no_doctor(activation: str) -> str:

@@ -55,8 +55,8 @@ def symmetry(
 
         with output.progress(json) as bar:
             bar.add_task("comparing units", total=None)
-            found = _of_target(target)
-        give("symmetry", [found], [symmetry_section(found)], out, json)
+            study = _of_target(target)
+        give("symmetry", [study], [symmetry_section(study)], out, json)
 
 
 def _of_target(target: str) -> SymmetryStudy:

@@ -28,5 +28,5 @@ def loose(context: typer.Context, target: str | None, others: Iterable[str]) -> 
         return []
     names = {parameter.name: max(parameter.opts, key=len) for parameter in context.command.params}
     sources = {name: context.get_parameter_source(name) for name in others}
-    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-    return [f"{names[name]} is for gradlab's own nets; came {target} too" for name in given]
+    typed = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    return [f"{names[name]} is for gradlab's own nets; came {target} too" for name in typed]

@@ -45,24 +45,24 @@ def gaps(runs: Iterable[Run]) -> list[Gap]:
     """Every figure at initialisation of every net that was run in both frameworks."""
     every = list(runs)
     torch = {(r.block, r.seed): r.initial for r in every if r.framework == "torch" and r.setup == CORRECT}
-    found = []
+    rows = []
     for block, seed, moment, by_figure in differences(every):
         if moment == INITIAL:
             record = torch[block, seed]
             known = bands.figures(record.activations, record.flow, record.sensitivity)
-            found += [Gap(block, seed, name, known[name], gap) for name, gap in by_figure.items()]
-    return found
+            rows += [Gap(block, seed, name, known[name], gap) for name, gap in by_figure.items()]
+    return rows
 
 
 def statement(runs: Sequence[Run]) -> tuple[str, str]:
     """`(level, sentence)`: whether the frameworks agree, with the measured figure."""
-    found = gaps(runs)
-    if not found:
+    every = gaps(runs)
+    if not every:
         return "unknown", (
             "Whether PyTorch and JAX agree was not measured: no net of the correct set-up was "
             "run in both with the same seed."
         )
-    known = [(gap.relative, gap) for gap in found if gap.relative is not None]
+    known = [(gap.relative, gap) for gap in every if gap.relative is not None]
     broken = [gap for relative, gap in known if not math.isfinite(relative)]
     if broken or not known:
         what = ", ".join(dict.fromkeys(f"{LABELS[g.figure]} of {g.block}" for g in broken[:3])) or "any figure"
@@ -78,9 +78,9 @@ def statement(runs: Sequence[Run]) -> tuple[str, str]:
 
 def chart(runs: Sequence[Run]) -> Chart:
     """Relative differences per figure: one mark per seed."""
-    found = gaps(runs)
+    every = gaps(runs)
     canvas = Canvas([Panel("", "relative difference", log=True)], "")
-    blocks, labels = list(dict.fromkeys(g.block for g in found)), list(dict.fromkeys(g.figure for g in found))
+    blocks, labels = list(dict.fromkeys(g.block for g in every)), list(dict.fromkeys(g.figure for g in every))
     for place, block in enumerate(blocks):
         mine = [run for run in runs if run.block == block]
         # One run: the marks are single seeds, so no range belongs behind them.
@@ -88,7 +88,7 @@ def chart(runs: Sequence[Run]) -> Chart:
         shift = 0.22 * (place - (len(blocks) - 1) / 2)
         points = [
             Point(labels.index(g.figure) + shift, Spread(g.relative, g.relative, g.relative), _hover(g))
-            for g in found
+            for g in every
             if g.block == block
         ]
         canvas.line(0, net, points, mode="markers")

@@ -77,16 +77,16 @@ def band_charts(runs: Sequence[Run], asked: BandSet | None = None) -> list[Illus
 
 def published_charts(runs: Sequence[Run]) -> list[Illustration]:
     """What the published nets looked like: where gradients end, and what eval mode shows of an untrained net."""
-    found = published_runs(runs)
-    charts = [_gradients("published-gradient-norms", "As published: where the gradient ends", found)] if found else []
-    if any(run.untrained_eval for run in found):
+    shown = published_runs(runs)
+    charts = [_gradients("published-gradient-norms", "As published: where the gradient ends", shown)] if shown else []
+    if any(run.untrained_eval for run in shown):
         charts.append(
             Illustration(
                 "published-untrained-eval",
                 "As published: untrained nets in eval mode",
                 "The published nets before training, measured in eval mode: normalisation layers divide by running "
                 "statistics that are still 0 and 1, so the signal fades with depth. This says nothing about the nets.",
-                depth.activation_std(found, lambda run: run.untrained_eval),
+                depth.activation_std(shown, lambda run: run.untrained_eval),
             )
         )
     return charts

@@ -26,19 +26,19 @@ def training(runs: Sequence[Run]) -> Chart:
         steps = _thinned(net)
         for panel, (shown, value) in enumerate(_PANELS):
             points = [
-                Point(rows[0].step, found, _hover(net, rows[0].step, shown.title, found.mean, len(rows)))
+                Point(rows[0].step, band, _hover(net, rows[0].step, shown.title, band.mean, len(rows)))
                 for rows in steps
-                for found in [spread(value(row) for row in rows)]
+                for band in [spread(value(row) for row in rows)]
             ]
             canvas.line(panel, net, points, mode="lines" if len(points) > 1 else "markers")
         _mark_divergence(canvas, net)
     return canvas.figure()
 
 
-def _apart(found: Sequence[Net]) -> list[Net]:
+def _apart(every: Sequence[Net]) -> list[Net]:
     """Each net's healthy runs together, each diverged run alone."""
     apart: list[Net] = []
-    for net in found:
+    for net in every:
         healthy = tuple(run for run in net.runs if run.training.diverged_at is None and run.training.steps)
         alone = [(run,) for run in net.runs if run.training.diverged_at is not None]
         apart += [Net(net.setup, net.block, net.framework, group) for group in (healthy, *alone) if group]

@@ -30,8 +30,8 @@ def activation_std(runs: Sequence[Run], record: Measured = initial) -> Chart:
         ("Normalisations", lambda kind: kind == kinds.NORM),
         ("Activations", lambda kind: kind not in (kinds.CONV, kinds.NORM)),
     ]
-    found = nets(runs)
-    per_net = [(net, _rows(net, record)) for net in found]
+    every = nets(runs)
+    per_net = [(net, _rows(net, record)) for net in every]
     present = [(t, f) for t, f in families if any(f(seeds[0].kind) for _, rows in per_net for _, seeds in rows)]
     titles = [title for title, _ in present] or [""]
     canvas = Canvas([Panel(title, "std", from_zero=True) for title in titles], _CALL)
@@ -65,8 +65,8 @@ def gradient_norms(runs: Sequence[Run]) -> Chart:
         points = []
         for x, path in enumerate(_weights(net), start=1):
             value = spread(run.initial.flow.layers.get(path) for run in net.runs)
-            said = _NO_PATH if value.mean is None else number(value.mean)
-            points.append(Point(x, value, _hover(net, path, f"gradient norm {said}")))
+            words = _NO_PATH if value.mean is None else number(value.mean)
+            points.append(Point(x, value, _hover(net, path, f"gradient norm {words}")))
         canvas.line(0, net, points)
     return canvas.figure()
 
@@ -86,7 +86,7 @@ def _weights(net: Net) -> list[str]:
 
 def _rows(net: Net, record: Measured) -> list[tuple[int, list[LayerStats]]]:
     """For every layer call its place and its row from each seed that was measured."""
-    measured = [found.layers for run in net.runs if (found := record(run)) is not None]
+    measured = [measurement.layers for run in net.runs if (measurement := record(run)) is not None]
     return list(enumerate(map(list, zip(*measured, strict=True)), start=1))
 
 

@@ -36,12 +36,12 @@ def _of(runs: Runs, block: str) -> list[Net]:
 
 def no_skip(bad: Runs, good: Runs) -> Evidence:
     """Error 1: the disconnected parameters by name."""
-    said = []
+    sentences = []
     for net in [*_of(bad, "preact_noskip"), *_of(good, "preact")]:
         lost = net.runs[0].initial.flow.disconnected
         what = f"no gradient reaches {listed(list(lost))}" if lost else "every parameter gets a gradient"
-        said.append(f"{net.name}: {what}.")
-    return Evidence(said) if said else MISSING
+        sentences.append(f"{net.name}: {what}.")
+    return Evidence(sentences) if sentences else MISSING
 
 
 def no_padding(bad: Runs, good: Runs) -> Evidence:
@@ -76,9 +76,11 @@ def learning_rate(bad: Runs, good: Runs) -> Evidence:
         rows.append(
             [net.name, net.setup, ", ".join(map(number, rates)) or NOT_MEASURED, loss, number(spread(last).mean)]
         )
-    said = f"Stated: {published.LEARNING_RATE:g}. The table shows the rate really used and how far it took the loss."
+    sentence = (
+        f"Stated: {published.LEARNING_RATE:g}. The table shows the rate really used and how far it took the loss."
+    )
     columns = ["Net", "Set-up", "Rate of the first step", "Loss of the first step", "Mean loss of the last epoch"]
-    return Evidence([said], "Learning rate really used, and what it trained", columns, rows)
+    return Evidence([sentence], "Learning rate really used, and what it trained", columns, rows)
 
 
 def not_untrained(bad: Runs, good: Runs) -> Evidence:
@@ -106,10 +108,12 @@ def one_seed(bad: Runs, good: Runs) -> Evidence:
     if not rows:
         return Evidence(["Test accuracy was not measured."])
     if any(f.std is not None for f in figures):
-        said = "With several seeds the spread shows: a difference smaller than it says nothing about the block."
+        sentence = "With several seeds the spread shows: a difference smaller than it says nothing about the block."
     else:
-        said = "Every net was run from one seed here too, so this report cannot show the spread."
-    return Evidence([said], "Test accuracy, mean ± standard deviation", ["Net", "Set-up", "Seeds", "Accuracy"], rows)
+        sentence = "Every net was run from one seed here too, so this report cannot show the spread."
+    return Evidence(
+        [sentence], "Test accuracy, mean ± standard deviation", ["Net", "Set-up", "Seeds", "Accuracy"], rows
+    )
 
 
 def thresholds(bad: Runs, good: Runs) -> Evidence:
@@ -121,17 +125,17 @@ def thresholds(bad: Runs, good: Runs) -> Evidence:
         for path, norm in run.initial.flow.layers.items()
         if norm is not None
     }
-    said = [
+    sentences = [
         "Its example of a vanishing gradient, 8e-4, is 8 times its one threshold (1e-4), 800 times its other (1e-6)."
     ]
     if norms:
         counts = [f"{sum(v <= limit for v in norms.values())} up to {limit:g}" for limit in (8e-4, 1e-4, 1e-6)]
         least = min(norms, key=lambda path: norms[path])
-        said.append(
+        sentences.append(
             f"Of the {len(norms)} gradient norms of these nets at initialisation there are {listed(counts)}; the "
             f"smallest is {number(norms[least])} ({least})."
         )
-    return Evidence(said)
+    return Evidence(sentences)
 
 
 def variance(bad: Runs, good: Runs) -> Evidence:

@@ -45,11 +45,11 @@ def content(runs: Sequence[Run], asked: BandSet | None = None) -> dict[str, Any]
     }
 
 
-def _bands(runs: Sequence[Run], asked: BandSet | None) -> dict[str, Any] | None:
+def _bands(runs: Sequence[Run], chosen: BandSet | None) -> dict[str, Any] | None:
     """The bands that judge figures of the page: those that were asked for, or those of the runs' own set-up."""
-    own = next((found for run in runs if run.trained and (found := suited(run.data, run.base, run.depth))), None)
-    used = asked or own
-    return None if used is None else {"name": used.name, "source": used.source, "asked": asked is not None}
+    own = next((bands for run in runs if run.trained and (bands := suited(run.data, run.base, run.depth))), None)
+    used = chosen or own
+    return None if used is None else {"name": used.name, "source": used.source, "asked": chosen is not None}
 
 
 SETTING_COLUMNS = (

@@ -42,17 +42,17 @@ class Table:
 
 def comparison_table(runs: Sequence[Run], asked: BandSet | None = None) -> Table:
     """The table of these runs, all of one set-up; `asked` are bands that were asked for."""
-    found = nets(runs)
+    columns = nets(runs)
     by_key = {(f.block, f.framework, f.moment, f.figure): f for f in summarize(runs, judged_by=asked)}
     groups = []
     for title, moment, names in _GROUPS:
         rows = []
         for name in names:
-            figures = [by_key.get((net.block, net.framework, moment, name)) for net in found]
-            cells = [cell(f, len(net.runs)) for f, net in zip(figures, found, strict=True)]
+            figures = [by_key.get((net.block, net.framework, moment, name)) for net in columns]
+            cells = [cell(f, len(net.runs)) for f, net in zip(figures, columns, strict=True)]
             rows.append((LABELS[name], cells))
         groups.append((title, rows))
-    return Table([(net.block, framework_name(net.framework)) for net in found], groups)
+    return Table([(net.block, framework_name(net.framework)) for net in columns], groups)
 
 
 def cell(figure: Figure | None, seeds: int) -> Cell:

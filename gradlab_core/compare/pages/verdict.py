@@ -52,14 +52,14 @@ def _compared(runs: Sequence[Run]) -> str:
     )
 
 
-def _notes(runs: Sequence[Run], main: Sequence[Run], asked: BandSet | None) -> list[str]:
+def _notes(runs: Sequence[Run], main: Sequence[Run], bands: BandSet | None) -> list[str]:
     notes = []
     if any(published_runs(runs)) and len(main) < len(runs):
         notes.append(
             f"{len(runs) - len(main)} further runs repeat a published experiment with its errors; they have their own "
             "section below and are not in the table or the charts before it."
         )
-    notes += [note for note in (_accuracy(main), _outside(main, asked)) if note]
+    notes += [note for note in (_accuracy(main), _outside(main, bands)) if note]
     if len({run.seed for run in main}) == 1:
         notes.append("There is one seed only, so no difference between the blocks can be told from chance.")
     return notes
@@ -67,24 +67,24 @@ def _notes(runs: Sequence[Run], main: Sequence[Run], asked: BandSet | None) -> l
 
 def _accuracy(runs: Sequence[Run]) -> str:
     """Who has the highest accuracy, and whether the seeds allow to say so."""
-    found = [f for f in summarize(runs) if f.figure == "test_accuracy" and f.value is not None]
-    best = max(found, key=lambda f: f.value or 0.0, default=None)
-    others = [f for f in found if best is not None and f.block != best.block]
+    figures = [f for f in summarize(runs) if f.figure == "test_accuracy" and f.value is not None]
+    best = max(figures, key=lambda f: f.value or 0.0, default=None)
+    others = [f for f in figures if best is not None and f.block != best.block]
     if best is None or not others:
         return ""
     rival = max(others, key=lambda f: f.value or 0.0)
-    said = [f"{with_std(f.figure, f.value, f.std)} ({f.block}, {framework_name(f.framework)})" for f in (best, rival)]
-    lead = f"The highest mean test accuracy is {said[0]}; the best of another block is {said[1]}."
+    words = [f"{with_std(f.figure, f.value, f.std)} ({f.block}, {framework_name(f.framework)})" for f in (best, rival)]
+    lead = f"The highest mean test accuracy is {words[0]}; the best of another block is {words[1]}."
     if best.std is None or rival.std is None:
         return lead
     apart = (best.value or 0.0) - (rival.value or 0.0) > best.std + rival.std
     return f"{lead} {'That is more than' if apart else 'They differ by less than'} their standard deviations together."
 
 
-def _outside(runs: Sequence[Run], asked: BandSet | None) -> str:
+def _outside(runs: Sequence[Run], bands: BandSet | None) -> str:
     judged = [
         f
-        for f in summarize(runs, judged_by=asked)
+        for f in summarize(runs, judged_by=bands)
         if f.band and f.moment in (INITIAL, TRAINED) and f.level != "unknown"
     ]
     outside = sum(f.level in ("watch", "bad") for f in judged)
@@ -92,6 +92,6 @@ def _outside(runs: Sequence[Run], asked: BandSet | None) -> str:
         return ""
     return (
         f"{outside} of {len(judged)} figures lie outside their band. "
-        + ("The bands come from another set-up" if asked else "The bands come from one seed")
+        + ("The bands come from another set-up" if bands else "The bands come from one seed")
         + ", so each is a lead to follow, not a fault."
     )

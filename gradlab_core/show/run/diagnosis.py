@@ -52,8 +52,8 @@ def diagnosed(findings: Sequence[Finding]) -> list[Diagnosed]:
 
 def level(findings: Sequence[Finding]) -> str:
     """Of the heaviest one; `good` where there is none, or only notes."""
-    found = {finding.severity for finding in findings}
-    return "bad" if Severity.CRITICAL in found else "watch" if Severity.WARNING in found else "good"
+    severities = {finding.severity for finding in findings}
+    return "bad" if Severity.CRITICAL in severities else "watch" if Severity.WARNING in severities else "good"
 
 
 def onsets(findings: Sequence[Finding]) -> dict[int, str]:

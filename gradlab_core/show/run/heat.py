@@ -94,9 +94,9 @@ def _cells(records: Sequence[StepRecord], paths: Sequence[str], quantity: str) -
     values: list[list[float | None]] = []
     words: list[list[str | None]] = []
     for path in paths:
-        found = [_cell(record, path, quantity) for record in records]
-        values.append([value if isinstance(value, float) else None for value in found])
-        words.append([value if isinstance(value, str) else None for value in found])
+        row = [_cell(record, path, quantity) for record in records]
+        values.append([value if isinstance(value, float) else None for value in row])
+        words.append([value if isinstance(value, str) else None for value in row])
     return _Cells(values, words)
 
 
@@ -147,9 +147,9 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _odd(columns: list[str], names: list[str], words: list[list[str | None]]) -> Iterable[Chart]:
     """One layer for each word that occurs, with its entry in the legend."""
-    found = {word for row in words for word in row}
+    present = {word for row in words for word in row}
     for word, colour in WORDS.items():
-        if word in found:
+        if word in present:
             yield {
                 "type": "heatmap", "name": word, "showlegend": True, "x": columns, "y": names,
                 "z": [[1 if cell == word else None for cell in row] for row in words],

@@ -80,11 +80,11 @@ def trend_tables(run: RecordedRun) -> dict[str, Any]:
     """What the template shows of the trends; without tensors there are none."""
     if not run.paths:
         return {"sentences": [], "rows": []}
-    found = trends.trends(run.records)
+    fitted = trends.trends(run.records)
     return {
-        "sentences": trend_words.sentences(found),
+        "sentences": trend_words.sentences(fitted),
         "headings": list(trends.QUANTITIES.values()),
-        "rows": [(path, ways(found.tensors, path)) for path in dict.fromkeys(t.path for t in found.tensors)],
+        "rows": [(path, ways(fitted.tensors, path)) for path in dict.fromkeys(t.path for t in fitted.tensors)],
     }
 
 

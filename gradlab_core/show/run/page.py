@@ -54,14 +54,14 @@ def content(
     """Everything the template shows, under the names it uses; what was not yet diagnosed is."""
     every = [recorded_run(name, records) for name, records in runs.items()]
     known = findings or {}
-    found = [known[run.name] if run.name in known else diagnose(run.records) for run in every]
+    diagnoses = [known[run.name] if run.name in known else diagnose(run.records) for run in every]
     tests = [(range_tests or {}).get(run.name) for run in every]
-    sections = [_section(i, *parts) for i, parts in enumerate(zip(every, found, tests, strict=True))]
-    together = _together(every)
-    charts = [*together, *(item for section in sections for item in (*section["charts"], *section["trend_charts"]))]
+    sections = [_section(i, *parts) for i, parts in enumerate(zip(every, diagnoses, tests, strict=True))]
+    shared = _shared_charts(every)
+    charts = [*shared, *(item for section in sections for item in (*section["charts"], *section["trend_charts"]))]
     return {
         "short": len(sections) > 1,  # of one run the findings stand on top already
-        "together": together,
+        "together": shared,
         "sections": sections,
         "figures": {item.key: item.figure for item in charts},
         "definitions": [*(pair for pair in DEFINITIONS if pair[0] in _WORDS), _SCORE, *NORM_DEFINITIONS],
@@ -71,13 +71,13 @@ def content(
 
 def _section(index: int, run: RecordedRun, findings: Sequence[Finding], range_test: RangeTest | None) -> dict[str, Any]:
     rows, always_ok = state_rows(run)
-    said, heaviest = summary(run), level(findings)
+    facts, heaviest = summary(run), level(findings)
     tables = trend_tables(run)
     parts = [part for part in _PARTS if part[0] != "trends" or tables["rows"]]
     charts = [*_range_charts(index, range_test), *_charts(index, run, findings)]
     return {
-        "key": f"run-{index}", "name": run.name, "parts": parts, "summary": said, "states": rows,
-        "level": _beside(heaviest, said.level),
+        "key": f"run-{index}", "name": run.name, "parts": parts, "summary": facts, "states": rows,
+        "level": _beside(heaviest, facts.level),
         "always_ok": always_ok, "charts": charts, "findings": diagnosed(findings),
         "diagnosis_level": heaviest, "norms": norms(run, heaviest), "trends": tables,
         "trend_charts": _trend_charts(index, run),
@@ -89,7 +89,7 @@ def _beside(diagnosis: str, own: str) -> str:
     return "unknown" if own == "good" and diagnosis != "good" else own
 
 
-def _together(runs: Sequence[RecordedRun]) -> list[Illustration]:
+def _shared_charts(runs: Sequence[RecordedRun]) -> list[Illustration]:
     figure = losses(runs)
     words = (
         "The loss of every run on this page at every step drawn. What is no number leaves a gap and is marked below."
@@ -97,14 +97,14 @@ def _together(runs: Sequence[RecordedRun]) -> list[Illustration]:
     return [] if figure is None else [Illustration("together", "Loss of all runs", words, figure)]
 
 
-def _range_charts(index: int, found: RangeTest | None) -> list[Illustration]:
-    if found is None:
+def _range_charts(index: int, test: RangeTest | None) -> list[Illustration]:
+    if test is None:
         return []
     words = (
         "One step with each rate, from the smallest up, on one batch: the loss before it. It stays while the rate is "
         "too small, falls where it is right, and jumps where it is too large."
     )
-    return [Illustration(f"run-{index}-range", "Range test of the learning rate", words, range_chart(found))]
+    return [Illustration(f"run-{index}-range", "Range test of the learning rate", words, range_chart(test))]
 
 
 def _trend_charts(index: int, run: RecordedRun) -> list[Illustration]:

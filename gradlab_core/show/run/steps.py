@@ -55,9 +55,9 @@ def nonfinite(record: StepRecord) -> tuple[str, ...]:
 
     Ratios do not count: Inf there says that a parameter that was 0 has moved, as biases do at the first step.
     """
-    whole = [name for name in _WHOLE_NET if _is_odd(getattr(record, name))]
+    totals = [name for name in _WHOLE_NET if _is_odd(getattr(record, name))]
     tensors = [path for path, norms in record.tensors.items() if any(_is_odd(getattr(norms, n)) for n in _TENSOR)]
-    return (*whole, *tensors)
+    return (*totals, *tensors)
 
 
 def _is_odd(value: float | None) -> bool:

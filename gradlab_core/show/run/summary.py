@@ -106,38 +106,38 @@ def _first_nonfinite(run: RecordedRun) -> list[tuple[str, str]]:
 
 
 def _states(run: RecordedRun) -> list[tuple[str, str]]:
-    at, found = _where(run), []
+    at, sentences = _where(run), []
     for state, (level, meaning) in STATES.items():
         paths = list(dict.fromkeys(path for path, s in at if s == state))
         if paths:
             seen = sorted({i for path in paths for i in at[path, state]})
             who = f"{len(paths)} parameter{'s' if len(paths) > 1 else ''}"
-            found.append((level, f"{state.value}: {who} ({meaning}), {_spans(run, seen)}: {_some(paths)}."))
-    return found
+            sentences.append((level, f"{state.value}: {who} ({meaning}), {_spans(run, seen)}: {_some(paths)}."))
+    return sentences
 
 
 def _anomalies(run: RecordedRun) -> list[tuple[str, str]]:
     if all(r.anomaly is None for r in run.records):
         why = f" (it needs more than {ANOMALY_WARM_UP} steps)" if len(run.records) <= ANOMALY_WARM_UP else ""
         return [("unknown", f"Whether gradient norms were out of the ordinary was not measured{why}.")]
-    found = [r for r in run.records if is_anomaly(r)]
-    if not found:
+    anomalies = [r for r in run.records if is_anomaly(r)]
+    if not anomalies:
         return []
-    steps = [f"step {r.step:,} ({score(r)})" for r in found]
+    steps = [f"step {r.step:,} ({score(r)})" for r in anomalies]
     return [
         (
             "watch",
-            f"The gradient norm was {number(ANOMALY_SCORE)} σ or more off its moving mean at {_count(len(found))}: "
+            f"The gradient norm was {number(ANOMALY_SCORE)} σ or more off its moving mean at {_count(len(anomalies))}: "
             f"{_some(steps)}.",
         )
     ]
 
 
 def _skipped(run: RecordedRun) -> list[tuple[str, str]]:
-    found = [i for i, r in enumerate(run.records) if r.skipped]
-    if not found:
+    skipped = [i for i, r in enumerate(run.records) if r.skipped]
+    if not skipped:
         return []
-    return [("watch", f"The optimizer moved nothing though there were gradients, {_spans(run, found)}.")]
+    return [("watch", f"The optimizer moved nothing though there were gradients, {_spans(run, skipped)}.")]
 
 
 def _where(run: RecordedRun) -> dict[tuple[str, GradientState], list[int]]:
@@ -161,8 +161,8 @@ def _spans(run: RecordedRun, places: Sequence[int]) -> str:
         else:
             stretches.append([i, i])
     steps = [(run.records[a].step, run.records[b].step) for a, b in stretches]
-    one = len(places) == 1
-    return f"at step{'' if one else 's'} {_some([f'{a:,}' if a == b else f'{a:,}–{b:,}' for a, b in steps])}"
+    single = len(places) == 1
+    return f"at step{'' if single else 's'} {_some([f'{a:,}' if a == b else f'{a:,}–{b:,}' for a, b in steps])}"
 
 
 def _count(steps: int) -> str:
