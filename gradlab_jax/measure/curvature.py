@@ -61,13 +61,13 @@ def hessian_vector_product(
     """
     f, params, rest, labels = _checked(model, x, y, loss, mode)
     cut = disconnected(f, params, rest, x, labels, loss)
-    given = dict(named_leaves(vectors))
+    directions = dict(named_leaves(vectors))
     shapes = {path: p.shape for path, p in zip(f.names, params, strict=True)}
     missing = {path for path, c in zip(f.names, cut, strict=True) if c}
-    check_vectors({path: None if v is None else v.shape for path, v in given.items()}, shapes, missing)
-    tangents = [_direction(None if c else given[path], p) for path, p, c in zip(f.names, params, cut, strict=True)]
-    found = _product(f, loss, params, rest, x, labels, tuple(tangents))
-    return OrderedDict((path, None if c else h) for path, h, c in zip(f.names, found, cut, strict=True))
+    check_vectors({path: None if v is None else v.shape for path, v in directions.items()}, shapes, missing)
+    tangents = [_direction(None if c else directions[path], p) for path, p, c in zip(f.names, params, cut, strict=True)]
+    products = _product(f, loss, params, rest, x, labels, tuple(tangents))
+    return OrderedDict((path, None if c else h) for path, h, c in zip(f.names, products, cut, strict=True))
 
 
 def hessian_eigenvalue(
@@ -135,8 +135,8 @@ def _flat(model: Any, x: jax.Array, y: Any, loss: Loss, mode: str) -> Any:
             _direction(None if c else native(owner, next(pieces)), p)
             for p, owner, c in zip(params, owners, cut, strict=True)
         ]
-        found = jax.device_get(_product(f, loss, params, rest, x, labels, tuple(tangents)))
-        return [canonical(owner, as_numpy(h)) for h, owner, c in zip(found, owners, cut, strict=True) if not c]
+        products = jax.device_get(_product(f, loss, params, rest, x, labels, tuple(tangents)))
+        return [canonical(owner, as_numpy(h)) for h, owner, c in zip(products, owners, cut, strict=True) if not c]
 
     rows = zip(f.names, params, owners, cut, strict=True)
     return on_flat(product, {name: np.shape(canonical(owner, p)) for name, p, owner, c in rows if not c})

@@ -59,20 +59,20 @@ def nonfinite_origin(
     x = checked_inputs(x, finite=False)
     labels = as_labels(y)
     batch = jax.tree.map(jnp.asarray, x)
-    given = [
-        *(_given(p, "forward", path, "parameter") for path, p in zip(f.names, params, strict=True)),
-        *(_given(b, "forward", path, "buffer") for path, b in _buffers(model, rest)),
-        *(_given(array, "forward", name, "input") for name, array in named(batch)),
+    sources = [
+        *(_source(p, "forward", path, "parameter") for path, p in zip(f.names, params, strict=True)),
+        *(_source(b, "forward", path, "buffer") for path, b in _buffers(model, rest)),
+        *(_source(array, "forward", name, "input") for name, array in named(batch)),
     ]
-    target = _given(labels, "loss", None, "target")
-    leaves = [value for value, _ in given]
+    target = _source(labels, "loss", None, "target")
+    leaves = [value for value, _ in sources]
     with marked():
         closed, shapes = jax.make_jaxpr(f.apply, return_shape=True)(params, rest, batch)
     logits = check_logits(shapes[0])
     if loss is cross_entropy:
         check_model_labels(labels, logits)
     forward = _Run("forward", {})
-    (out, *_) = forward.program(closed.jaxpr, closed.consts, given, None, False)
+    (out, *_) = forward.program(closed.jaxpr, closed.consts, sources, None, False)
     closed, shape = jax.make_jaxpr(loss, return_shape=True)(out[0], labels)
     check_loss(shape)
     after = _Run("loss", forward.born)
@@ -86,15 +86,15 @@ def nonfinite_origin(
 
     with marked():
         closed = jax.make_jaxpr(gradients)(leaves, labels)
-    found = _Run("backward", after.born).program(closed.jaxpr, closed.consts, [*given, target], None, False)
-    bad = next((pair for pair in found if _what(pair[0])), None)
+    slopes = _Run("backward", after.born).program(closed.jaxpr, closed.consts, [*sources, target], None, False)
+    bad = next((pair for pair in slopes if _what(pair[0])), None)
     return None if bad is None else _answer(bad, "backward")
 
 
-def with_origin(found: Probe | None, model: Any, x: jax.Array, y: Any, *, loss: Loss) -> Probe:
+def with_origin(known: Probe | None, model: Any, x: jax.Array, y: Any, *, loss: Loss) -> Probe:
     """A probe in `train` mode that says where a NaN or an Inf was born: the one there is, or a new one."""
     origin = nonfinite_origin(model, x, y, loss=loss)
-    return dataclasses.replace(found or probe(model, x, y, loss=loss), origin=origin)
+    return dataclasses.replace(known or probe(model, x, y, loss=loss), origin=origin)
 
 
 @dataclasses.dataclass
@@ -138,10 +138,10 @@ class _Run:
         for eqn in jaxpr.eqns:
             stack = str(eqn.source_info.name_stack)
             scopes = re.findall(r"gradlab:([^/()]*)", stack)
-            found = self.equation(
+            outputs = self.equation(
                 eqn, [read(v) for v in eqn.invars], scopes[-1] if scopes else scope, back or "transpose(" in stack
             )
-            env.update(zip(eqn.outvars, found, strict=True))
+            env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
     def equation(self, eqn: Any, inputs: list[Known], scope: str | None, back: bool) -> list[Known]:
@@ -170,10 +170,10 @@ class _Run:
             return None  # a constant: the −Inf of a mask is no fault of its own
         if not back and (scope, name) in self.born:
             return self.born[scope, name]  # the forward pass, run again for its derivative
-        found = _Origin(self.phase, scope, name, value, self.phase == "backward" and not back)
+        born = _Origin(self.phase, scope, name, value, self.phase == "backward" and not back)
         if self.phase != "backward":
-            self.born.setdefault((scope, name), found)
-        return found
+            self.born.setdefault((scope, name), born)
+        return born
 
     def turns(self, params: Any, inputs: list[Known], scope: str | None, back: bool) -> list[Known]:
         """A scan turn by turn, to find the operation inside; one that stays finite is run as a whole."""
@@ -196,27 +196,27 @@ def _earliest(known: Iterable[Known]) -> _Origin | None:
     return min((origin for _, origin in known if origin is not None), key=lambda origin: origin.order, default=None)
 
 
-def _given(value: Any, phase: str, path: str | None, operation: str) -> Known:
+def _source(value: Any, phase: str, path: str | None, operation: str) -> Known:
     what = _what(value)
     return value, _Origin(phase, path, operation, what) if what else None
 
 
 def _answer(known: Known, phase: str) -> NonfiniteOrigin:
     # A loss that nothing was computed for has none.
-    found = known[1] or _Origin(phase, None, "constant", _what(known[0]) or "nan")
-    return NonfiniteOrigin(phase=found.phase, path=found.path, operation=found.operation, value=found.value)
+    origin = known[1] or _Origin(phase, None, "constant", _what(known[0]) or "nan")
+    return NonfiniteOrigin(phase=origin.phase, path=origin.path, operation=origin.operation, value=origin.value)
 
 
 def _buffers(model: Any, rest: Any) -> list[tuple[str, Any]]:
     """`(canonical path, value)` of what a model holds besides its parameters, in the order in which JAX flattens it."""
-    found = jax.tree_util.tree_leaves_with_path(rest)
-    keys = [tuple(k.key for k in path if isinstance(k, jax.tree_util.DictKey)) for path, _ in found]
+    buffers = jax.tree_util.tree_leaves_with_path(rest)
+    keys = [tuple(k.key for k in path if isinstance(k, jax.tree_util.DictKey)) for path, _ in buffers]
     if isinstance(model, nnx.Module):
         where = {id(node): path for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable)}
         names = {where[id(v)]: path for path, _, v in named_variables(model)}
     else:  # the first key is the collection
         names = {key: ".".join((*key[1:-1], canonical_name(key[-1]))) for key in keys}
-    return [(names.get(key, ".".join(map(str, key))), value) for key, (_, value) in zip(keys, found, strict=True)]
+    return [(names.get(key, ".".join(map(str, key))), value) for key, (_, value) in zip(keys, buffers, strict=True)]
 
 
 def _what(value: Any) -> str | None:

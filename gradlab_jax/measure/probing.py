@@ -53,23 +53,23 @@ def probe(model: Any, x: Inputs, y: Any, *, loss: Loss = cross_entropy, mode: st
         check_model_labels(labels, _logits.eval_shape(f, params, rest, x))
     modules = named_modules(model) if isinstance(model, nnx.Module) else ()
     is_recurrent = any(isinstance(module, Recurrent) for _, module in modules)
-    found = jax.device_get(_probe(f, loss, is_recurrent, params, rest, x, floating(x), labels))
+    numbers = jax.device_get(_probe(f, loss, is_recurrent, params, rest, x, floating(x), labels))
     weights = [name for name, p in zip(f.names, params, strict=True) if p.ndim > 1]
     is_classification = (
-        len(found["output"].shape) == 2 and labels.ndim == 1 and jnp.issubdtype(labels.dtype, jnp.integer)
+        len(numbers["output"].shape) == 2 and labels.ndim == 1 and jnp.issubdtype(labels.dtype, jnp.integer)
     )
     return Probe(
         mode=mode,
         batch=examples(x),
-        classes=found["output"].shape[-1] if is_classification else None,
-        loss=found["loss"].item(),
-        input=found["input"].of_tensor() if "input" in found else None,
-        output=found["output"].of_tensor(),
-        target=found["target"].of_tensor() if "target" in found else None,
-        layers=tuple(row.record(mode) for row in found["layers"]),
+        classes=numbers["output"].shape[-1] if is_classification else None,
+        loss=numbers["loss"].item(),
+        input=numbers["input"].of_tensor() if "input" in numbers else None,
+        output=numbers["output"].of_tensor(),
+        target=numbers["target"].of_tensor() if "target" in numbers else None,
+        layers=tuple(row.record(mode) for row in numbers["layers"]),
         shapes={n: tuple(p.shape[i] for i in order) for n, p, order in zip(f.names, params, f.axes, strict=True)},
-        copies=dict(zip(weights, map(float, found["copies"]), strict=True)),
-        hidden=None if found["hidden"] is None else found["hidden"].record(mode),
+        copies=dict(zip(weights, map(float, numbers["copies"]), strict=True)),
+        hidden=None if numbers["hidden"] is None else numbers["hidden"].record(mode),
     )
 
 

@@ -41,6 +41,6 @@ def input_sensitivity(model: Any, x: jax.Array, noise: jax.Array, *, mode: str =
 
 @functools.partial(jax.jit, static_argnums=0)
 def _sensitivity(f: Functional, params: Any, rest: Any, x: jax.Array, noise: jax.Array) -> jax.Array:
-    disturbed, plain = (check_logits(f.apply(params, rest, given)[0]) for given in (x + noise, x))
+    disturbed, plain = (check_logits(f.apply(params, rest, batch)[0]) for batch in (x + noise, x))
     difference = disturbed - plain
     return jnp.mean(jax.vmap(global_norm)(difference))

@@ -29,15 +29,15 @@ def copied_shares(weights: list[jax.Array]) -> jax.Array:
     owner = np.concatenate([np.full(len(matrices[i]), i) for group in groups for i in group])
     stacks = [jnp.concatenate([matrices[i] for i in group]) for group in groups]
     sizes = jnp.concatenate([row_norms(rows) for rows in stacks])
-    partner, found = _nearest(jnp.concatenate([_projected(rows) for rows in stacks]), sizes, jnp.array(owner))
+    partner, has_partner = _nearest(jnp.concatenate([_projected(rows) for rows in stacks]), sizes, jnp.array(owner))
     largest = jnp.maximum(sizes, sizes[partner])
     apart, end = [], 0
     for rows in stacks:
         end += len(rows)
         mine = slice(end - len(rows), end)
-        difference = rows - rows[jnp.where(found[mine], partner[mine] - (end - len(rows)), 0)]
+        difference = rows - rows[jnp.where(has_partner[mine], partner[mine] - (end - len(rows)), 0)]
         apart.append(jnp.sum(jnp.square(difference / largest[mine, None]), axis=1))
-    copied = (jnp.sqrt(jnp.concatenate(apart)) <= COPY_TOLERANCE) & found
+    copied = (jnp.sqrt(jnp.concatenate(apart)) <= COPY_TOLERANCE) & has_partner
     copies, units = (jnp.zeros(len(weights)).at[owner].add(flags) for flags in (copied, _is_unit(sizes)))
     return jnp.where(units > 1, copies / units, 0.0)
 

@@ -82,8 +82,8 @@ def cosine_similarities(tree: Tree, other: Tree) -> dict[str, jax.Array | None]:
     a, b = dict(named_leaves(tree)), dict(named_leaves(other))
     check_same_paths(a, b)
     both = [p for p, x in a.items() if x is not None and b[p] is not None]
-    found = dict(zip(both, stacked_cosines(*_pairs(tree, other)), strict=True))
-    return OrderedDict((p, found.get(p)) for p in a)
+    cosines = dict(zip(both, stacked_cosines(*_pairs(tree, other)), strict=True))
+    return OrderedDict((p, cosines.get(p)) for p in a)
 
 
 def distance(params: Tree, origin: Tree) -> jax.Array:
@@ -129,8 +129,8 @@ def _pairs(tree: Tree, other: Tree) -> tuple[list[jax.Array], list[jax.Array]]:
     """The leaves that are there in both trees."""
     a, b = dict(named_leaves(tree)), dict(named_leaves(other))
     check_same_paths(a, b)
-    found = [(x, y) for p, x in a.items() if x is not None and (y := b[p]) is not None]
-    return [x for x, _ in found], [y for _, y in found]
+    pairs = [(x, y) for p, x in a.items() if x is not None and (y := b[p]) is not None]
+    return [x for x, _ in pairs], [y for _, y in pairs]
 
 
 def _differences(params: Tree, origin: Tree) -> dict[str, jax.Array]:

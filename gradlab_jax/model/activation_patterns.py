@@ -29,18 +29,18 @@ _DEPTH = 6  # equations between GELU's ends and its erf or tanh
 def find(jaxpr: core.Jaxpr) -> dict[int, str]:
     """`{index of the equation whose output is an activation: kind}`."""
     made_by = {var: i for i, eqn in enumerate(jaxpr.eqns) for var in eqn.outvars}
-    found: dict[int, str] = {}
+    kinds: dict[int, str] = {}
     for index, eqn in enumerate(jaxpr.eqns):
         name = eqn.primitive.name
         if name in ("tanh", "erf", "erfc"):
             out = _gelu_output(jaxpr, made_by, index)
             if out is not None:
-                found[out] = "gelu_tanh" if name == "tanh" else "gelu"
+                kinds[out] = "gelu_tanh" if name == "tanh" else "gelu"
                 continue
         kind = _PRIMITIVES.get(name) or _NAMED.get(function_name(eqn))
         if kind:
-            found[index] = kind
-    return found
+            kinds[index] = kind
+    return kinds
 
 
 def function_name(eqn: Any) -> str:
@@ -79,13 +79,13 @@ def _gelu_output(jaxpr: core.Jaxpr, made_by: dict[Any, int], index: int) -> int 
 
 def _ancestors(jaxpr: core.Jaxpr, made_by: dict[Any, int], var: Any) -> set[Any]:
     """The variable and what it was made from by a few elementwise equations."""
-    found, edge = {var}, [var]
+    ancestors, edge = {var}, [var]
     for _ in range(_DEPTH):
         eqns = [jaxpr.eqns[made_by[v]] for v in edge if v in made_by]
         wanted = [e for e in eqns if e.primitive.name in _ELEMENTWISE | {"integer_pow"}]
-        edge = [v for e in wanted for v in e.invars if not _literal(v) and v not in found]
-        found.update(edge)
-    return found
+        edge = [v for e in wanted for v in e.invars if not _literal(v) and v not in ancestors]
+        ancestors.update(edge)
+    return ancestors
 
 
 def _literal(atom: Any) -> bool:

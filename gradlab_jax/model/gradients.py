@@ -67,35 +67,35 @@ def structural_zeros(jaxpr: core.Jaxpr, inputs: list[bool]) -> list[bool]:
         return zero[atom]
 
     for eqn in jaxpr.eqns:
-        found = _outputs(eqn, [is_zero(v) for v in eqn.invars])
-        zero.update(zip(eqn.outvars, found, strict=True))
+        zeros = _outputs(eqn, [is_zero(v) for v in eqn.invars])
+        zero.update(zip(eqn.outvars, zeros, strict=True))
     return [is_zero(v) for v in jaxpr.outvars]
 
 
-def _outputs(eqn: Any, given: list[bool]) -> list[bool]:
+def _outputs(eqn: Any, inputs: list[bool]) -> list[bool]:
     name, params = eqn.primitive.name, eqn.params
     none = [False] * len(eqn.outvars)
     if name in _LINEAR:
-        return [given[0]] * len(none)
+        return [inputs[0]] * len(none)
     if name in _SUM_LIKE:
         # Only the operands that are numbers count, not the indices of an update.
-        arrays = {"dynamic_update_slice": 2, "pad": 2}.get(name, len(given))
-        values = [given[0], given[2]] if name.startswith("scatter") else given[:arrays]
+        arrays = {"dynamic_update_slice": 2, "pad": 2}.get(name, len(inputs))
+        values = [inputs[0], inputs[2]] if name.startswith("scatter") else inputs[:arrays]
         return [all(values)] * len(none)
     if name == "select_n":
-        return [all(given[1:])]
+        return [all(inputs[1:])]
     if name in _CALLS:
-        return structural_zeros(opened(called(eqn))[0], given)
+        return structural_zeros(opened(called(eqn))[0], inputs)
     if name == "cond":
-        branches = [structural_zeros(opened(b)[0], given[1:]) for b in params["branches"]]
+        branches = [structural_zeros(opened(b)[0], inputs[1:]) for b in params["branches"]]
         return [all(outputs) for outputs in zip(*branches, strict=True)]
     if name == "scan":
         scan = scan_of(params)
-        return _fixpoint(scan.body, *scan.split(given))
+        return _fixpoint(scan.body, *scan.split(inputs))
     if name == "while":
         loop = while_of(params)
         start = loop.cond_consts + loop.body_consts
-        return _fixpoint(loop.body, given[loop.cond_consts : start], given[start:], [])
+        return _fixpoint(loop.body, inputs[loop.cond_consts : start], inputs[start:], [])
     return none
 
 

@@ -16,12 +16,12 @@ from gradlab_jax.model.weights import canonical, native
 
 def layer_tensors(model: nnx.Module) -> dict[str, Tensor]:
     """`{path: tensor}` of weights and biases of dense, convolutional, recurrent and embedding layers."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for path, owner, variable in named_variables(model):
         kind = _kind(owner)
         if kind and isinstance(variable, nnx.Param):
-            found[path] = _tensor(kind, owner, variable.get_value())
-    return found
+            tensors[path] = _tensor(kind, owner, variable.get_value())
+    return tensors
 
 
 def as_native(owner: nnx.Module, array: np.ndarray) -> np.ndarray:

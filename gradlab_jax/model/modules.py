@@ -99,12 +99,12 @@ def named_variables(model: nnx.Module) -> Iterator[tuple[str, nnx.Module, nnx.Va
     """`(canonical path, owner, variable)` of parameters and statistics, in PyTorch's order within each module."""
     seen: set[int] = set()
     for path, module in named_modules(model):
-        found = []
+        own = []
         for name, value in vars(module).items():
             if isinstance(value, (nnx.Param, nnx.BatchStat)) and id(value) not in seen:
                 seen.add(id(value))
-                found.append((not isinstance(value, nnx.Param), _NAMES.get(name, name), value))
-        for _, name, variable in sorted(found, key=lambda item: (item[0], item[1] != "weight")):
+                own.append((not isinstance(value, nnx.Param), _NAMES.get(name, name), value))
+        for _, name, variable in sorted(own, key=lambda item: (item[0], item[1] != "weight")):
             yield _join(path, name), module, variable
 
 

@@ -79,13 +79,13 @@ def run_tapped(
 
 @functools.lru_cache(maxsize=128)
 def _taps(f: Functional, structure: Any, avals: tuple[Any, ...]) -> tuple[Tap, ...]:
-    found: list[tuple[Tap, Any]] = []
+    handed: list[tuple[Tap, Any]] = []
 
     def trace(params: Any, rest: Any, x: jax.Array) -> None:
-        found.extend(run_tapped(f, params, rest, x, lambda tap, value: (value, None))[2])
+        handed.extend(run_tapped(f, params, rest, x, lambda tap, value: (value, None))[2])
 
     jax.eval_shape(trace, *jax.tree.unflatten(structure, avals))
-    return tuple(tap for tap, _ in found)
+    return tuple(tap for tap, _ in handed)
 
 
 def taps(f: Functional, params: Any, rest: Any, x: Any) -> tuple[Tap, ...]:

@@ -45,40 +45,40 @@ def step_norms(
     Args:
         before: the three norms at the record before; NaN where there is none.
     """
-    found: dict[str, list[jax.Array]] = {"param": [], "update": [], "proposed": []}
+    norms: dict[str, list[jax.Array]] = {"param": [], "update": [], "proposed": []}
     large = _large_alike(params)
     for group in large:
         scales = [_scales(params[group[0]], before[quantity], group) for quantity in ("param", "update")]
         totals = lax.platform_dependent(
             *([tree[i] for i in group] for tree in (params, updates)),
             *scales,
-            cuda=_together,
-            rocm=_together,
+            cuda=_in_one_sum,
+            rocm=_in_one_sum,
             default=_apart,
         )
-        found["param"].append(jnp.sqrt(totals[0]) / jnp.stack(scales[0]))
-        found["update"].append(jnp.sqrt(totals[1]) / jnp.stack(scales[1]))
-        found["proposed"].append(totals[2])
+        norms["param"].append(jnp.sqrt(totals[0]) / jnp.stack(scales[0]))
+        norms["update"].append(jnp.sqrt(totals[1]) / jnp.stack(scales[1]))
+        norms["proposed"].append(totals[2])
     small = [group for group in alike(params) if not is_large(params[group[0]])]
-    found["param"] += [stacked_norms([params[i] for group in small for i in group])]
+    norms["param"] += [stacked_norms([params[i] for group in small for i in group])]
     for group in small:
         old, step = (side_by_side([tree[i] for i in group]) for tree in (params, updates))
         largest = jnp.abs(wide(step).reshape(len(group), -1)).max(axis=1, initial=0.0)
         near = _power_of_two_near(1 / largest)
-        found["update"].append(jnp.sqrt(row_squares(applied(old, step), near)) / near)
-        found["proposed"].append(largest)
-    return {"grad": norms_near(grads, before["grad"]), **{q: joined(large + small, v) for q, v in found.items()}}
+        norms["update"].append(jnp.sqrt(row_squares(applied(old, step), near)) / near)
+        norms["proposed"].append(largest)
+    return {"grad": norms_near(grads, before["grad"]), **{q: joined(large + small, v) for q, v in norms.items()}}
 
 
 def norms_near(arrays: list[jax.Array], before: jax.Array) -> jax.Array:
     """‖·‖₂ of each array as one vector, given what they were at the record before."""
     large = _large_alike(arrays)
     small = [i for i, x in enumerate(arrays) if not is_large(x)]
-    found = []
+    norms = []
     for group in large:
         scales = _scales(arrays[group[0]], before, group)
-        found.append(jnp.sqrt(_sums(_scaled_squares([arrays[i] for i in group], scales))) / jnp.stack(scales))
-    return joined([*large, small], [*found, stacked_norms([arrays[i] for i in small])])
+        norms.append(jnp.sqrt(_sums(_scaled_squares([arrays[i] for i in group], scales))) / jnp.stack(scales))
+    return joined([*large, small], [*norms, stacked_norms([arrays[i] for i in small])])
 
 
 def applied(param: jax.Array, update: jax.Array) -> jax.Array:
@@ -115,7 +115,7 @@ def _apart(
     return _sums(_scaled_squares(params, param_scales)), _sums(_scaled_squares(moves, update_scales)), proposed
 
 
-def _together(
+def _in_one_sum(
     params: list[jax.Array], updates: list[jax.Array], param_scales: list[jax.Array], update_scales: list[jax.Array]
 ) -> tuple[jax.Array, ...]:
     """The same in one sum. A proposed element that moved nothing counts a little below zero: where all are like that,
@@ -134,10 +134,10 @@ def _scaled_squares(arrays: list[jax.Array], scales: list[jax.Array]) -> list[ja
 
 
 def _sums(arrays: list[jax.Array]) -> jax.Array:
-    found: jax.Array = lax.platform_dependent(
+    sums: jax.Array = lax.platform_dependent(
         arrays, cpu=lambda arrays: jnp.stack([jnp.sum(x) for x in arrays]), default=stacked_sums
     )
-    return found
+    return sums
 
 
 def _sample(x: jax.Array) -> jax.Array:

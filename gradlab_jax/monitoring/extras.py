@@ -33,26 +33,26 @@ def compare(
     quantities: Sequence[Quantity], memory: Memory, tensors: Mapping[str, Arrays]
 ) -> tuple[dict[str, jax.Array], Memory]:
     """`({quantity: one value per array}, the memory for the next record)`, of `{"param", "grad", "update": arrays}`."""
-    found: dict[str, jax.Array] = {}
+    stacked: dict[str, jax.Array] = {}
     after = dict(memory)
     for quantity in quantities:
         arrays, held = tensors.get(quantity.of, {}), () if quantity.start is None else (memory[quantity.name],)
         numbers, new = checked_result(quantity, quantity.measure(dict(arrays), *held))
-        found[quantity.name] = _stacked(quantity, checked_numbers(quantity, numbers, list(arrays)), list(arrays))
+        stacked[quantity.name] = _stacked(quantity, checked_numbers(quantity, numbers, list(arrays)), list(arrays))
         if held:
             after[quantity.name] = _as_before(quantity, new, held[0])
-    return found, after
+    return stacked, after
 
 
 def _stacked(quantity: Quantity, numbers: Mapping[str, Any], paths: Sequence[str]) -> jax.Array:
     """One number an array as a vector; NaN where a quantity that compares has none."""
-    found = [jnp.asarray(numbers.get(path, jnp.nan)) for path in paths]
-    for path, value in zip(paths, found, strict=True):
+    values = [jnp.asarray(numbers.get(path, jnp.nan)) for path in paths]
+    for path, value in zip(paths, values, strict=True):
         if value.size != 1 or jnp.iscomplexobj(value):
             raise GradlabError(
                 f"quantity {quantity.name}: {path} got {value.dtype} of shape {value.shape}; expected one number"
             )
-    return jnp.stack([value.reshape(()) for value in found]) if found else jnp.zeros(0)
+    return jnp.stack([value.reshape(()) for value in values]) if values else jnp.zeros(0)
 
 
 def _as_before(quantity: Quantity, new: Any, old: Any) -> Any:

@@ -63,13 +63,15 @@ class Measurements:
     quantities: tuple[Quantity, ...]
 
 
-def _to_state_dict(found: Measurements) -> dict[str, Any]:
-    return {name: flax.serialization.to_state_dict(getattr(found, name)) for name in _NUMBERS}
+def _to_state_dict(measurements: Measurements) -> dict[str, Any]:
+    return {name: flax.serialization.to_state_dict(getattr(measurements, name)) for name in _NUMBERS}
 
 
-def _from_state_dict(found: Measurements, stored: dict[str, Any]) -> Measurements:
+def _from_state_dict(measurements: Measurements, stored: dict[str, Any]) -> Measurements:
     restore = flax.serialization.from_state_dict
-    return dataclasses.replace(found, **{name: restore(getattr(found, name), stored[name]) for name in _NUMBERS})
+    return dataclasses.replace(
+        measurements, **{name: restore(getattr(measurements, name), stored[name]) for name in _NUMBERS}
+    )
 
 
 # So that a train state with a monitor in it can be written as a checkpoint.
@@ -79,23 +81,23 @@ flax.serialization.register_serialization_state(Measurements, _to_state_dict, _f
 def leaves_of(tree: Tree, paths: Mapping[str, str]) -> dict[str, jax.Array]:
     """`{canonical path: array}` in the order of the tree. Flax's kernel and scale are called weight, as in PyTorch;
     `paths` has the last word."""
-    found = {path: leaf for path, leaf in named_leaves(tree) if leaf is not None}
-    heads = [path.rpartition(".") for path in found]
+    leaves = {path: leaf for path, leaf in named_leaves(tree) if leaf is not None}
+    heads = [path.rpartition(".") for path in leaves]
     names = [f"{head}{dot}{canonical_name(last)}" for head, dot, last in heads]
     if len(set(names)) < len(names):  # two would be called alike
-        names = list(found)
-    names = [paths.get(path, paths.get(name, name)) for path, name in zip(found, names, strict=True)]
+        names = list(leaves)
+    names = [paths.get(path, paths.get(name, name)) for path, name in zip(leaves, names, strict=True)]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
     refuse("paths", [f"{name} stands for several arrays; expected one" for name in twice])
-    return dict(zip(names, found.values(), strict=True))
+    return dict(zip(names, leaves.values(), strict=True))
 
 
 def in_order(tree: Tree, names: Sequence[str], paths: Mapping[str, str]) -> list[jax.Array]:
     """The arrays of those names: JAX sorts the keys of a dictionary when it goes through a jitted function."""
-    found = leaves_of(tree, paths)
-    missing = [n for n in names if n not in found]
-    refuse("monitor", [f"{n} is missing among {', '.join(found)}; expected what `init` saw" for n in missing])
-    return [found[name] for name in names]
+    leaves = leaves_of(tree, paths)
+    missing = [n for n in names if n not in leaves]
+    refuse("monitor", [f"{n} is missing among {', '.join(leaves)}; expected what `init` saw" for n in missing])
+    return [leaves[name] for name in names]
 
 
 def nothing_yet(leaves: Mapping[str, jax.Array], extras: Sequence[Quantity], known: Known) -> Measurements:
@@ -164,7 +166,7 @@ def measure(
     extras, memory = _extras.compare(quantities, memory, named)
     score, is_scored, moving = _scored(moving, global_norm([norms["grad"]]))
     before = {"grad_cosine": last.norms["grad"], "update_cosine": last.norms["update"]}
-    found = dataclasses.replace(
+    measurements = dataclasses.replace(
         last,
         step=step,
         loss=last.loss if loss is None else jnp.asarray(loss, dtype).reshape(()),
@@ -176,7 +178,7 @@ def measure(
         score=score,
         is_scored=is_scored,
     )
-    return found, memory, moving
+    return measurements, memory, moving
 
 
 def _scored(moving: Moving, norm: jax.Array) -> tuple[jax.Array, jax.Array, Moving]:

@@ -120,8 +120,8 @@ def monitor(
 
         if every == 1 or record:
             updates, inner_state = wrapped.update(grads, state.inner, params, **more)
-            found = measured(params, grads, updates, more.get("value"))
-            return _small_ones_after(found[0], updates), MonitorState(inner_state, state.seen + 1, *found)
+            results = measured(params, grads, updates, more.get("value"))
+            return _small_ones_after(results[0], updates), MonitorState(inner_state, state.seen + 1, *results)
 
         # The update is computed a second time inside the branch: handed in, it would have to be written out as an array
         # at every step, also where nothing is measured.
@@ -129,9 +129,9 @@ def monitor(
             updates, _ = wrapped.update(grads, state.inner, params, **more)
             return measured(params, grads, updates, more.get("value"))
 
-        found = lax.cond(state.seen % every == 0, branch, lambda: (last, state.memory, state.moving))
-        updates, inner_state = wrapped.update(_after(found[0], grads), state.inner, params, **more)
-        return updates, MonitorState(inner_state, state.seen + 1, *found)
+        results = lax.cond(state.seen % every == 0, branch, lambda: (last, state.memory, state.moving))
+        updates, inner_state = wrapped.update(_after(results[0], grads), state.inner, params, **more)
+        return updates, MonitorState(inner_state, state.seen + 1, *results)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -172,24 +172,25 @@ def read_record(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array |
             states of several runs at once.
     """
     nodes = _nodes(opt_state)
-    found = _only(nodes)
+    measurements = _only(nodes)
     hyperparams = [node.hyperparams for node in nodes if hasattr(node, "hyperparams")]
     rates = [_value(h["learning_rate"]) for h in hyperparams if "learning_rate" in h]
     # A rate may have changed since the record was taken.
     seen = [_value(node.seen) for node in nodes if isinstance(node, MonitorState)]
     raws = [(_value(node.step), _value(node.norm)) for node in nodes if isinstance(node, ClippingState)]
-    if found.step.ndim:
+    if measurements.step.ndim:
         raise GradlabError(
-            f"the state holds {found.step.shape} runs or steps; expected one: jax.tree.map(lambda x: x[i], state)"
+            f"the state holds {measurements.step.shape} runs or steps; expected one: "
+            "jax.tree.map(lambda x: x[i], state)"
         )
     if loss is not None and jnp.size(loss) != 1:
         raise GradlabError(f"the loss handed to read_record has shape {jnp.shape(loss)}; expected one number")
-    arrived = underway((found, rates, seen if rates else [], raws[:1], loss))
+    arrived = underway((measurements, rates, seen if rates else [], raws[:1], loss))
 
     def record() -> StepRecord:
         return _record(arrived(), probe)
 
-    return record() if _is_near(found.step) else all_later(StepRecord, record)
+    return record() if _is_near(measurements.step) else all_later(StepRecord, record)
 
 
 def _is_near(array: Any) -> bool:
@@ -241,26 +242,28 @@ def device_record(opt_state: Any) -> Measurements:
 
 def _only(nodes: list[Any]) -> Measurements:
     """The one record among the nodes of an optimizer state."""
-    found = [node for node in nodes if isinstance(node, Measurements)]
-    if len(found) != 1:
-        raise GradlabError(f"the optimizer state holds {len(found)} monitors; expected one: wrap it in monitor(...)")
-    return jax.tree.map(_value, found[0], is_leaf=lambda x: isinstance(x, nnx.Variable))
+    measurements = [node for node in nodes if isinstance(node, Measurements)]
+    if len(measurements) != 1:
+        raise GradlabError(
+            f"the optimizer state holds {len(measurements)} monitors; expected one: wrap it in monitor(...)"
+        )
+    return jax.tree.map(_value, measurements[0], is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
-def _after(found: Measurements, tree: Any) -> Any:
+def _after(measurements: Measurements, tree: Any) -> Any:
     """Gradients or updates, made to depend on the measurements: what changes the parameters then comes after what reads
     them, else XLA would copy them to be safe. A norm is never below zero, which XLA does not know."""
-    never = jnp.any(found.norms["param"] < 0)
+    never = jnp.any(measurements.norms["param"] < 0)
     return jax.tree.map(lambda x: jnp.where(never, jnp.zeros_like(x), x), tree)
 
 
-def _small_ones_after(found: Measurements, updates: Tree) -> Tree:
+def _small_ones_after(measurements: Measurements, updates: Tree) -> Tree:
     """On a GPU small arrays are measured side by side, before they change; a large one by what writes it."""
     leaves, structure = jax.tree.flatten(updates)
     small = {i: x for i, x in enumerate(leaves) if not is_large(x)}
     if not small:
         return updates
-    wait = functools.partial(_after, found)
+    wait = functools.partial(_after, measurements)
     kept = lax.platform_dependent(list(small.values()), cuda=wait, rocm=wait, default=lambda xs: xs)
     ordered = dict(zip(small, kept, strict=True))
     return jax.tree.unflatten(structure, [ordered.get(i, x) for i, x in enumerate(leaves)])
@@ -271,13 +274,13 @@ def _nodes(tree: Any) -> list[Any]:
     a state has at least as many arrays as the net, and is read at every step."""
     if isinstance(tree, nnx.Optimizer):
         tree = nnx.as_pure(tree.opt_state)
-    found = []
+    nodes = []
     for node in jax.tree.leaves(tree, is_leaf=_is_wanted):
         if isinstance(node, MonitorState):  # its memory is as large as the net, and holds nothing to read
-            found += [node, *_nodes((node.inner, node.measurements))]
+            nodes += [node, *_nodes((node.inner, node.measurements))]
         elif _is_wanted(node):
-            found += [node, *([] if isinstance(node, Measurements) else _nodes(_parts(node)))]
-    return found
+            nodes += [node, *([] if isinstance(node, Measurements) else _nodes(_parts(node)))]
+    return nodes
 
 
 def _parts(node: Any) -> list[Any]:

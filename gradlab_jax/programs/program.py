@@ -109,17 +109,17 @@ def _step(
     """`(params, rest, state)` after one step. The numbers of the optimizer are arguments, so that programs which differ
     in nothing else share what was compiled."""
     value, grads, rest, _ = loss_and_gradients(f, params, rest, x, y, loss)
-    given = _given(roles, params)
+    registered = _registered(roles, params)
     updates, state = _optimizer(name, roles, clips="clip" in numbers).update(
-        _given(roles, grads), state, given, value=value, numbers=numbers
+        _registered(roles, grads), state, registered, value=value, numbers=numbers
     )
-    new = optax.apply_updates(given, updates)
+    new = optax.apply_updates(registered, updates)
     return tuple(new.get(path, p) for (path, _), p in zip(roles, params, strict=True)), rest, state
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=_QUICKLY)
 def _first_state(name: str, roles: Roles, params: tuple[jax.Array, ...], numbers: Mapping[str, Any]) -> Any:
-    return _optimizer(name, roles, clips="clip" in numbers).init(_given(roles, params))
+    return _optimizer(name, roles, clips="clip" in numbers).init(_registered(roles, params))
 
 
 def _optimizer(name: str, roles: Roles, *, clips: bool) -> optax.GradientTransformationExtraArgs:
@@ -180,7 +180,7 @@ def _roles(spec: ProgramSpec, f: Functional, params: Any, rest: Any, x: Any, y: 
     )
 
 
-def _given(roles: Roles, arrays: tuple[jax.Array, ...]) -> dict[str, jax.Array]:
+def _registered(roles: Roles, arrays: tuple[jax.Array, ...]) -> dict[str, jax.Array]:
     """What the optimizer gets of a value for each parameter."""
     return {path: array for (path, role), array in zip(roles, arrays, strict=True) if role in _IN_OPTIMIZER}
 

@@ -59,10 +59,10 @@ def init_doctor(model: Any, x: Inputs, y: Any = None, *, target: float = 1.0, mo
     check_target("init_doctor", target)
     f, params, rest = functional(model, mode)
     x = jax.tree.map(jnp.asarray, checked_inputs(x))
-    given, found = _outputs(f, params, rest, x)
-    calls = [(tap.path, tap.kind, tap.call) for tap in found]
+    batch, signals = _outputs(f, params, rest, x)
+    calls = [(tap.path, tap.kind, tap.call) for tap in signals]
     weights = {name: np.transpose(as_numpy(p), axes) for name, p, axes in zip(f.names, params, f.axes, strict=True)}
-    return judge_start(calls, list(found.values()), given, weights, target=target)
+    return judge_start(calls, list(signals.values()), batch, weights, target=target)
 
 
 def lsuv(
@@ -109,8 +109,8 @@ def lsuv(
     weights = to_canonical(private)
     f, params, rest = functional(private, mode)
     _, before = _outputs(f, params, rest, x)
-    found = jax.device_get(_factors(f, float(target), params, rest, x))
-    factors = {path: float(factor) if there else None for path, (factor, there) in found.items()}
+    factored = jax.device_get(_factors(f, float(target), params, rest, x))
+    factors = {path: float(factor) if there else None for path, (factor, there) in factored.items()}
     layers = [tap.path for tap in before if tap.call == 0 and tap.path in factors]
     scaled = scaled_weights(weights, factors)
     from_canonical(private, scaled)
@@ -154,8 +154,8 @@ def _numbers(norms: Mapping[str, jax.Array | None]) -> dict[str, float | None]:
 def _outputs(f: Functional, params: Any, rest: Any, x: Inputs) -> tuple[Signal, dict[Tap, Signal]]:
     """The input, and the output of every layer call in execution order; not of layers inside of loops, as those of a
     recurrent cell, which takes a state of 0 at its first step."""
-    given, *found = as_signals(_measure(f, params, rest, x))
-    return given, dict(zip(outputs(f, params, rest, x)[0], found, strict=True))
+    batch, *signals = as_signals(_measure(f, params, rest, x))
+    return batch, dict(zip(outputs(f, params, rest, x)[0], signals, strict=True))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -175,20 +175,20 @@ def _factors(f: Functional, target: float, params: Any, rest: Any, x: Inputs) ->
     """The factor of each layer, found in one run in which the outputs of those before it are scaled already; and
     whether there is one."""
     named = dict(zip(f.names, params, strict=True))
-    found: dict[str, tuple[jax.Array, jax.Array]] = {}
+    factors: dict[str, tuple[jax.Array, jax.Array]] = {}
 
     def on_tap(tap: Tap, value: jax.Array) -> tuple[jax.Array, None]:
         if tap.kind not in LAYERS or weight_of(tap.path) not in named:
             return value, None
         bias = named.get(weight_of(tap.path).removesuffix("weight") + "bias", jnp.zeros((), value.dtype))
         part = value - bias
-        if tap.path not in found:
-            found[tap.path] = _factor(part, bias, target)
-        factor, there = found[tap.path]
+        if tap.path not in factors:
+            factors[tap.path] = _factor(part, bias, target)
+        factor, there = factors[tap.path]
         return (part * jnp.where(there, factor, 1) + bias).astype(value.dtype), None
 
     run_tapped(f, params, rest, x, on_tap, differentiable=True)  # which leaves loops closed: their layers are one each
-    return found
+    return factors
 
 
 def _factor(part: jax.Array, bias: jax.Array, target: float) -> tuple[jax.Array, jax.Array]:

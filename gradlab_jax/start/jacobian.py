@@ -44,11 +44,11 @@ def jacobian_singular_values(
     check_model_inputs(x)
     x = jnp.asarray(x)
     check_floating(jnp.issubdtype(x.dtype, jnp.floating), x.dtype)
-    found = []
+    spectra = []
     for index in range(len(x)):
         push, pull, shape = _products(f, params, rest, x[index : index + 1])
-        found.append(spectrum(push, pull, shape, k=k, method=method, seed=seed))
-    return found
+        spectra.append(spectrum(push, pull, shape, k=k, method=method, seed=seed))
+    return spectra
 
 
 def _products(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[Product, Product, tuple[int, int]]:
@@ -61,8 +61,8 @@ def _products(f: Functional, params: Any, rest: Any, x: jax.Array) -> tuple[Prod
         return to_native(vector.reshape(shape)).astype(like.dtype)
 
     def flat(array: jax.Array) -> np.ndarray:
-        found = as_numpy(array)
-        return (np.moveaxis(found, -1, 1) if found.ndim == 4 else found).astype(np.float64).ravel()
+        vector = as_numpy(array)
+        return (np.moveaxis(vector, -1, 1) if vector.ndim == 4 else vector).astype(np.float64).ravel()
 
     return (
         lambda v: flat(_push(f, params, rest, x, native(v, x))),

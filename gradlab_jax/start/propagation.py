@@ -70,9 +70,9 @@ def signal_propagation(
     taps, shapes = outputs(f, params, rest, x)
     zeros = [jnp.zeros(s.shape, s.dtype) for s in shapes]
     cut = _cut(f, loss, params, rest, x, labels, zeros)
-    given, found, slopes, few, some = _measure(f, loss, params, rest, x, labels, zeros)
+    batch, forward, slopes, few, some = _measure(f, loss, params, rest, x, labels, zeros)
     chain, complete = find_chain(model, mode, x[:EXAMPLES], taps, few, some)
-    numbers = as_signals([given, *found, *slopes])
+    numbers = as_signals([batch, *forward, *slopes])
     rows = [
         MeasuredLayer(
             path=tap.path,
@@ -127,14 +127,14 @@ def _objective(
         return value, (measured(value), value[:EXAMPLES])
 
     out, _, handed = run_tapped(f, params, rest, x, on_tap, differentiable=True)
-    found, few = [row for _, (row, _) in handed], [value for _, (_, value) in handed]
-    return loss(out, y), (found, few, out[:EXAMPLES])
+    forward, few = [row for _, (row, _) in handed], [value for _, (_, value) in handed]
+    return loss(out, y), (forward, few, out[:EXAMPLES])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _measure(f: Functional, loss: Loss, params: Any, rest: Any, x: Any, y: Any, zeros: Any) -> Any:
-    slopes, (found, few, out) = jax.grad(_objective, argnums=2, has_aux=True)(f, loss, zeros, params, rest, x, y)
-    return measured(x), found, [measured(slope) for slope in slopes], few, out
+    slopes, (forward, few, out) = jax.grad(_objective, argnums=2, has_aux=True)(f, loss, zeros, params, rest, x, y)
+    return measured(x), forward, [measured(slope) for slope in slopes], few, out
 
 
 def _cut(f: Functional, loss: Loss, params: Any, rest: Any, x: Any, y: Any, zeros: Any) -> list[bool]:

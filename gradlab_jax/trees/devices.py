@@ -37,11 +37,11 @@ def device(name: str | None = None) -> jax.Device:
 
 
 def _there() -> list[str]:
-    found = []
+    platforms = []
     for platform in ("cpu", "gpu", "tpu"):
         try:
             jax.devices(platform)
         except (RuntimeError, AssertionError):
             continue
-        found.append(platform)
-    return found
+        platforms.append(platform)
+    return platforms

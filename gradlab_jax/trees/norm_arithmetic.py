@@ -35,8 +35,8 @@ def joint_norm(arrays: list[jax.Array]) -> jax.Array:
 
 @jax.custom_jvp
 def _joint(real: list[jax.Array]) -> jax.Array:
-    found: jax.Array = lax.platform_dependent(real, cpu=_joint_branching, default=_joint_binned)
-    return found
+    norm: jax.Array = lax.platform_dependent(real, cpu=_joint_branching, default=_joint_binned)
+    return norm
 
 
 def _joint_binned(real: list[jax.Array]) -> jax.Array:
@@ -90,8 +90,8 @@ def stacked_norms(arrays: list[jax.Array]) -> jax.Array:
 def _of_rows(large: tuple[bool, ...], rows: list[jax.Array]) -> list[jax.Array]:
     """The norms of the rows of matrices; `large` ones have but one row."""
     branching = functools.partial(_rows_branching, large)
-    found: list[jax.Array] = lax.platform_dependent(rows, cpu=branching, default=_rows_binned)
-    return found
+    norms: list[jax.Array] = lax.platform_dependent(rows, cpu=branching, default=_rows_binned)
+    return norms
 
 
 def _rows_binned(rows: list[jax.Array]) -> list[jax.Array]:
@@ -105,8 +105,8 @@ def _rows_binned(rows: list[jax.Array]) -> list[jax.Array]:
             norms[k] = from_bins(jnp.stack([jnp.sum(part, axis=range(1, m.ndim)) for part in binned_squares(m)]))
     for members in alone.values():
         parts = zip(*(binned_squares(rows[k][0]) for k in members), strict=True)
-        found = from_bins(jnp.stack([stacked_sums(list(part)) for part in parts]))
-        norms |= {k: found[i : i + 1] for i, k in enumerate(members)}
+        sizes = from_bins(jnp.stack([stacked_sums(list(part)) for part in parts]))
+        norms |= {k: sizes[i : i + 1] for i, k in enumerate(members)}
     return [norms[k] for k in range(len(rows))]
 
 
@@ -123,8 +123,8 @@ def _rows_branching(large: tuple[bool, ...], rows: list[jax.Array]) -> list[jax.
             scales = [jnp.where(k, 1, _scale(total)) for k, total in zip(kept, totals, strict=True)]
             return [jnp.sqrt(row_squares(m, s)) / s for m, s in zip(rows, scales, strict=True)]
 
-        whole = jnp.all(jnp.concatenate(kept))
-        sizes = lax.cond(whole, lambda _: [jnp.sqrt(t) for t in totals], rescaled, [rows[k] for k in small])
+        all_kept = jnp.all(jnp.concatenate(kept))
+        sizes = lax.cond(all_kept, lambda _: [jnp.sqrt(t) for t in totals], rescaled, [rows[k] for k in small])
         norms.update(zip(small, sizes, strict=True))
     return [norms[k] for k in range(len(rows))]
 
@@ -208,8 +208,8 @@ def joined(groups: list[list[int]], norms: list[jax.Array]) -> jax.Array:
         return jnp.zeros(0)
     order = sorted(range(sum(map(len, groups))), key=[i for group in groups for i in group].__getitem__)
     dtype = jnp.result_type(*norms)
-    found = jnp.concatenate([n.astype(dtype) for n in norms])
-    return found if order == list(range(len(order))) else found[jnp.array(order)]
+    vector = jnp.concatenate([n.astype(dtype) for n in norms])
+    return vector if order == list(range(len(order))) else vector[jnp.array(order)]
 
 
 def _squares(x: jax.Array, scale: float | jax.Array) -> jax.Array:

@@ -26,6 +26,6 @@ def measured(x: jax.Array) -> tuple[jax.Array, ...]:
     return mean, rms, spread, exponent, values.size - jnp.sum(jnp.isfinite(values))
 
 
-def as_signals(found: list[Any]) -> list[Signal]:
+def as_signals(rows: list[Any]) -> list[Signal]:
     """The records; the one transfer to the host."""
-    return [from_scaled(*(number.item() for number in row)) for row in jax.device_get(found)]
+    return [from_scaled(*(number.item() for number in row)) for row in jax.device_get(rows)]

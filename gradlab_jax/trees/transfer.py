@@ -27,21 +27,21 @@ def underway(tree: Any) -> Callable[[], Any]:
     arrays = {i: _here(leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
     place = next((x.sharding for x in arrays.values()), None)
     # An array that is spread over devices, or lies on another one, goes by itself; of a monitor's none does.
-    together = {i: x for i, x in arrays.items() if x.sharding.num_devices == 1 and x.sharding == place}
-    if len(together) < 2:
-        together = {}
-    alone = {i: x for i, x in arrays.items() if i not in together}
-    found = dict(zip(alone, jax.device_get(list(alone.values())), strict=True))
-    if together:
-        with jax.enable_x64(any(x.dtype.itemsize == 8 for x in together.values())):  # else JAX would cut them short
-            words = _packed(list(together.values()))
+    packed = {i: x for i, x in arrays.items() if x.sharding.num_devices == 1 and x.sharding == place}
+    if len(packed) < 2:
+        packed = {}
+    alone = {i: x for i, x in arrays.items() if i not in packed}
+    host = dict(zip(alone, jax.device_get(list(alone.values())), strict=True))
+    if packed:
+        with jax.enable_x64(any(x.dtype.itemsize == 8 for x in packed.values())):  # else JAX would cut them short
+            words = _packed(list(packed.values()))
             words.copy_to_host_async()
-    kinds = {i: (x.shape, np.dtype(x.dtype)) for i, x in together.items()}
+    kinds = {i: (x.shape, np.dtype(x.dtype)) for i, x in packed.items()}
 
     def arrived() -> Any:
         unpacked = _unpacked(jax.device_get(words), list(kinds.values())) if kinds else []
-        whole = found | dict(zip(kinds, unpacked, strict=True))
-        return jax.tree.unflatten(structure, [whole.get(i, leaf) for i, leaf in enumerate(others)])
+        every = host | dict(zip(kinds, unpacked, strict=True))
+        return jax.tree.unflatten(structure, [every.get(i, leaf) for i, leaf in enumerate(others)])
 
     others = [None if i in arrays else leaf for i, leaf in enumerate(leaves)]
     return arrived
@@ -57,8 +57,8 @@ def _packed(arrays: Sequence[jax.Array]) -> jax.Array:
     """The bits of all arrays as words of 32 bits. Where some are float64 those stay as they are, since a TPU can not
     take them apart, and each word of the others is a number of its own, which a float64 holds."""
     parts = [x.ravel() if x.dtype == jnp.float64 else _words(x.ravel()) for x in arrays]
-    whole = jnp.float64 if any(part.dtype == jnp.float64 for part in parts) else jnp.uint32
-    return jnp.concatenate([part.astype(whole) for part in parts])
+    dtype = jnp.float64 if any(part.dtype == jnp.float64 for part in parts) else jnp.uint32
+    return jnp.concatenate([part.astype(dtype) for part in parts])
 
 
 def _words(x: jax.Array) -> jax.Array:
@@ -75,7 +75,7 @@ def _unpacked(
     words: np.ndarray[Any, Any], kinds: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
 ) -> list[np.ndarray[Any, Any]]:
     """What `_packed` put together, of those shapes and types."""
-    found, start = [], 0
+    arrays, start = [], 0
     for shape, dtype in kinds:
         length = math.prod(shape) * (2 if dtype.itemsize == 8 and dtype != np.float64 else 1)
         part = words[start : start + length]
@@ -89,8 +89,8 @@ def _unpacked(
             flat = (high << _HALF | low).view(dtype)
         else:
             flat = part.astype(_unsigned(dtype)).view(dtype)
-        found.append(flat.reshape(shape))
-    return found
+        arrays.append(flat.reshape(shape))
+    return arrays
 
 
 def _unsigned(dtype: Any) -> np.dtype[Any]:

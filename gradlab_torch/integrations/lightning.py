@@ -18,9 +18,9 @@ from gradlab_torch.monitoring.monitor import Monitor
 def _callback() -> Any:
     """The base class of callbacks. Where both packages are installed it is of both, since each trainer asks for its
     own and the user's choice cannot be known."""
-    found = [n for n in ("lightning", "pytorch_lightning") if importlib.util.find_spec(n)] or ["pytorch_lightning"]
+    packages = [n for n in ("lightning", "pytorch_lightning") if importlib.util.find_spec(n)] or ["pytorch_lightning"]
     modules = {"lightning": "lightning.pytorch", "pytorch_lightning": "pytorch_lightning"}
-    return type("Callback", tuple(require(modules[n], extra="lightning").Callback for n in found), {})
+    return type("Callback", tuple(require(modules[n], extra="lightning").Callback for n in packages), {})
 
 
 _Callback: Any = _callback()

@@ -40,8 +40,8 @@ def activation_stats(model: torch.nn.Module, x: Inputs, *, mode: str) -> list[La
     with torch.no_grad():
         _, handed = run_tapped(private, x, tracked)
     rows = rows_of(handed)
-    found = transferred({str(i): row.part() for i, row in enumerate(rows)}) if rows else {}
-    return [row.record(mode, found[str(i)]) for i, row in enumerate(rows)]
+    numbers = transferred({str(i): row.part() for i, row in enumerate(rows)}) if rows else {}
+    return [row.record(mode, numbers[str(i)]) for i, row in enumerate(rows)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,13 +62,15 @@ def hessian_vector_product(
     {'weight': tensor([[18.]])}
     """
     params, connected, product = _hessian(model, x, y, loss, mode)
-    given = dict(named_leaves(vectors))
+    directions = dict(named_leaves(vectors))
     shapes = {path: tuple(p.shape) for path, p in params.items()}
     check_vectors(
-        {path: None if v is None else tuple(v.shape) for path, v in given.items()}, shapes, set(params) - set(connected)
+        {path: None if v is None else tuple(v.shape) for path, v in directions.items()},
+        shapes,
+        set(params) - set(connected),
     )
-    found = dict(zip(connected, product([given[path] for path in connected]), strict=True))  # type: ignore[misc]
-    return {path: found.get(path) for path in params}
+    products = dict(zip(connected, product([directions[path] for path in connected]), strict=True))  # type: ignore[misc]
+    return {path: products.get(path) for path in params}
 
 
 def hessian_eigenvalue(

@@ -73,8 +73,8 @@ def _flow(
 
     value, grads, ran = loss_and_gradients(private, x, y, checked_loss, lambda tap, value: None)
     sizes = leaf_norms(grads)
-    found = [size.double() for size in sizes.values() if size is not None]
-    numbers = iter(torch.stack([value.double(), *found]).tolist())  # one transfer
+    known = [size.double() for size in sizes.values() if size is not None]
+    numbers = iter(torch.stack([value.double(), *known]).tolist())  # one transfer
     total = next(numbers)
     norms = {name: None if size is None else next(numbers) for name, size in sizes.items()}
     return total, norms, [(tap.path, tap.kind) for tap, _ in ran]

@@ -57,11 +57,11 @@ def nonfinite_origin(
         x = outside_inference(x)
         watch = _Watch()
         for name, tensor in named(x):
-            watch.given(tensor, "forward", name, "input")
-        watch.given(labels, "loss", None, "target")
+            watch.source(tensor, "forward", name, "input")
+        watch.source(labels, "loss", None, "target")
         for kind, stored in (("parameter", private.named_parameters()), ("buffer", private.named_buffers())):
             for path, t in stored:
-                watch.given(t, "forward", path, kind)
+                watch.source(t, "forward", path, kind)
         for path, module in private.named_modules():
             module.register_forward_pre_hook(watch.entering(path))
             module.register_forward_hook(watch.leaving())
@@ -89,10 +89,10 @@ _MOVES = frozenset(
 )
 
 
-def with_origin(found: Probe | None, model: torch.nn.Module, x: torch.Tensor, y: Any, *, loss: Loss) -> Probe:
+def with_origin(known: Probe | None, model: torch.nn.Module, x: torch.Tensor, y: Any, *, loss: Loss) -> Probe:
     """A probe in `train` mode that says where a NaN or an Inf was born: the one there is, or a new one."""
     origin = nonfinite_origin(model, x, y, loss=loss)
-    return dataclasses.replace(found or probe(model, x, y, loss=loss), origin=origin)
+    return dataclasses.replace(known or probe(model, x, y, loss=loss), origin=origin)
 
 
 @dataclasses.dataclass
@@ -121,7 +121,7 @@ class _Watch(TorchDispatchMode):
         self.starts, self.paths = [-1], list[str | None]([None])  # from which node on which module was running
         self.origins: dict[int, tuple[_Origin, torch.Tensor]] = {}  # a storage that is kept keeps its address
 
-    def given(self, t: torch.Tensor, phase: str, path: str | None, operation: str) -> None:
+    def source(self, t: torch.Tensor, phase: str, path: str | None, operation: str) -> None:
         value = _what(t)
         if value:
             self.origins.setdefault(_key(t), (_Origin(phase, path, operation, value), t))
@@ -139,13 +139,13 @@ class _Watch(TorchDispatchMode):
     def origin_of(self, t: torch.Tensor) -> NonfiniteOrigin:
         # A loss that nothing was computed for has none.
         nothing = _Origin(self.phase, None, "constant", _what(t) or "nan")
-        found = self.origins.get(_key(t), (nothing, t))[0]
-        return NonfiniteOrigin(phase=found.phase, path=found.path, operation=found.operation, value=found.value)
+        origin = self.origins.get(_key(t), (nothing, t))[0]
+        return NonfiniteOrigin(phase=origin.phase, path=origin.path, operation=origin.operation, value=origin.value)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function.overloadpacket.__name__
         inputs = [t for t in tree_leaves((args, kwargs or {})) if isinstance(t, torch.Tensor)]
-        known = [found for t in inputs if (found := self._known(t)) is not None]  # before: it may work in place
+        known = [origin for t in inputs if (origin := self._known(t)) is not None]  # before: it may work in place
         inherited = min(known, key=lambda origin: origin.order, default=None)
         out = function(*args, **(kwargs or {}))
         outputs = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
@@ -167,8 +167,8 @@ class _Watch(TorchDispatchMode):
     def _known(self, t: torch.Tensor) -> _Origin | None:
         if not self.origins:
             return None
-        found = self.origins.get(_key(t))
-        return found[0] if found is not None and _what(t) else None
+        held = self.origins.get(_key(t))
+        return held[0] if held is not None and _what(t) else None
 
     def _run(self, running: list[str]) -> None:
         self.running = running

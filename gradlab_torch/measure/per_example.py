@@ -133,8 +133,8 @@ def _per_example_gradients(
         return loss(torch.func.functional_call(private, params, (example[None],)), label[None])
 
     def plain(i: int) -> dict[str, torch.Tensor | None]:
-        one = slice(i, i + 1)
-        return loss_and_gradients(private, inputs[one], labels[one], checked_loss, lambda tap, value: None)[1]
+        only = slice(i, i + 1)
+        return loss_and_gradients(private, inputs[only], labels[only], checked_loss, lambda tap, value: None)[1]
 
     with torch.inference_mode(False):
         first = plain(0)  # torch.func gives zeros where there is no path

@@ -51,17 +51,17 @@ def probe(model: torch.nn.Module, x: Inputs, y: Any, *, loss: Loss = cross_entro
         if loss is cross_entropy:
             check_model_labels(labels, out)
         value = check_loss(loss(check_logits(out), labels))
-        whole = {
+        tensorwise = {
             name: stats(tensor, Tap("", "", 0, False))
             for name, tensor in (("output", out), ("input", floating(x)), ("target", floating(labels)))
             if tensor is not None
         }
         copies = {path_of(n): copied_share(p).reshape(1) for n, p in model.named_parameters() if p.ndim > 1}
     layers = rows_of(handed)
-    found = transferred(
+    numbers = transferred(
         {
             "loss": (["loss"], value.reshape(1)),
-            **{name: row.part() for name, row in whole.items()},
+            **{name: row.part() for name, row in tensorwise.items()},
             **{str(i): row.part() for i, row in enumerate(layers)},
             **({"copies": (list(copies), torch.cat(list(copies.values())))} if copies else {}),
         }
@@ -71,13 +71,13 @@ def probe(model: torch.nn.Module, x: Inputs, y: Any, *, loss: Loss = cross_entro
         mode=mode,
         batch=examples(x),
         classes=out.shape[-1] if is_classification else None,
-        loss=found["loss"]["loss"],
-        input=whole["input"].of_tensor(found["input"]) if "input" in whole else None,
-        output=whole["output"].of_tensor(found["output"]),
-        target=whole["target"].of_tensor(found["target"]) if "target" in whole else None,
-        layers=tuple(row.record(mode, found[str(i)]) for i, row in enumerate(layers)),
+        loss=numbers["loss"]["loss"],
+        input=tensorwise["input"].of_tensor(numbers["input"]) if "input" in tensorwise else None,
+        output=tensorwise["output"].of_tensor(numbers["output"]),
+        target=tensorwise["target"].of_tensor(numbers["target"]) if "target" in tensorwise else None,
+        layers=tuple(row.record(mode, numbers[str(i)]) for i, row in enumerate(layers)),
         shapes={path_of(name): tuple(p.shape) for name, p in model.named_parameters()},
-        copies=found.get("copies", {}),
+        copies=numbers.get("copies", {}),
         hidden=_states(model, x, labels, loss, mode),
     )
 

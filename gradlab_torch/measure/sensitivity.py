@@ -33,6 +33,6 @@ def input_sensitivity(model: torch.nn.Module, x: torch.Tensor, noise: torch.Tens
     if x.shape != noise.shape:
         raise GradlabError(f"noise has shape {tuple(noise.shape)}; expected {tuple(x.shape)}, the shape of the batch")
     with torch.no_grad():
-        disturbed, plain = (run_tapped(private, given, lambda tap, value: None)[0] for given in (x + noise, x))
+        disturbed, plain = (run_tapped(private, batch, lambda tap, value: None)[0] for batch in (x + noise, x))
         difference = check_logits(disturbed) - check_logits(plain)
     return float(stacked_norms(list(difference)).mean())

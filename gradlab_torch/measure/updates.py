@@ -80,8 +80,8 @@ def cosine_similarities(tree: Tree, other: Tree) -> dict[str, torch.Tensor | Non
     a, b = dict(named_leaves(tree)), dict(named_leaves(other))
     check_same_paths(a, b)
     both = [p for p, x in a.items() if x is not None and b[p] is not None]
-    found = dict(zip(both, stacked_cosines(*_pairs(tree, other)), strict=True))
-    return {p: found.get(p) for p in a}
+    cosines = dict(zip(both, stacked_cosines(*_pairs(tree, other)), strict=True))
+    return {p: cosines.get(p) for p in a}
 
 
 def distance(params: Tree, origin: Tree) -> torch.Tensor:
@@ -127,8 +127,8 @@ def _pairs(tree: Tree, other: Tree) -> tuple[list[torch.Tensor], list[torch.Tens
     """The leaves that are there in both trees."""
     a, b = dict(named_leaves(tree)), dict(named_leaves(other))
     check_same_paths(a, b)
-    found = [(x, y) for p, x in a.items() if x is not None and (y := b[p]) is not None]
-    return [x for x, _ in found], [y for _, y in found]
+    pairs = [(x, y) for p, x in a.items() if x is not None and (y := b[p]) is not None]
+    return [x for x, _ in pairs], [y for _, y in pairs]
 
 
 def _differences(params: Tree, origin: Tree) -> dict[str, torch.Tensor]:

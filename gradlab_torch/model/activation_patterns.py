@@ -19,14 +19,14 @@ _HOMES = (torch, torch.Tensor, F, torch._C._nn, torch.special)
 
 def _table() -> dict[Any, str]:
     """Each function under every name people call it by, in-place forms (`relu_`) included."""
-    found = {}
+    kinds = {}
     for name, kind in _NAMED.items():
         for home in _HOMES:
             for spelling in (name, f"{name}_"):
                 function = getattr(home, spelling, None)
                 if function is not None:
-                    found[function] = kind
-    return found
+                    kinds[function] = kind
+    return kinds
 
 
 _KINDS = _table()

@@ -19,15 +19,15 @@ def cell_of(layer: nn.RNNBase) -> str:
 def layer_tensors(model: nn.Module) -> dict[str, Tensor]:
     """`{path: tensor}` of weights and biases of dense, convolutional, recurrent and embedding layers. A layer
     whose weight is computed from other parameters (weight normalisation) is left out, bias and all."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for path, module in model.named_modules():
         kind = _kind(module)
         own = dict(module.named_parameters(recurse=False))
         if kind and ({"weight", "weight_hh_l0"} & own.keys()):
             prefix = f"{path}." if path else ""
             way = (module.transposed, module.groups) if isinstance(module, _ConvNd) else ()
-            found |= {f"{prefix}{name}": Tensor(kind, tuple(p.shape), *way) for name, p in own.items()}
-    return found
+            tensors |= {f"{prefix}{name}": Tensor(kind, tuple(p.shape), *way) for name, p in own.items()}
+    return tensors
 
 
 def _kind(module: nn.Module) -> str | None:

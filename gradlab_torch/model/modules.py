@@ -53,10 +53,10 @@ def own_randomness(model: torch.nn.Module) -> Iterator[None]:
 
 def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """`{path: parameter}` of what an optimizer may move; a model without is refused."""
-    found = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not found:
+    params = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not params:
         raise GradlabError("the model has no trainable parameter; expected at least one with requires_grad")
-    return found
+    return params
 
 
 def path_of(name: str) -> str:

@@ -43,8 +43,8 @@ class Applied:
     def _joined(self, measured: Sequence[Callable[[list[torch.Tensor]], torch.Tensor]]) -> torch.Tensor:
         real = [launches.as_real(p) for p in self.params]
         members = [members for members, _ in self.parts]
-        found = [way([real[i] for i in part]) for part, way in zip(members, measured, strict=True)]
-        return norms.joined(members, found)
+        norms_of_parts = [way([real[i] for i in part]) for part, way in zip(members, measured, strict=True)]
+        return norms.joined(members, norms_of_parts)
 
 
 class _Launched:

@@ -40,8 +40,8 @@ class Extras:
         """When the gradients are there, and the optimizer has not touched them yet; it will divide them by `scale`."""
 
         def unscaled() -> Tensors:
-            found = {path: dense(g) for path, g in grads.items()}
-            return found if scale is None else {path: g / scale.to(g.device) for path, g in found.items()}
+            gradients = {path: dense(g) for path, g in grads.items()}
+            return gradients if scale is None else {path: g / scale.to(g.device) for path, g in gradients.items()}
 
         return self._measured("grad", unscaled)
 
@@ -56,29 +56,29 @@ class Extras:
         """The tensors are made only where somebody measures them: most monitors have no extras."""
         wanted = self._wanted(of)
         tensors = make() if wanted else {}
-        return {q.name: self._one(q, tensors) for q in wanted}
+        return {q.name: self._of_quantity(q, tensors) for q in wanted}
 
-    def _one(self, quantity: Quantity, tensors: Tensors) -> tuple[list[str], torch.Tensor]:
+    def _of_quantity(self, quantity: Quantity, tensors: Tensors) -> tuple[list[str], torch.Tensor]:
         memory = () if quantity.start is None else (self.memory[quantity.name],)
         numbers, self.memory[quantity.name] = checked_result(quantity, quantity.measure(dict(tensors), *memory))
-        found = checked_numbers(quantity, numbers, list(tensors))
+        values = checked_numbers(quantity, numbers, list(tensors))
         if quantity.compares and quantity.name not in self.compared:
             self.compared.add(quantity.name)
-            found = {}
-        return list(found), _stacked(quantity, found)
+            values = {}
+        return list(values), _stacked(quantity, values)
 
 
 def _stacked(quantity: Quantity, numbers: Mapping[str, Any]) -> torch.Tensor:
     """One number a tensor as a vector, wherever they lie."""
-    found = [torch.as_tensor(value).detach() for value in numbers.values()]
-    for path, value in zip(numbers, found, strict=True):
+    values = [torch.as_tensor(value).detach() for value in numbers.values()]
+    for path, value in zip(numbers, values, strict=True):
         if value.numel() != 1 or value.is_complex():
             shape, kind = tuple(value.shape), str(value.dtype).removeprefix("torch.")
             raise GradlabError(f"quantity {quantity.name}: {path} got {kind} of shape {shape}; expected one number")
-    if len({(value.device, value.dtype) for value in found}) > 1:
-        where = found[0].device
-        found = [value.to(where, torch.float32 if where.type == "mps" else torch.float64) for value in found]
-    return torch.stack([value.reshape(()) for value in found]) if found else torch.zeros(0)
+    if len({(value.device, value.dtype) for value in values}) > 1:
+        where = values[0].device
+        values = [value.to(where, torch.float32 if where.type == "mps" else torch.float64) for value in values]
+    return torch.stack([value.reshape(()) for value in values]) if values else torch.zeros(0)
 
 
 def _detached(tensors: Tensors) -> Held:
@@ -92,8 +92,8 @@ def _copies(tensors: Tensors) -> Held:
 def _cosines(keep: Callable[[Tensors], Held], now: Held, then: Held) -> tuple[Held, Held]:
     """Of what was there at the record before, in the same shape."""
     paths = [path for path, t in now.items() if path in then and then[path].shape == t.shape]
-    found = stacked_cosines([now[p] for p in paths], [then[p].to(now[p].device) for p in paths])
-    return dict(zip(paths, found.unbind(), strict=True)), keep(now)
+    cosines = stacked_cosines([now[p] for p in paths], [then[p].to(now[p].device) for p in paths])
+    return dict(zip(paths, cosines.unbind(), strict=True)), keep(now)
 
 
 def _distances(params: Held, origin: Held) -> tuple[Held, Held]:

@@ -50,13 +50,13 @@ def lost_to_rounding(
     fitting = [i for i, case in enumerate(cases) if case.param.device in launching and case.fits]
     rest = sorted(set(range(len(cases))) - set(fitting))
     members = [[fitting[i] for i in group] for group in launches.alike([cases[i].param for i in fitting])]
-    found = [_launched([cases[i] for i in group], _picked(still, group)) for group in members]
+    lost = [_launched([cases[i] for i in group], _picked(still, group)) for group in members]
     if rest:
         looked = still.tolist() if looked is None else looked  # a sparse or oddly laid out parameter: the host waits
         flags = [cases[i].is_rounded_away() if looked[i] else torch.zeros((), device=still.device) for i in rest]
         members.append(rest)
-        found.append(torch.stack([flag.to(still.device, torch.float32) for flag in flags]))
-    return paths, joined(members, [flags.to(still.device, torch.float32) for flags in found])
+        lost.append(torch.stack([flag.to(still.device, torch.float32) for flag in flags]))
+    return paths, joined(members, [flags.to(still.device, torch.float32) for flags in lost])
 
 
 def _picked(vector: torch.Tensor, members: list[int]) -> torch.Tensor:
@@ -98,8 +98,8 @@ class _Case:
         p, rate = self.param, self.rate
         step = (launches.as_real(u).to(p.dtype) for u in self._proposals())
         moves = [(p - rate * u != p).any() for u in step]
-        asked = rate != 0 if not isinstance(rate, torch.Tensor) else (rate != 0).to(p.device)
-        return ~torch.stack(moves).all() & asked
+        moving = rate != 0 if not isinstance(rate, torch.Tensor) else (rate != 0).to(p.device)
+        return ~torch.stack(moves).all() & moving
 
     def _proposals(self) -> Iterator[torch.Tensor]:
         """What optimizers step along, up to the rate: SGD, its momentum, Adam's first step, Adam."""
@@ -154,7 +154,7 @@ def _scalars(values: Sequence[Any], device: torch.device) -> torch.Tensor:
     for i in there:
         kinds.setdefault((values[i].device, values[i].dtype), []).append(i)
     groups = [*kinds.values(), *([here] if here else [])]
-    found = [torch.stack([values[i].detach().reshape(()) for i in group]) for group in kinds.values()]
+    stacks = [torch.stack([values[i].detach().reshape(()) for i in group]) for group in kinds.values()]
     if here:
-        found.append(launches.uploaded(np.array([float(values[i]) for i in here]), device))
-    return joined(groups, [part.to(device, torch.float64, non_blocking=True) for part in found])
+        stacks.append(launches.uploaded(np.array([float(values[i]) for i in here]), device))
+    return joined(groups, [part.to(device, torch.float64, non_blocking=True) for part in stacks])

@@ -280,8 +280,8 @@ class Monitor:
         for `requires_grad`: a parameter frozen with a gradient left in it still moves."""
         groups = (p for group in self.optimizer.param_groups for p in group["params"])
         moved = {id(p): p for p in groups if p.requires_grad or p.grad is not None}
-        found = [(path_of(name), p) for name, p in self.model.named_parameters() if moved.pop(id(p), None) is not None]
-        return found + [(f"optimizer.{i}", p) for i, p in enumerate(moved.values())]  # not of this model
+        own = [(path_of(name), p) for name, p in self.model.named_parameters() if moved.pop(id(p), None) is not None]
+        return own + [(f"optimizer.{i}", p) for i, p in enumerate(moved.values())]  # not of this model
 
     def _known(self, registered: set[int]) -> dict[str, GradientState]:
         """The state of every parameter of the model, as far as the program decides it."""

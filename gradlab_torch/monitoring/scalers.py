@@ -16,10 +16,10 @@ def listen(scaler: Any, on_update: Callable[[], None]) -> None:
         reference = weakref.ref(scaler)
 
         def update(*args: Any, **kwargs: Any) -> Any:
-            this: Any = reference()  # it is there: it is being called
-            for listener in _listeners.get(this, []):
+            owner: Any = reference()  # it is there: it is being called
+            for listener in _listeners.get(owner, []):
                 listener()
-            return type(this).update(this, *args, **kwargs)
+            return type(owner).update(owner, *args, **kwargs)
 
         scaler.update = update
     _listeners[scaler].append(on_update)

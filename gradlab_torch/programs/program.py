@@ -85,14 +85,14 @@ def _optimizer(spec: ProgramSpec, model: torch.nn.Module) -> torch.optim.Optimiz
     """The optimizer of a program, given the parameters that it gets; freezes those that are to be frozen."""
     o: OptimizerSpec = spec.optimizer
     named = dict(model.named_parameters())
-    given = []
+    registered = []
     for name, role in checks.roles(spec, list(named)).items():
         named[name].requires_grad_(role != GradientState.FROZEN)
-        given += [named[name]] if role != GradientState.UNREGISTERED else []
+        registered += [named[name]] if role != GradientState.UNREGISTERED else []
     if o.name == "sgd":
-        return torch.optim.SGD(given, lr=o.learning_rate, momentum=o.momentum, weight_decay=o.weight_decay)
+        return torch.optim.SGD(registered, lr=o.learning_rate, momentum=o.momentum, weight_decay=o.weight_decay)
     kind = torch.optim.Adam if o.name == "adam" else torch.optim.AdamW
-    return kind(given, lr=o.learning_rate, weight_decay=o.weight_decay)
+    return kind(registered, lr=o.learning_rate, weight_decay=o.weight_decay)
 
 
 def _tensor(part: np.ndarray, dtype: torch.dtype) -> torch.Tensor:

@@ -58,12 +58,12 @@ def init_doctor(
     check_target("init_doctor", target)
     private = private_copy(model, mode)
     x = checked_inputs(x)
-    found = _outputs(private, x)
-    calls = [(tap.path, tap.kind, tap.call) for tap in found]
+    signals = _outputs(private, x)
+    calls = [(tap.path, tap.kind, tap.call) for tap in signals]
     weights = {path: as_numpy(p) for path, p in private.named_parameters()}
     # What enters the first layer; of whole numbers (tokens) it is what stands in the batch.
     batch = entering if (entering := floating(x)) is not None else tensors(x)[0]
-    return judge_start(calls, list(found.values()), as_signals([measured(batch)])[0], weights, target=target)
+    return judge_start(calls, list(signals.values()), as_signals([measured(batch)])[0], weights, target=target)
 
 
 def lsuv(
@@ -144,8 +144,8 @@ def layer_steps(
 
 def _numbers(norms: Mapping[str, torch.Tensor | None]) -> dict[str, float | None]:
     there = {path: ([path], norm.reshape(1)) for path, norm in norms.items() if norm is not None}
-    found = transferred(there) if there else {}
-    return {path: found[path][path] if path in found else None for path in norms}
+    numbers = transferred(there) if there else {}
+    return {path: numbers[path][path] if path in numbers else None for path in norms}
 
 
 def _outputs(model: torch.nn.Module, x: Inputs) -> dict[Tap, Signal]:
@@ -161,7 +161,7 @@ def _variances(outputs: Mapping[Tap, Signal]) -> dict[str, float]:
 
 def _factors(model: torch.nn.Module, x: Inputs, layers: list[str], target: float) -> dict[str, float | None]:
     """The factor of each layer, found in one run in which the outputs of those before it are scaled already."""
-    found: dict[str, float | None] = {}
+    factors: dict[str, float | None] = {}
 
     def hook(path: str) -> Callable[..., torch.Tensor]:
         def scale(module: torch.nn.Module, args: Any, out: torch.Tensor) -> torch.Tensor:
@@ -170,9 +170,9 @@ def _factors(model: torch.nn.Module, x: Inputs, layers: list[str], target: float
             # Of a convolution (N, C, spatial…), of a dense layer the last axis.
             aside = bias.reshape(-1, *[1] * (out.ndim - 2)) if isinstance(module, _ConvNd) else bias
             part = out - aside
-            if path not in found:
-                found[path] = _factor(part.double(), aside.double(), target)
-            return part * (found[path] or 1.0) + aside
+            if path not in factors:
+                factors[path] = _factor(part.double(), aside.double(), target)
+            return part * (factors[path] or 1.0) + aside
 
         return scale
 
@@ -180,7 +180,7 @@ def _factors(model: torch.nn.Module, x: Inputs, layers: list[str], target: float
         model.get_submodule(path).register_forward_hook(hook(path))
     with torch.no_grad(), own_randomness(model):
         call(model, x)
-    return found
+    return factors
 
 
 def _factor(part: torch.Tensor, bias: torch.Tensor, target: float) -> float | None:

@@ -40,11 +40,11 @@ def jacobian_singular_values(
     check_floating(x.is_floating_point(), x.dtype)
     for parameter in private.parameters():
         parameter.requires_grad_(False)  # their gradients are not asked for
-    found = []
+    spectra = []
     for example in x.detach().split(1):
         push, pull, shape = _products(private, example)
-        found.append(spectrum(push, pull, shape, k=k, method=method, seed=seed))
-    return found
+        spectra.append(spectrum(push, pull, shape, k=k, method=method, seed=seed))
+    return spectra
 
 
 def _products(model: torch.nn.Module, example: torch.Tensor) -> tuple[Product, Product, tuple[int, int]]:
@@ -64,10 +64,10 @@ def _products(model: torch.nn.Module, example: torch.Tensor) -> tuple[Product, P
             return np.zeros(leaf.numel())
         with torch.inference_mode(False):
             weights = torch.from_numpy(direction).to(outputs).view_as(outputs)
-            (found,) = torch.autograd.grad(
+            (slope,) = torch.autograd.grad(
                 outputs, leaf, weights, retain_graph=True, allow_unused=True, materialize_grads=True
             )
-        return as_numpy(found).astype(np.float64).ravel()
+        return as_numpy(slope).astype(np.float64).ravel()
 
     return (
         lambda v: along(linear, dummy, v),

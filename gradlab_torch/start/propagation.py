@@ -73,7 +73,7 @@ def signal_propagation(
     taps, few = [tap for tap, _ in handed], [some for _, (_, _, some) in handed]
     with torch.no_grad():
         chain, complete = find_chain(private, x.detach()[:EXAMPLES], taps, few, out[:EXAMPLES])
-    numbers = as_signals([measured(x), *(found for _, (_, found, _) in handed), *slopes.values()])
+    numbers = as_signals([measured(x), *(output for _, (_, output, _) in handed), *slopes.values()])
     backward = dict(zip(slopes, numbers[1 + len(taps) :], strict=True))
     rows = [
         MeasuredLayer(

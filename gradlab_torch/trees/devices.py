@@ -18,15 +18,15 @@ def device(name: str | None = None) -> torch.device:
     gradlab_core.errors.GradlabError: device 'abacus' is not there; expected one that PyTorch has here: cpu...
     """
     try:
-        found = torch.get_default_device() if name is None else torch.device(name)
+        place = torch.get_default_device() if name is None else torch.device(name)
         # A name alone says nothing: what is not there shows when a number is put on it and read.
-        torch.zeros(1, device=found).cpu()
+        torch.zeros(1, device=place).cpu()
     # RuntimeError, AssertionError or an import that fails: each kind of device has its own way.
     except (RuntimeError, AssertionError, ImportError) as error:
         raise GradlabError(
             f"device {name!r} is not there; expected one that PyTorch has here: {', '.join(_there())}"
         ) from error
-    return found
+    return place
 
 
 def _there() -> list[str]:

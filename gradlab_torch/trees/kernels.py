@@ -144,24 +144,24 @@ def moved(
         momentum = tl.load(addresses + 2 * count + owner)
         mean = tl.load(addresses + 3 * count + owner)
         square = tl.load(addresses + 4 * count + owner)
-        found = tl.zeros((WIDTH,), tl.int32)
+        moves = tl.zeros((WIDTH,), tl.int32)
         for turn in range(ROUNDS):
             at = first + turn * WIDTH + tl.arange(0, WIDTH)
             inside = at < size
             p = _number(tl.load(param + at, mask=inside, other=0), TYPE, WIDE)
             g = _number(tl.load(grad + at, mask=inside, other=0), TYPE, WIDE)
-            found |= _moves(p, g, rate, TYPE, WIDE)
+            moves |= _moves(p, g, rate, TYPE, WIDE)
             sign = tl.where(g > 0.0, 1.0, tl.where(g < 0.0, -1.0, g)).to(WIDE)
-            found |= 2 * _moves(p, sign, rate, TYPE, WIDE)
+            moves |= 2 * _moves(p, sign, rate, TYPE, WIDE)
             if momentum != 0:
                 m = _number(tl.load(momentum.to(tl.pointer_type(STORED)) + at, mask=inside, other=0), TYPE, WIDE)
-                found |= 4 * _moves(p, m, rate, TYPE, WIDE)
+                moves |= 4 * _moves(p, m, rate, TYPE, WIDE)
             if mean != 0:
                 m = _number(tl.load(mean.to(tl.pointer_type(STORED)) + at, mask=inside, other=0), TYPE, WIDE)
                 s = _number(tl.load(square.to(tl.pointer_type(STORED)) + at, mask=inside, other=0), TYPE, WIDE)
                 size_of_step = tl.maximum(tl.sqrt(s / square_weight), 1e-30)
-                found |= 8 * _moves(p, (m / mean_weight / size_of_step).to(WIDE), rate, TYPE, WIDE)
-        tl.atomic_or(bits + owner, tl.reduce(found, 0, _either))
+                moves |= 8 * _moves(p, (m / mean_weight / size_of_step).to(WIDE), rate, TYPE, WIDE)
+        tl.atomic_or(bits + owner, tl.reduce(moves, 0, _either))
 
 
 @triton.jit

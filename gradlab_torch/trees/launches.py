@@ -133,8 +133,8 @@ def triton_types(dtype: torch.dtype) -> dict[str, Any]:
     """Triton's name of a type, and the one it is loaded as."""
     import triton.language as tl
 
-    found = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(dtype, tl.float64)
-    return {"TYPE": found, "STORED": tl.uint16 if found == tl.bfloat16 else found}
+    kind = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(dtype, tl.float64)
+    return {"TYPE": kind, "STORED": tl.uint16 if kind == tl.bfloat16 else kind}
 
 
 def width() -> dict[str, int]:
@@ -145,7 +145,7 @@ def width() -> dict[str, int]:
 def _measured(way: int, tensors: Sequence[torch.Tensor], copies: Sequence[torch.Tensor]) -> torch.Tensor:
     first = tensors[0]
     is_double = first.dtype == torch.float64
-    found = torch.empty(len(tensors), dtype=torch.float64 if is_double else torch.float32, device=first.device)
+    sizes = torch.empty(len(tensors), dtype=torch.float64 if is_double else torch.float32, device=first.device)
     with on(first.device):
         t = table(tensors)
         sums = torch.empty(t.blocks * (3 if is_double else 1), dtype=torch.float64, device=first.device)
@@ -160,8 +160,8 @@ def _measured(way: int, tensors: Sequence[torch.Tensor], copies: Sequence[torch.
             IS_ALIGNED=first.data_ptr() % 16 == 0 and copies[0].data_ptr() % 16 == 0,
             **width(),
         )
-        launch("roots", len(tensors), sums, t.starts, found, t.blocks, IS_DOUBLE=is_double, WIDTH=_SUMS)
-    return found
+        launch("roots", len(tensors), sums, t.starts, sizes, t.blocks, IS_DOUBLE=is_double, WIDTH=_SUMS)
+    return sizes
 
 
 @functools.lru_cache(maxsize=64)
@@ -199,9 +199,9 @@ def _is_proven(device: torch.device) -> bool:
     if _kernels() is None:
         return False
     try:
-        found = float(norms([torch.tensor([3.0, 4.0], device=device)]))
-        if found != 5.0:
-            raise GradlabError(f"a norm is {found}; expected 5.0")
+        norm = float(norms([torch.tensor([3.0, 4.0], device=device)]))
+        if norm != 5.0:
+            raise GradlabError(f"a norm is {norm}; expected 5.0")
     except Exception as error:  # whatever it is, there is another way
         warnings.warn(
             f"Triton does not run on {device}, norms take torch._foreach_norm: {type(error).__name__}: {error}",

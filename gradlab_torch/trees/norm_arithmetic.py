@@ -71,11 +71,11 @@ class _Norms(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slopes: torch.Tensor) -> Any:
         *tensors, norms = ctx.saved_tensors
-        found = []
+        grads = []
         for x, norm, slope in zip(tensors, norms, slopes, strict=True):
             safe = torch.where(norm == 0, 1.0, norm)
-            found.append(((x.to(torch.promote_types(x.dtype, norm.dtype)) / safe) * slope).to(x.dtype))
-        return tuple(found)
+            grads.append(((x.to(torch.promote_types(x.dtype, norm.dtype)) / safe) * slope).to(x.dtype))
+        return tuple(grads)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *tensors: torch.Tensor) -> tuple[torch.Tensor, int]:
@@ -93,9 +93,9 @@ def _stacked(tensors: list[torch.Tensor]) -> torch.Tensor:
     if launches.fit_together(tensors):
         return launches.norms(tensors)
     tensors = [launches.as_real(t) for t in tensors]
-    found = ways(tensors)
-    norms = [_WAYS[way]([tensors[i] for i in members]) for way, members in found]
-    return joined([members for _, members in found], norms)
+    parts = ways(tensors)
+    norms = [_WAYS[way]([tensors[i] for i in members]) for way, members in parts]
+    return joined([members for _, members in parts], norms)
 
 
 def _rows(tensors: list[torch.Tensor]) -> torch.Tensor:
@@ -115,7 +115,7 @@ _WAYS = {"launched": _launched, "foreach": _foreach, "rows": _rows}
 
 def ways(tensors: Sequence[torch.Tensor]) -> list[tuple[str, list[int]]]:
     """Which tensors are measured by our kernels, by PyTorch's (those of one device), and row by row."""
-    found: dict[tuple[str, object], list[int]] = {}
+    members_of: dict[tuple[str, object], list[int]] = {}
     works = {d: not torch.compiler.is_compiling() and launches.works(d) for d in {t.device for t in tensors}}
     if not any(works.values()) and all(d.type in _BY_ROWS for d in works):
         return [("rows", list(range(len(tensors))))]  # the usual case on a CPU, which need not be slow
@@ -127,8 +127,8 @@ def ways(tensors: Sequence[torch.Tensor]) -> list[tuple[str, list[int]]]:
             key = ("foreach", device)
         else:
             key = ("rows", None)
-        found.setdefault(key, []).append(i)
-    return [(way, members) for (way, _), members in found.items()]
+        members_of.setdefault(key, []).append(i)
+    return [(way, members) for (way, _), members in members_of.items()]
 
 
 def alike(tensors: list[torch.Tensor]) -> list[list[int]]:
@@ -163,11 +163,11 @@ def joined(groups: list[list[int]], norms: list[torch.Tensor]) -> torch.Tensor:
     if not groups:
         return torch.zeros(0)
     dtype = torch.float64 if any(n.dtype == torch.float64 for n in norms) else torch.float32
-    found = torch.cat([n.to(norms[0].device, dtype) for n in norms])
+    vector = torch.cat([n.to(norms[0].device, dtype) for n in norms])
     places = [i for group in groups for i in group]
     if places == sorted(places):
-        return found
-    return found[launches.indices(sorted(range(len(places)), key=places.__getitem__), found.device)]
+        return vector
+    return vector[launches.indices(sorted(range(len(places)), key=places.__getitem__), vector.device)]
 
 
 def row_norms(rows: torch.Tensor) -> torch.Tensor:
@@ -195,10 +195,10 @@ def from_squares(squares: torch.Tensor, count: int, rows: Callable[[torch.Tensor
 def sums_of_squares(rows: torch.Tensor) -> torch.Tensor:
     """Σx² of each row of a float32 matrix: along short pieces in float32, and the pieces in float64."""
     count, size = rows.shape
-    whole = size - size % _ROW
-    squares = torch.linalg.vector_norm(rows[:, whole:], dim=1).double().square_()
-    if whole:
-        pieces = torch.linalg.vector_norm(rows[:, :whole].reshape(-1, _ROW), dim=1)
+    paired = size - size % _ROW
+    squares = torch.linalg.vector_norm(rows[:, paired:], dim=1).double().square_()
+    if paired:
+        pieces = torch.linalg.vector_norm(rows[:, :paired].reshape(-1, _ROW), dim=1)
         squares += pieces.double().square_().view(count, -1).sum(dim=1)
     return squares
 

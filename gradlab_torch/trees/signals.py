@@ -24,6 +24,6 @@ def measured(x: torch.Tensor) -> torch.Tensor:
     return torch.stack([number.double() for number in (mean, rms, spread, exponent, lost)])
 
 
-def as_signals(found: list[torch.Tensor]) -> list[Signal]:
+def as_signals(rows: list[torch.Tensor]) -> list[Signal]:
     """The records; the one transfer to the host."""
-    return [from_scaled(*row) for row in torch.stack(found).tolist()] if found else []
+    return [from_scaled(*row) for row in torch.stack(rows).tolist()] if rows else []

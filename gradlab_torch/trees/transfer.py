@@ -36,13 +36,13 @@ class Transfer:
 
     def numbers(self) -> dict[str, dict[str, float]]:
         """`{quantity: {path: value}}`; waits until the copies are there."""
-        found: dict[str, dict[str, float]] = {}
+        values_of: dict[str, dict[str, float]] = {}
         for quantities, vector, arrived in self._sent:
             if arrived is not None:
                 arrived.synchronize()
             values = iter(vector.tolist())
-            found |= {quantity: {path: next(values) for path in self.order[quantity]} for quantity in quantities}
-        return {quantity: found[quantity] for quantity in self.order}
+            values_of |= {quantity: {path: next(values) for path in self.order[quantity]} for quantity in quantities}
+        return {quantity: values_of[quantity] for quantity in self.order}
 
 
 def transferred(parts: Parts) -> dict[str, dict[str, float]]:
