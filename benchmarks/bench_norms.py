@@ -73,8 +73,8 @@ def _error(parts: Sequence[np.ndarray], leaves: bool) -> Callable[[Any], float]:
     truth = _truth(parts, leaves)
 
     def worst(result: Any) -> float:
-        found = [float(v) for v in result] if leaves else [float(result)]
-        return max(abs(f - t) / t for f, t in zip(found, truth, strict=True))
+        norms = [float(v) for v in result] if leaves else [float(result)]
+        return max(abs(f - t) / t for f, t in zip(norms, truth, strict=True))
 
     return worst
 
@@ -110,8 +110,8 @@ def _torch_cases(parts: Sequence[np.ndarray], steps: int, *, leaves: bool) -> li
         if len(tensors) == 1:
             ways["torch.linalg.vector_norm"] = lambda: torch.linalg.vector_norm(tensors[0])
         baseline = "torch.nn.utils.get_total_norm"
-    whole = torch.cat(tensors)
-    ways[COPY["torch"]] = whole.clone
+    joined = torch.cat(tensors)
+    ways[COPY["torch"]] = joined.clone
     return _cases("torch", {name: finished(way) for name, way in ways.items()}, baseline, parts, leaves, steps)
 
 
@@ -141,9 +141,9 @@ def _jax_cases(parts: Sequence[np.ndarray], steps: int, *, leaves: bool) -> list
         }
         baseline = "optax.tree.norm, jit"
 
-    def call(way: Callable[[Any], Any], given: Any) -> Callable[[], Any]:
+    def call(way: Callable[[Any], Any], argument: Any) -> Callable[[], Any]:
         compiled = jax.jit(way)
-        return lambda: jax.block_until_ready(_last_of(steps, lambda: compiled(given)))
+        return lambda: jax.block_until_ready(_last_of(steps, lambda: compiled(argument)))
 
     calls = {name: call(way, arrays) for name, way in ways.items()}
     calls[COPY["jax"]] = call(jnp.copy, jnp.concatenate(arrays))

@@ -196,13 +196,13 @@ def report(rows: list[Row]) -> Iterator[RenderableType]:
     for column in ("case", "pairs", "alarms", "rate", "arithmetic named", "largest error / limit", "first alarm"):
         table.add_column(column, justify="left" if column in ("case", "first alarm") else "right")
     healthy = [row for row in rows if row.case.startswith("healthy")]
-    whole = Row(
+    total = Row(
         case="healthy, all",
         pairs=sum(row.pairs for row in healthy),
         alarms=sum(row.alarms for row in healthy),
         worst=max((row.worst for row in healthy), default=0.0),
     )
-    for row in [*healthy, whole, *(row for row in rows if row not in healthy)]:
+    for row in [*healthy, total, *(row for row in rows if row not in healthy)]:
         rate = f"{row.alarms / row.pairs:.3f}" if row.pairs else ""
         table.add_row(row.case, str(row.pairs), str(row.alarms), rate, str(row.named), f"{row.worst:.2g}", row.first)
     yield table

@@ -51,7 +51,7 @@ class Goal:
     """What was wanted of a figure, and what came; None is not measured."""
 
     text: str
-    found: float | None
+    measured: float | None
     is_met: bool | None
 
     @property
@@ -64,16 +64,16 @@ def goals(outcomes: Sequence[Outcome], *, cpu: bool) -> list[Goal]:
     rows = [] if cpu else [row for outcome in outcomes for row in outcome.rows]
 
     def time_of(case: str, setting: str) -> float | None:
-        found = [r["speedup"] for r in rows if r["case"] == case and setting in r["setting"] and r["speedup"]]
-        return 1 / found[0] if found else None
+        speedups = [r["speedup"] for r in rows if r["case"] == case and setting in r["setting"] and r["speedup"]]
+        return 1 / speedups[0] if speedups else None
 
     def share_of(case: str) -> float | None:
-        found = [r["share_of_copy"] for r in rows if r["case"].startswith(case) and r["share_of_copy"] is not None]
-        return min(found) if found else None
+        shares = [r["share_of_copy"] for r in rows if r["case"].startswith(case) and r["share_of_copy"] is not None]
+        return min(shares) if shares else None
 
     def fact(name: str, key: str) -> float | None:
-        found = [] if cpu else [o.facts[name].get(key) for o in outcomes if isinstance(o.facts.get(name), Mapping)]
-        return next((value for value in found if value is not None), None)
+        values = [] if cpu else [o.facts[name].get(key) for o in outcomes if isinstance(o.facts.get(name), Mapping)]
+        return next((value for value in values if value is not None), None)
 
     suite = next((o for o in outcomes if o.name == "parity" and not cpu and o.facts.get("ended")), None)
     wanted = [
@@ -82,12 +82,12 @@ def goals(outcomes: Sequence[Outcome], *, cpu: bool) -> list[Goal]:
         ("JAX monitor with read, GPT-2 small: at most 1.06 of bare", time_of("gradlab_jax.monitor", "GPT-2"), 1.06),
         ("parity suite: failures: 0", None if suite is None else float(suite.facts["failed"]), 0.0),
     ]
-    found = [Goal(text, value, None if value is None else value <= limit) for text, value, limit in wanted]
+    judged = [Goal(text, value, None if value is None else value <= limit) for text, value, limit in wanted]
     for name in ("gradlab_torch", "gradlab_jax"):
         share = share_of(f"{name}.global_norm")
         met = None if share is None else share >= 0.8
-        found.append(Goal(f"{name}.global_norm: at least 0.8 of a copy's bandwidth", share, met))
-    return found
+        judged.append(Goal(f"{name}.global_norm: at least 0.8 of a copy's bandwidth", share, met))
+    return judged
 
 
 def report(outcomes: Sequence[Outcome], *, cpu: bool) -> Iterator[str]:
@@ -125,7 +125,7 @@ def report(outcomes: Sequence[Outcome], *, cpu: bool) -> Iterator[str]:
             yield f"{SUITES[outcome.name]}{end}: {f['passed']} passed, {f['failed']} failed, {f['skipped']} skipped"
             yield from (f"  failed: {name}" for name in f["failures"])
     for goal in goals(outcomes, cpu=cpu):
-        yield f"{goal.verdict:>12}  {goal.text}" + ("" if goal.found is None else f" (found {goal.found:.3g})")
+        yield f"{goal.verdict:>12}  {goal.text}" + ("" if goal.measured is None else f" (found {goal.measured:.3g})")
     for outcome in outcomes:
         if outcome.state != "whole":
             yield f"{outcome.title}: {outcome.state}, {outcome.reason}"

@@ -55,7 +55,7 @@ class Found:
             temporary.write_text(json.dumps({"rows": self.rows, "facts": self.facts}), encoding="utf-8")
 
 
-def versions(framework: str, found: Found, cpu: bool) -> None:
+def versions(framework: str, results: Found, cpu: bool) -> None:
     """What is installed and what it sees."""
     facts: dict[str, Any] = dict(environment((framework,)))
     facts["accelerator"] = _accelerator(framework)
@@ -71,26 +71,26 @@ def versions(framework: str, found: Found, cpu: bool) -> None:
         import jax
 
         facts["devices"] = ", ".join(map(str, jax.devices()))
-    found.add(**facts)
+    results.add(**facts)
 
 
-def norms(framework: str, found: Found, cpu: bool) -> None:
+def norms(framework: str, results: Found, cpu: bool) -> None:
     sizes = {"elements": 1 << 12, "tensors": 4, "rounds": 1} if cpu else {"elements": 1 << 28, "rounds": 15}
-    found.add(bench_norms.run(framework=framework, steps=2 if cpu else 10, **sizes))
+    results.add(bench_norms.run(framework=framework, steps=2 if cpu else 10, **sizes))
 
 
-def gpt2(framework: str, found: Found, cpu: bool) -> None:
-    _monitors(framework, ("gpt2",), "adamw", found, cpu)
+def gpt2(framework: str, results: Found, cpu: bool) -> None:
+    _monitors(framework, ("gpt2",), "adamw", results, cpu)
 
 
-def monitor(framework: str, found: Found, cpu: bool) -> None:
-    _monitors(framework, ("tinynet", "wide", "deep"), "sgd", found, cpu)
+def monitor(framework: str, results: Found, cpu: bool) -> None:
+    _monitors(framework, ("tinynet", "wide", "deep"), "sgd", results, cpu)
 
 
-def _monitors(framework: str, nets: Sequence[str], optimizer: str, found: Found, cpu: bool) -> None:
+def _monitors(framework: str, nets: Sequence[str], optimizer: str, results: Found, cpu: bool) -> None:
     sizes, steps, rounds = (SMOKE, 2, 1) if cpu else (FULL, 10, 5 if nets == ("gpt2",) else 9)
     for net in nets:
-        found.add(
+        results.add(
             bench_monitor.run(
                 framework=framework,
                 nets=(net,),
@@ -104,20 +104,20 @@ def _monitors(framework: str, nets: Sequence[str], optimizer: str, found: Found,
         if framework == "torch":
             cases = bench_monitor.CASES["torch"](sizes, net, optimizer, steps)
             watched = {case.name: case for case in cases if case.name in WATCHED[:2]}
-            found.add(**{f"in a step of {net}": waits_and_launches(watched, *WATCHED[:2])})
+            results.add(**{f"in a step of {net}": waits_and_launches(watched, *WATCHED[:2])})
 
 
-def step(framework: str, found: Found, cpu: bool) -> None:
+def step(framework: str, results: Found, cpu: bool) -> None:
     sizes: dict[str, Any] = {"base": 2, "batch": 4, "layers": (1,), "rounds": 1} if cpu else {"rounds": 15}
-    found.add(bench_step.run(framework=framework, only=STEPS, **sizes))
+    results.add(bench_step.run(framework=framework, only=STEPS, **sizes))
 
 
-def parity(framework: str, found: Found, cpu: bool) -> None:
-    run_suite(cpu=cpu, on_change=lambda facts: found.add(**facts))
+def parity(framework: str, results: Found, cpu: bool) -> None:
+    run_suite(cpu=cpu, on_change=lambda facts: results.add(**facts))
 
 
-def kernels(framework: str, found: Found, cpu: bool) -> None:
-    run_kernels(cpu=cpu, on_change=lambda facts: found.add(**facts))
+def kernels(framework: str, results: Found, cpu: bool) -> None:
+    run_kernels(cpu=cpu, on_change=lambda facts: results.add(**facts))
 
 
 PARTS: dict[str, Callable[[str, Found, bool], None]] = {
@@ -143,9 +143,9 @@ def main(arguments: Sequence[str]) -> None:
     """
     name, framework, path, *rest = arguments
     cpu = "--cpu" in rest
-    for one in ("torch", "jax") if framework == "both" else (framework,):
-        if name != "versions" and not cpu and not _accelerator(one):
-            raise GradlabError(f"{one} sees no accelerator here; expected one, or --cpu")
+    for each in ("torch", "jax") if framework == "both" else (framework,):
+        if name != "versions" and not cpu and not _accelerator(each):
+            raise GradlabError(f"{each} sees no accelerator here; expected one, or --cpu")
     PARTS[name](framework, Found(Path(path)), cpu)
 
 

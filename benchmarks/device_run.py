@@ -101,10 +101,10 @@ def run_one(
     """Run one part; it and all that it started are gone afterwards, also when this process is interrupted."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gradlab-device-", ignore_cleanup_errors=True) as folder:
-        found, log = Path(folder) / "found.json", Path(folder) / "log"
+        results, log = Path(folder) / "found.json", Path(folder) / "log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                command(part, found),
+                command(part, results),
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -119,7 +119,7 @@ def run_one(
             finally:
                 _end(process)
         words = log.read_text(encoding="utf-8", errors="replace")[-4000:].strip()
-        content = _content(found)
+        content = _content(results)
     reason = _reason(code, seconds, words)
     measured = bool(content.get("rows") or content.get("facts"))
     return Outcome(
@@ -162,8 +162,8 @@ def environment_of(cpu: bool) -> dict[str, str]:
     """Variables of the parts: this checkout first, the card shared by several processes, or hidden from them."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     # JAX would take three quarters of the card's memory at once, and PyTorch and the other workers need some.
-    found = {**os.environ, "PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONUNBUFFERED": "1"}
-    return found | ({"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"} if cpu else {})
+    variables = {**os.environ, "PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONUNBUFFERED": "1"}
+    return variables | ({"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"} if cpu else {})
 
 
 def python(module: str, *arguments: str) -> list[str]:

@@ -43,7 +43,7 @@ class Outcomes:
         self.failed: set[str] = set()
         self.failures: list[str] = []
         self.processes = processes
-        self.told = 0.0
+        self.reported = 0.0
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         # A test fails in its set-up or tear-down too; it passes when its call does.
@@ -51,7 +51,7 @@ class Outcomes:
             self._failed(report.nodeid, report.longreprtext)
         elif report.skipped or report.when == "call":
             self.counts[report.outcome] += 1
-        if time.monotonic() - self.told > _EVERY:
+        if time.monotonic() - self.reported > _EVERY:
             self.tell(ended=False)
 
     def pytest_collectreport(self, report: Any) -> None:
@@ -66,7 +66,7 @@ class Outcomes:
             self.counts["failed"] += 1
 
     def tell(self, *, ended: bool) -> None:
-        self.told = time.monotonic()
+        self.reported = time.monotonic()
         self.on_change({**self.counts, "failures": self.failures, "processes": max(1, self.processes), "ended": ended})
 
 

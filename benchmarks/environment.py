@@ -24,8 +24,8 @@ def frameworks(name: str) -> tuple[str, ...]:
     if name not in ("both", *backends.BACKENDS):
         raise GradlabError(f"framework is {name!r}; expected one of {', '.join(backends.BACKENDS)}, both")
     names = tuple(backends.BACKENDS) if name == "both" else (name,)
-    for one in names:
-        backends.load(one)
+    for framework in names:
+        backends.load(framework)
     return names
 
 
@@ -35,7 +35,7 @@ def environment(names: tuple[str, ...], cache: Path | None = None) -> dict[str, 
     Raises:
         GradlabError: a cache without JAX, or one that is no folder.
     """
-    found = {
+    facts = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
@@ -44,20 +44,20 @@ def environment(names: tuple[str, ...], cache: Path | None = None) -> dict[str, 
         "numpy": importlib.metadata.version("numpy"),
     }
     for name in names:
-        found |= {package: importlib.metadata.version(package) for package in _PACKAGES[name]}
+        facts |= {package: importlib.metadata.version(package) for package in _PACKAGES[name]}
     if "torch" in names:
         import torch
 
-        found["torch device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        found["torch threads"] = str(torch.get_num_threads())
+        facts["torch device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        facts["torch threads"] = str(torch.get_num_threads())
     if "jax" in names:
         import jax
 
-        found["jax device"] = jax.devices()[0].device_kind
-        found["jax compilation cache"] = "off" if cache is None else _switch_on(cache)
+        facts["jax device"] = jax.devices()[0].device_kind
+        facts["jax compilation cache"] = "off" if cache is None else _switch_on(cache)
     elif cache is not None:
         raise GradlabError("a compilation cache was given without JAX; expected framework jax or both")
-    return found
+    return facts
 
 
 def torch_done() -> Callable[[Any], Any]:

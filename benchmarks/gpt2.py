@@ -52,28 +52,28 @@ class Gpt2:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Weights (out, in) and biases by their paths in the PyTorch model below."""
         w = self.width
-        found: dict[str, tuple[int, ...]] = {
+        sizes: dict[str, tuple[int, ...]] = {
             "tokens.weight": (self.vocabulary, w),
             "places.weight": (self.context, w),
         }
         for i in range(self.layers):
             for name, out, into in (("qkv", 3 * w, w), ("mix", w, w), ("up", 4 * w, w), ("down", w, 4 * w)):
-                found |= {f"blocks.{i}.{name}.weight": (out, into), f"blocks.{i}.{name}.bias": (out,)}
+                sizes |= {f"blocks.{i}.{name}.weight": (out, into), f"blocks.{i}.{name}.bias": (out,)}
             for name in ("norm1", "norm2"):
-                found |= {f"blocks.{i}.{name}.weight": (w,), f"blocks.{i}.{name}.bias": (w,)}
-        return found | {"norm.weight": (w,), "norm.bias": (w,)}
+                sizes |= {f"blocks.{i}.{name}.weight": (w,), f"blocks.{i}.{name}.bias": (w,)}
+        return sizes | {"norm.weight": (w,), "norm.bias": (w,)}
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 (drawn once for all cases; the sizes are a value)
     def arrays(self) -> dict[str, np.ndarray]:
         """N(0, 0.02) as published, biases 0, scales of the norms 1."""
         rng = np.random.default_rng(0)
-        found = {}
+        drawn = {}
         for path, shape in self.shapes().items():
             if len(shape) == 2:
-                found[path] = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
+                drawn[path] = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
             else:
-                found[path] = np.full(shape, path.endswith("weight"), dtype=np.float32)
-        return found
+                drawn[path] = np.full(shape, path.endswith("weight"), dtype=np.float32)
+        return drawn
 
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """Tokens and the tokens that follow them, each (sequences, context)."""

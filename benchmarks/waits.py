@@ -24,8 +24,8 @@ def waits_and_launches(cases: Mapping[str, Case], bare: str, watched: str) -> di
 
     if not torch.cuda.is_available():
         return {"not counted": "needs CUDA"}
-    found = [_of(cases[name], torch) for name in (bare, watched)]
-    return {key: (found[1][key] - found[0][key]) / cases[watched].steps for key in found[0]}
+    counts = [_of(cases[name], torch) for name in (bare, watched)]
+    return {key: (counts[1][key] - counts[0][key]) / cases[watched].steps for key in counts[0]}
 
 
 def _of(case: Case, torch: Any) -> dict[str, int]:
@@ -65,8 +65,8 @@ def by_kind(events: Iterable[tuple[str, int]]) -> dict[str, int]:
     >>> by_kind([("cudaLaunchKernel", 5), ("cuLaunchKernelEx", 2), ("cudaEventSynchronize", 1), ("cudaMemcpyAsync", 3)])
     {'driver waits': 1, 'launches': 7}
     """
-    found = {"driver waits": 0, "launches": 0}
+    calls = {"driver waits": 0, "launches": 0}
     for name, count in events:
         for kind, pattern in (("driver waits", _WAITS), ("launches", _LAUNCHES)):
-            found[kind] += count if pattern.match(name) else 0
-    return found
+            calls[kind] += count if pattern.match(name) else 0
+    return calls

@@ -65,8 +65,8 @@ def large_start(rng: Rng, spec: ProgramSpec) -> Made:
 
 def deep_bounded(rng: Rng, spec: ProgramSpec) -> Made:
     sizes = widths(rng, (5, 9), (24, 64))  # as deep as ReLU nets may be, and sigmoid nets may not
-    found = _model(spec, widths=sizes, activation="sigmoid", init="torch_default", init_number=None)
-    return found, _early(found.model)
+    made = _model(spec, widths=sizes, activation="sigmoid", init="torch_default", init_number=None)
+    return made, _early(made.model)
 
 
 def small_start(rng: Rng, spec: ProgramSpec) -> Made:

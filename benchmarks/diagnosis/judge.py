@@ -12,7 +12,7 @@ from gradlab_core.judge.diagnosis import diagnose
 from . import store, truth
 from .draw import Drawn
 from .others import TOOLS
-from .score import Judged, Said, said
+from .score import Judged, Said, scored
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ def opinion(run: store.Run) -> Opinion:
     """Of a run that was made."""
     return Opinion(
         outcome=truth.outcome(run.spec, run.records),
-        findings=tuple(said(finding) for finding in diagnose(run.records)),
+        findings=tuple(scored(finding) for finding in diagnose(run.records)),
         others={name: tuple(sorted(tool(run.records))) for name, tool in TOOLS.items()},
     )
 
@@ -36,13 +36,13 @@ def opinion(run: store.Run) -> Opinion:
 def judge(folder: Path, drawn: Sequence[Drawn], *, on_run: Callable[[str], Any] = lambda name: None) -> list[Judged]:
     """All pairs, in their order; a run that has an error is dropped, and with a healthy one its pair."""
     known: dict[str, Opinion | str] = {}
-    for one in drawn:
-        if one.name not in known:
-            run = store.load(folder, one.name)
-            known[one.name] = run.error or opinion(run)
-            on_run(one.name)
-    healthy = {one.pair: known[one.name] for one in drawn if one.fault is None}
-    return [_judged(one, known[one.name], healthy[one.pair]) for one in drawn]
+    for run in drawn:
+        if run.name not in known:
+            stored = store.load(folder, run.name)
+            known[run.name] = stored.error or opinion(stored)
+            on_run(run.name)
+    healthy = {run.pair: known[run.name] for run in drawn if run.fault is None}
+    return [_judged(run, known[run.name], healthy[run.pair]) for run in drawn]
 
 
 def _judged(drawn: Drawn, mine: Opinion | str, base: Opinion | str) -> Judged:

@@ -28,32 +28,32 @@ def sagemaker_debugger(records: Records) -> set[str]:
 
     Left out: saturation (inputs of tanh beyond ±9.5, of a sigmoid beyond −23 and 17: records hold outputs).
     """
-    found = set()
+    codes = set()
     if any(_MEAN * rms < 1e-7 for _, rms, _ in _gradients(records)):
-        found.add("vanishing-gradient")
+        codes.add("vanishing-gradient")
     if any(not math.isfinite(v) for r in records for v in _numbers(r)):
-        found.add("nonfinite-loss")  # its rule is called exploding tensor, and looks for NaN and Inf alone
+        codes.add("nonfinite-loss")  # its rule is called exploding tensor, and looks for NaN and Inf alone
     # A unit that is on for less than 1 % of a batch of at most 64 is never on.
     if any((row.dead_unit_frac or 0.0) > 0.5 for row in _rows(records)):
-        found.add("dead-relu")
+        codes.add("dead-relu")
     first = [r for r in records if r.step < 10]
     variances = [row.std**2 for row in _rows(first) if row.std > 0]
     if variances and max(variances) / min(variances) > 10:
-        found.add("poor-initialisation")
+        codes.add("poor-initialisation")
     if any(_PERCENTILES * rms < 1e-3 for _, rms, _ in _gradients(first)):
-        found.add("poor-initialisation")
+        codes.add("poor-initialisation")
     ratios = [t.ratio for r in records for t in r.tensors.values() if math.isfinite(t.ratio)]
     if any(ratio > 10 for ratio in ratios):
-        found.add("learning-rate-too-high")
+        codes.add("learning-rate-too-high")
     if any(ratio < 1e-8 for ratio in ratios):
-        found.add("not-updating")
+        codes.add("not-updating")
     # allclose at a relative 1e-5 is of elements; the norms of tensor and update stand for them.
     if any(_longest(ratios, below=1e-5) >= 3 for ratios in _ratios(records).values()):
-        found.add("not-updating")
+        codes.add("not-updating")
     losses = [r.loss for r in records if r.loss is not None and r.step % 10 == 0]
     if any(not after < before for before, after in itertools.pairwise(losses)):
-        found.add("loss-plateau")
-    return found
+        codes.add("loss-plateau")
+    return codes
 
 
 def autotrainer(records: Records) -> set[str]:
@@ -67,17 +67,17 @@ def autotrainer(records: Records) -> set[str]:
     classes = next((r.probe.classes for r in records if r.probe is not None), None)
     if math.isfinite(end) and (end < -math.log(0.6) if (classes or 0) > 1 else end < 0.99 * losses[0]):
         return set()
-    found = set()
+    codes = set()
     for first, last in _ends(records):
         if not math.isfinite(first):
-            found.add("exploding-gradient")
+            codes.add("exploding-gradient")
         elif last > 0:
-            found |= {"exploding-gradient"} if first / last > 70 else set()
-            found |= {"vanishing-gradient"} if first / last < 1e-3 and first < 1e-4 else set()
+            codes |= {"exploding-gradient"} if first / last > 70 else set()
+            codes |= {"vanishing-gradient"} if first / last < 1e-3 and first < 1e-4 else set()
     # Of a dead unit the whole row of the gradient is 0: the share of dead units is that of zeros in the gradient.
     if any((row.dead_unit_frac or 0.0) >= 0.7 for row in _rows(records)):
-        found.add("dead-relu")
-    return found
+        codes.add("dead-relu")
+    return codes
 
 
 def deep_diagnosis(records: Records) -> set[str]:
@@ -85,86 +85,86 @@ def deep_diagnosis(records: Records) -> set[str]:
 
     Left out: saturation of tanh (|x| ≥ 5, where it is 0.9999: records count from 0.98).
     """
-    found = set()
+    codes = set()
     if any(row.kind == "relu" and row.zero_frac >= 0.7 for row in _rows(records)):  # after a ReLU, x ≤ 0 is 0
-        found.add("dead-relu")
+        codes.add("dead-relu")
     # A sigmoid is within 1 % of a bound from |x| = 4.6 on.
     if any(row.kind == "sigmoid" and (row.saturated_frac or 0.0) > 0.5 for row in _rows(records)):
-        found.add("saturated-activation")
+        codes.add("saturated-activation")
     if any(_MEAN * rms < 1e-7 for _, rms, _ in _gradients(records)):
-        found.add("vanishing-gradient")
+        codes.add("vanishing-gradient")
     if any(not math.isfinite(v) for r in records for v in _numbers(r)):
-        found.add("nonfinite-loss")
+        codes.add("nonfinite-loss")
     shapes = _sizes(records)
     for record in records[:1]:
         variances = [t.param**2 / shapes[p] for p, t in record.tensors.items() if p in shapes and "weight" in p]
         if any(not 1e-5 <= v <= 10 for v in variances):
-            found.add("poor-initialisation")
+            codes.add("poor-initialisation")
     for record in records:
         for tensor in record.tensors.values():
             if record.learning_rate is not None and math.isfinite(tensor.ratio) and tensor.param > 0:
                 value = record.learning_rate * tensor.ratio
-                found |= {"learning-rate-too-low"} if value < 1e-5 else set()
-                found |= {"learning-rate-too-high"} if value > 1e-1 else set()
-    return found
+                codes |= {"learning-rate-too-low"} if value < 1e-5 else set()
+                codes |= {"learning-rate-too-high"} if value > 1e-1 else set()
+    return codes
 
 
 def torchmortem(records: Records) -> set[str]:
     """torchmortem's detectors with their defaults; saturation from |x| = 0.98 on, where it has 0.95."""
-    found = set()
+    codes = set()
     ends = [(first, last) for first, last in _ends(records) if math.isfinite(first) and first > 0]
     if ends and statistics.median(last / first for first, last in ends) >= 100:
-        found.add("vanishing-gradient")
+        codes.add("vanishing-gradient")
     if any(not math.isfinite(r.grad_norm) or r.grad_norm >= 1000 for r in records):
-        found.add("exploding-gradient")
+        codes.add("exploding-gradient")
     if any(r.loss is not None and not math.isfinite(r.loss) for r in records):
-        found.add("nonfinite-loss")
+        codes.add("nonfinite-loss")
     for ratios in _ratios(records).values():
         moved = [ratio for ratio in ratios if ratio != 0 and math.isfinite(ratio)]  # it drops updates that are 0
         if moved:
-            found |= {"learning-rate-too-low"} if statistics.median(moved) < 1e-5 else set()
-            found |= {"learning-rate-too-high"} if statistics.median(moved) > 1e-1 else set()
+            codes |= {"learning-rate-too-low"} if statistics.median(moved) < 1e-5 else set()
+            codes |= {"learning-rate-too-high"} if statistics.median(moved) > 1e-1 else set()
     if any(row.kind == "relu" and row.zero_frac > 0.5 for row in _rows(records)):
-        found.add("dead-relu")
+        codes.add("dead-relu")
     if any((row.saturated_frac or 0.0) > 0.5 for row in _rows(records)):
-        found.add("saturated-activation")
+        codes.add("saturated-activation")
     losses = [r.loss for r in records if r.loss is not None]
     if any(_flat(losses[i : i + 20], 1e-5) for i in range(len(losses) - 19)):
-        found.add("loss-plateau")
-    return found
+        codes.add("loss-plateau")
+    return codes
 
 
 def torchlens(records: Records) -> set[str]:
     """TorchLens: the norm of each gradient."""
-    found = set()
+    codes = set()
     for norm, _, _ in _gradients(records):
-        found |= {"vanishing-gradient"} if norm < 1e-7 else set()
-        found |= {"exploding-gradient"} if norm > 1e4 else set()
+        codes |= {"vanishing-gradient"} if norm < 1e-7 else set()
+        codes |= {"exploding-gradient"} if norm > 1e4 else set()
     if any(not math.isfinite(v) for r in records for v in _numbers(r)):
-        found.add("nonfinite-gradient")
-    return found
+        codes.add("nonfinite-gradient")
+    return codes
 
 
 def dlcheck(records: Records) -> set[str]:
     """DLCheck: the norm of each gradient, and dead units."""
-    found = {"vanishing-gradient"} if any(norm < 1e-7 for norm, _, _ in _gradients(records)) else set()
+    codes = {"vanishing-gradient"} if any(norm < 1e-7 for norm, _, _ in _gradients(records)) else set()
     if any(not r.grad_norm <= 1e6 for r in records):
-        found.add("exploding-gradient")
+        codes.add("exploding-gradient")
     if any((row.dead_unit_frac or 0.0) >= 0.95 for row in _rows(records)):
-        found.add("dead-relu")
-    return found
+        codes.add("dead-relu")
+    return codes
 
 
 def torchdiag(records: Records) -> set[str]:
     """torchdiag: the largest element of each gradient."""
-    found = set()
+    codes = set()
     for _, rms, size in _gradients(records):
         largest = rms * math.sqrt(2 * math.log(size)) if size > 2 else rms
-        found |= {"exploding-gradient"} if largest > 100 else set()
-        found |= {"vanishing-gradient"} if largest < 1e-7 else set()
+        codes |= {"exploding-gradient"} if largest > 100 else set()
+        codes |= {"vanishing-gradient"} if largest < 1e-7 else set()
     if any(not math.isfinite(r.grad_norm) for r in records):
-        found.add("nonfinite-gradient")
-    return found
+        codes.add("nonfinite-gradient")
+    return codes
 
 
 def torch_audit(records: Records) -> set[str]:
@@ -203,18 +203,18 @@ def source_texts(records: Records) -> set[str]:
 
     Left out: the accuracy of one half beside ln 2.
     """
-    found = set()
+    codes = set()
     if any(r.grad_norm < 1e-4 for r in records):
-        found.add("vanishing-gradient")
+        codes.add("vanishing-gradient")
     if any(not r.grad_norm <= 100 for r in records):
-        found.add("exploding-gradient")
+        codes.add("exploding-gradient")
     losses = [r.loss for r in records if r.loss is not None]
     if any(not math.isfinite(loss) for loss in losses):
-        found.add("nonfinite-loss")
+        codes.add("nonfinite-loss")
     two = next((r.probe.classes == 2 for r in records if r.probe is not None), False)
     if two and losses and abs(statistics.median(losses[-10:]) - math.log(2)) < 0.01:
-        found.add("loss-plateau")
-    return found
+        codes.add("loss-plateau")
+    return codes
 
 
 TOOLS: Mapping[str, Tool] = {
@@ -257,11 +257,11 @@ def _ends(records: Records) -> Iterator[tuple[float, float]]:
 
 
 def _ratios(records: Records) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    ratios: dict[str, list[float]] = {}
     for record in records:
         for path, tensor in record.tensors.items():
-            found.setdefault(path, []).append(tensor.ratio)
-    return found
+            ratios.setdefault(path, []).append(tensor.ratio)
+    return ratios
 
 
 def _rows(records: Records) -> Iterator[LayerStats]:

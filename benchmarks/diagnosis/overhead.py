@@ -32,8 +32,8 @@ def overhead(steps: int = 10_000, layers: int = 200) -> Overhead:
     diagnose(records)
     seconds = time.perf_counter() - began
     del records
-    tenth, whole = (_peak(count, layers) for count in (max(1, steps // 10), steps))
-    return Overhead(steps=steps, layers=layers, seconds=seconds, live_bytes_tenth=tenth, live_bytes=whole)
+    tenth, peak = (_peak(count, layers) for count in (max(1, steps // 10), steps))
+    return Overhead(steps=steps, layers=layers, seconds=seconds, live_bytes_tenth=tenth, live_bytes=peak)
 
 
 def _peak(steps: int, layers: int) -> int:

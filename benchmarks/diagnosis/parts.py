@@ -47,9 +47,9 @@ def activations(model: ModelSpec) -> dict[str, tuple[str, ...]]:
         }
     # Inside a block the skip goes around the cut: only what stands between the last fork and the cut is behind it.
     inner = ("relu2", "bn2", "conv1") if model.block.startswith("preact") else ("relu1", "bn1", "conv1")
-    found = {"relu1": ("relu1", "bn1", "conv1")}
+    feeding = {"relu1": ("relu1", "bn1", "conv1")}
     for stage, count in enumerate(model.layers, 1):
         for block in range(count):
             names = tuple(f"stage{stage}.{block}.{name}" for name in inner)
-            found[names[0]] = names
-    return found
+            feeding[names[0]] = names
+    return feeding

@@ -29,7 +29,7 @@ class Said:
         return self.severity is not Severity.NOTE
 
 
-def said(finding: Finding) -> Said:
+def scored(finding: Finding) -> Said:
     """What of a finding is scored."""
     return Said(code=finding.code, severity=finding.severity, paths=finding.paths, first_step=finding.first_step)
 
@@ -50,7 +50,7 @@ class Judged:
             return self.others.get(tool, ())
         return tuple(f.code for f in self.findings if f.is_alarm)
 
-    def found(self, tool: str = OURS) -> bool:
+    def is_found(self, tool: str = OURS) -> bool:
         """Whether the fault was found as what it is."""
         return any(code in self.drawn.codes for code in self.alarms(tool))
 
@@ -115,9 +115,9 @@ def _row_set(tool: str, part: str, judged: Sequence[Judged]) -> Iterator[Row]:
     def row(measure: str, runs: Sequence[Judged], hit: Callable[[Judged], bool], subject: str = "all") -> Row:
         return _row(tool, part, measure, subject, map(hit, runs))
 
-    yield row("recall", hinder, lambda j: j.found(tool))
+    yield row("recall", hinder, lambda j: j.is_found(tool))
     yield row("any alarm", hinder, lambda j: bool(j.alarms(tool)))
-    yield row("recall, by construction", built, lambda j: j.found(tool))
+    yield row("recall, by construction", built, lambda j: j.is_found(tool))
     yield row("false alarms", healthy, lambda j: bool(j.alarms(tool)))
     yield row("false alarms, hard", [j for j in healthy if j.drawn.hard], lambda j: bool(j.alarms(tool)))
 
@@ -133,14 +133,14 @@ def _details(part: str, judged: Sequence[Judged]) -> Iterator[Row]:
     codes = dict.fromkeys([j.drawn.codes[0] for j in faulty] + [c for j in judged for c in j.alarms()])
     for code in codes:
         mine = [j for j in faulty if j.drawn.codes[0] == code]
-        yield _row(OURS, part, "recall of code", code, [j.found() for j in mine])
+        yield _row(OURS, part, "recall of code", code, [j.is_found() for j in mine])
         yield _row(OURS, part, "exact code", code, [code in j.alarms() for j in mine])
         raised = [j for j in judged if code in j.alarms()]
         yield _row(OURS, part, "precision", code, [code in (*j.drawn.codes, *j.drawn.follows) for j in raised])
         yield _row(OURS, part, "located of code", code, [j.located for j in mine if j.located is not None])
     for fault in dict.fromkeys(j.drawn.fault for j in faulty):
         mine = [j for j in faulty if j.drawn.fault == fault]
-        yield _row(OURS, part, "recall of fault", str(fault), [j.found() for j in mine])
+        yield _row(OURS, part, "recall of fault", str(fault), [j.is_found() for j in mine])
     for family in dict.fromkeys(j.drawn.family for j in healthy):
         mine = [j for j in healthy if j.drawn.family == family]
         yield _row(OURS, part, "false alarms of family", family, [bool(j.alarms()) for j in mine])
@@ -149,7 +149,7 @@ def _details(part: str, judged: Sequence[Judged]) -> Iterator[Row]:
 def misses(judged: Sequence[Judged], part: str = "tuning") -> list[Judged]:
     """Runs of one part that were misjudged: a fault not found or not located, an alarm on a healthy run."""
     mine = [j for j in judged if j.drawn.part == part and j.status != DROPPED]
-    return [j for j in mine if (bool(j.alarms()) if j.status == HEALTHY else not j.found() or j.located is False)]
+    return [j for j in mine if (bool(j.alarms()) if j.status == HEALTHY else not j.is_found() or j.located is False)]
 
 
 def _of(judged: Sequence[Judged], *status: str) -> list[Judged]:

@@ -26,11 +26,11 @@ def tables(rows: Sequence[Row], parts: Sequence[str]) -> Iterator[RenderableType
             f"{part}: all tools on the same runs", ("tool", *_TOOLS),
             [[tool, *(_cell(known.get((tool, part, m, "all")), wide=tool == OURS) for m in _TOOLS)] for tool in tools],
         )  # fmt: skip
-        for said, measure in (
+        for title, measure in (
             ("Right layer or parameter named first", "located"),
             ("Fault named first", "named first"),
         ):
-            yield Text(f"{said}: {_cell(known.get((OURS, part, measure, 'all')), wide=True)}")
+            yield Text(f"{title}: {_cell(known.get((OURS, part, measure, 'all')), wide=True)}")
         codes = list(dict.fromkeys(row.subject for row in mine if row.measure in _CODES))
         yield _table(
             f"{part}: by finding", ("code", "recall", "exact code", "precision", "located"),
@@ -43,9 +43,9 @@ def tables(rows: Sequence[Row], parts: Sequence[str]) -> Iterator[RenderableType
 
 def counts(judged: Sequence[Judged]) -> Iterator[RenderableType]:
     """How many runs count as what on which part, and why others were dropped."""
-    found = Counter((j.status, j.drawn.part) for j in judged)
-    parts = sorted({part for _, part in found}, reverse=True)
-    lines = [[status, *(str(found[status, part]) for part in parts)] for status in dict.fromkeys(s for s, _ in found)]
+    tally = Counter((j.status, j.drawn.part) for j in judged)
+    parts = sorted({part for _, part in tally}, reverse=True)
+    lines = [[status, *(str(tally[status, part]) for part in parts)] for status in dict.fromkeys(s for s, _ in tally)]
     yield _table("runs", ("counts as", *parts), lines)
     why = Counter(
         (j.drawn.fault or f"healthy: {j.drawn.family}", j.why.partition(":")[0]) for j in judged if j.status == DROPPED
