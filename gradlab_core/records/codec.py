@@ -53,25 +53,25 @@ def _fields(cls: type) -> tuple[str, ...]:
 
 
 def document(kind: str, rows: Iterable[Any]) -> str:
-    """The one JSON document that every `--json` prints and every file of records holds. ASCII, so that no terminal and
-    no path, however odd, can fail to take it."""
+    """The JSON document that every `--json` prints and every file of records holds. It is ASCII, so that any terminal
+    can print it, whatever characters a path has."""
     body = {"schema_version": SCHEMA_VERSION, "kind": kind, "rows": [encode(row) for row in rows]}
     return json.dumps(body, allow_nan=False)
 
 
 def loads(text: str | bytes, where: str, expected: str) -> Any:
-    """What a JSON text holds.
+    """The value of a JSON text.
 
     >>> loads("[" * 100_000, "line 1", "expected a record")
     Traceback (most recent call last):
     gradlab_core.errors.GradlabError: line 1 is nested too deeply; expected a record
 
     Raises:
-        GradlabError: it is no JSON, or nested too deeply; `where` and what was `expected` are in the message.
+        GradlabError: the text is not JSON, or nested too deeply; the message holds `where` and `expected`.
     """
     try:
         return json.loads(text)
-    except ValueError as error:  # also bytes that are no text, and a number of thousands of digits
+    except ValueError as error:  # also for bytes that are not UTF-8, and for a number with thousands of digits
         raise GradlabError(f"{where} is not JSON ({error}); {expected}") from error
     except RecursionError as error:
         raise GradlabError(f"{where} is nested too deeply; {expected}") from error
@@ -104,5 +104,5 @@ def write_text(path: Path, text: str) -> None:
         GradlabError: the folder does not exist or cannot be written.
     """
     with whole_file(path) as temporary:
-        # Names come from users: half a character, which UTF-8 cannot say, is spelled out.
+        # Names come from users and may hold half a surrogate pair, which UTF-8 cannot encode: it is escaped.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

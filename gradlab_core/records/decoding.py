@@ -1,6 +1,6 @@
-"""Plain JSON values to records: every field is checked for its type and its range, and what does not fit is named.
+"""Plain JSON values to records: the type and the range of every field are checked, and an error names the field.
 
-What a type needs is found out once and kept as a function, so that a file with many records is read quickly.
+The reader of a type is built once and kept, so that a file with many records is read quickly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gradlab_core.errors import GradlabError
 from gradlab_core.records.ranges import ANY_NUMBER, ANY_WHOLE, OneOf, Range
 
 WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-"""Numbers that JSON has not got, as a file spells them."""
+"""Numbers that JSON lacks, as a file spells them."""
 
 _LARGEST = sys.float_info.max
 Reader = Callable[[Any], Any]
@@ -96,7 +96,7 @@ def _real(limit: Range) -> Reader:
     least, most = max(limit.least, -_LARGEST), min(limit.most, _LARGEST)
 
     def read(value: Any) -> float:
-        # By far the most common first; what follows is for all that is not an ordinary number.
+        # An ordinary number is by far the most common, so it is tested first.
         if type(value) is float and least <= value <= most:
             return value
         if type(value) is str and value in WORDS:
@@ -191,7 +191,7 @@ def _mapping(inner: Reader) -> Reader:
 def _record(kind: type) -> Reader:
     hints = typing.get_type_hints(kind, include_extras=True)
     readers = {name: _reader(hint) for name, hint in hints.items()}
-    # Fields without a default. What was written before a field came to be has not got it: its default holds.
+    # Only fields without a default must be there: a file may be older than a field, whose default then holds.
     none = dataclasses.MISSING
     needed = frozenset(f.name for f in dataclasses.fields(kind) if f.default is none and f.default_factory is none)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a run, as the diagnosis says it."""
+"""Findings: the faults that the diagnosis reports of a run."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Finding:
     """Something that is wrong with a run.
 
     Attributes:
-        code: stable name, as `vanishing-gradient`; `gradlab_core.judge.diagnosis.CODES` lists them.
-        severity: how much it matters.
-        paths: the parameters or layers concerned, the first culprit first; empty where it is the whole net.
-        first_step: the first step at which it shows.
-        evidence: the numbers that speak for it, by their names.
+        code: stable name, such as `vanishing-gradient`; `gradlab_core.judge.diagnosis.CODES` lists them.
+        severity: how much the fault matters.
+        paths: the parameters or layers concerned, the likeliest cause first; empty if it is the whole net.
+        first_step: the first step at which the fault shows.
+        evidence: the numbers that support the finding, by name.
         remedies: what to do, the likeliest to help first.
-        explanation: what it is and why it hinders, with what was seen in this run.
+        explanation: what the fault is, why it hinders training, and what this run showed.
     """
 
     code: str

@@ -1,4 +1,4 @@
-"""Parts of a record that are made when somebody asks for them: most steps are recorded, and few are looked at whole."""
+"""Fields of a record that are made when they are first read: most steps are recorded, and few are read in full."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _MAKERS = "_makers"
 
 
 class _Part:
-    """What Python asks for a field that a record does not hold yet; one that it holds is found without this."""
+    """The descriptor of a field that is made later. Python calls it only while the record does not hold the field."""
 
     def __init__(self, kind: type, name: str) -> None:
         self.kind, self.name = kind, name
 
     def __get__(self, record: Any, owner: type) -> Any:
-        if record is None:  # a field has no value on the class, as without this
+        if record is None:  # on the class a field has no value, as in any dataclass
             raise AttributeError(f"type object {self.kind.__name__!r} has no attribute {self.name!r}")
         held = record.__dict__
         make = held.get(_MAKERS, {}).get(self.name)
         if make is not None:
             held[self.name] = make()
-            # A new mapping: another thread may be reading the one that was there.
+            # A new mapping, since another thread may be reading the old one.
             left = {name: maker for name, maker in held.get(_MAKERS, {}).items() if name != self.name}
             held.update({_MAKERS: left}) if left else held.pop(_MAKERS, None)
         if self.name not in held:
@@ -34,11 +34,11 @@ class _Part:
 
 
 def made_later(*names: str) -> Callable[[type[T]], type[T]]:
-    """Allow those fields of a dataclass (all, if none is named) to be made when they are asked for; stands above
-    `dataclass`.
+    """Allow these fields of a dataclass (all, if none is named) to be made when they are first read; a decorator that
+    stands above `dataclass`.
 
-    Such a record is in every way like one that was made whole: `==`, `repr`, `dataclasses.asdict` and `replace`, `copy`
-    and `pickle` ask for the fields, which makes them. Only `vars` does not.
+    Such a record behaves like any other: `==`, `repr`, `dataclasses.asdict` and `replace`, `copy` and `pickle` read the
+    fields, which makes them. Only `vars` does not.
     """
 
     def prepare(kind: type[T]) -> type[T]:
@@ -51,7 +51,8 @@ def made_later(*names: str) -> Callable[[type[T]], type[T]]:
 
 
 def all_later(kind: type[T], make: Callable[[], T]) -> T:
-    """A record that is made, whole and once, when any of its fields is asked for; what `make` raises, asking raises.
+    """A record that is made once, with all its fields, when one of them is first read. An error of `make` is raised by
+    that read.
 
     >>> @made_later("n")
     ... @dataclasses.dataclass(frozen=True)
@@ -74,13 +75,13 @@ def _field_of(made: Callable[[], Any], name: str) -> Any:
 
 
 def _all_fields(record: Any) -> dict[str, Any]:
-    """What is copied and pickled: every field, made by now."""
+    """The state for `copy` and `pickle`: every field, made if it was not yet."""
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
 def build(kind: Callable[..., T], fields: Mapping[str, Any], later: Mapping[str, Maker]) -> T:
-    """A record with those fields, and with those of `later` when they are asked for. A maker is called once (by several
-    threads at the same time perhaps more often) and must give what it would have given at once.
+    """A record with these fields, and with those of `later` as soon as they are read. A maker is called once (perhaps
+    more often if several threads read at the same time) and must give the value that it would have given at once.
 
     >>> @made_later("squares")
     ... @dataclasses.dataclass(frozen=True)

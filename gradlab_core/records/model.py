@@ -99,10 +99,10 @@ class ArchitectureRecord:
 class HiddenStateNorms:
     """The hidden state h_t of one recurrent layer on one batch; every tuple has one value a time step, t = 1 … T.
 
-    `states` is the mean over the batch of ‖h_t‖₂, `gradients` that of ‖∂L/∂h_t‖₂, by every way from h_t to the loss
-    except an LSTM's c_t; 0 where there is no way. L is the loss as it is, so a mean over the batch makes the gradients
-    of a larger batch smaller. `saturated` says of every gate and tanh which share of it lies within 1 % of its range
-    from a bound: `i, f, g, o, tanh_c` (LSTM), `r, z, n` (GRU), `h` (tanh RNN); empty where nothing is bounded.
+    `states` is the mean over the batch of ‖h_t‖₂, `gradients` that of ‖∂L/∂h_t‖₂ over every path from h_t to the loss
+    except an LSTM's c_t; 0 if there is no path. L is the user's loss, so if it is a mean over the batch, a larger batch
+    has smaller gradients. `saturated` holds, for every gate and tanh, the share of its elements within 1 % of its range
+    from a bound: `i, f, g, o, tanh_c` (LSTM), `r, z, n` (GRU), `h` (tanh RNN); empty if the cell bounds nothing.
     """
 
     path: str
@@ -144,21 +144,21 @@ class NonfiniteOrigin:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What a model does on one batch, between two steps: what norms cannot say.
+    """What a model does on one batch between two steps, beyond what norms can tell.
 
     Attributes:
         mode: `train` or `eval`.
         batch: examples in the batch.
-        classes: width of the logits, None under a loss that is no classification.
-        loss: on this batch, as it is.
-        input: statistics of the input batch, None where it holds whole numbers (tokens).
-        output: of what the model gave.
-        target: of what it should have given, None for labels.
+        classes: width of the logits; None if the loss is not a classification.
+        loss: the value of the user's loss on this batch.
+        input: statistics of the input batch; None if it holds whole numbers (tokens).
+        output: statistics of the model's output.
+        target: statistics of the target; None for labels.
         layers: every tracked layer call, in execution order.
-        shapes: of every parameter, canonical, in the order of the model.
-        copies: of every weight with two axes or more, the share of its units (rows) that are copies of another one.
-        hidden: the states of a recurrent net, None for any other.
-        origin: where a NaN or an Inf was born; None where there is none, or nobody looked.
+        shapes: canonical shape of every parameter, in the order of the model.
+        copies: for every weight with two axes or more, the share of its units (rows) that are copies of another one.
+        hidden: the states of a recurrent net; None for any other net.
+        origin: where a NaN or an Inf arose; None if there is none, or nobody looked.
     """
 
     mode: Mode

@@ -1,6 +1,6 @@
-"""Which values a field of a record can have: written at the field, checked when a record is read from a file.
+"""The values that a field of a record can have: written at the field, checked when a record is read from a file.
 
-NaN is always allowed: it is what was measured where nothing else can be. A field that may be missing says `| None`.
+NaN is always allowed, since a measurement may have no other result. A field that may be missing has the type `| None`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ANY_NUMBER = Range(-math.inf, math.inf, "a number")
 ANY_WHOLE = Range(-LARGEST - 1, LARGEST, "a whole number of 64 bits")
 
 Norm = Annotated[float, Range(0.0, math.inf, "a norm, a ratio, a deviation or a time is not below 0")]
-"""Also what is not below 0 for the same reason: ratios of norms, standard deviations, seconds."""
+"""Also for other numbers that cannot be below 0: ratios of norms, standard deviations, seconds."""
 Share = Annotated[float, Range(-ROUNDING, 1 + ROUNDING, "a share is not below 0 and not above 1")]
 Cosine = Annotated[float, Range(-1 - ROUNDING, 1 + ROUNDING, "a cosine is not below -1 and not above 1")]
 Count = Annotated[int, Range(0, LARGEST, "a count, a step or a size is not below 0 and has 64 bits at most")]

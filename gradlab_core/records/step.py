@@ -1,4 +1,4 @@
-"""What was measured of a run: every step, every epoch."""
+"""Records of a run: every step, every epoch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TensorNorms:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QuantityValues:
-    """What a quantity of the user's own was of each tensor, and of all together where it says how."""
+    """The values of a user's quantity: one for each tensor, and `whole` for all of them if the quantity defines it."""
 
     tensors: Mapping[str, float]
     whole: float | None = None
@@ -54,15 +54,15 @@ class QuantityValues:
 class StepRecord:
     """One optimizer step: norms of all parameters before it, of their gradients and of the update it applied.
 
-    `tensors` holds the parameters that the optimizer moves; `states` says of every parameter of the model that is
-    known what `GradientState` says of its gradient. `loss` and `learning_rate` are None where nobody told the monitor,
-    `learning_rate` also where the groups of parameters have several.
+    `tensors` holds the parameters that the optimizer moves; `states` holds the `GradientState` of every known parameter
+    of the model. `loss` and `learning_rate` are None if the monitor was not given them, `learning_rate` also if groups
+    of parameters have different ones.
 
-    `raw_grad_norm` is the gradient norm before clipping, `clipped` whether clipping made it smaller; None where that
-    was not asked for. `skipped` says that the optimizer moved nothing, though there were gradients and none was lost.
+    `raw_grad_norm` is the gradient norm before clipping, `clipped` whether clipping made it smaller; both are None
+    unless requested. `skipped`: the optimizer moved nothing, though there were gradients and no update was lost.
     `anomaly` is how many standard deviations the log of the gradient norm is away from its moving mean; None while
     there are too few steps to tell. `grad_cosine`, `update_cosine` and `distance` are those of `TensorNorms`, over all.
-    `probe` is what the model did on the batch of this step, before it; None at the steps where nobody looked.
+    `probe` was taken on the batch of this step, before the step; None at steps without a probe.
     `quantities` are those that the user added to the monitor.
     """
 
