@@ -76,7 +76,8 @@ class _Moved(ModuleType):
         return getattr(self.__dict__["_module"], name)
 
     def __call__(self, *args: Any, **more: Any) -> Any:
-        """`gradlab_core.diagnose` is a function, whose name the module had: importing that must not take it away."""
+        """Keep `gradlab_core.diagnose` callable: this function has the name of an old module, and importing that module
+        must not hide it."""
         return getattr(self, self.__name__.rpartition(".")[2])(*args, **more)
 
 
@@ -108,7 +109,7 @@ def _warn(old: str, new: str) -> None:
 
 
 def also_from(new: str, old: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a package whose name a module had: what stood in that is still found."""
+    """The `__getattr__` of a package that took over a module's name: names of that module still work."""
 
     def find(name: str) -> Any:
         if name.startswith("__") or not hasattr(module := importlib.import_module(new), name):
@@ -120,8 +121,8 @@ def also_from(new: str, old: str) -> Callable[[str], Any]:
 
 
 def attributes_of(package: str, renamed: Mapping[str, str] = MappingProxyType({})) -> Callable[[str], Any]:
-    """The `__getattr__` of a package: what had another name, and modules that were its attributes, as
-    `gradlab_torch.losses` was."""
+    """The `__getattr__` of a package, for renamed names and for modules that used to be its attributes, such as
+    `gradlab_torch.losses`."""
 
     def find(name: str) -> Any:
         if name in INITIALIZERS and hasattr(sys.modules[package], "initialize"):
@@ -138,13 +139,13 @@ def attributes_of(package: str, renamed: Mapping[str, str] = MappingProxyType({}
 
 
 def _initialize(initialize: Callable[..., None], name: str, model: Any, *, seed: int = 0, **number: float) -> None:
-    """An initialiser as a function of its own; what it is given beside the seed is its value, std or gain."""
+    """An initialiser as a function of its own. Its one argument besides the seed is its value, std or gain."""
     if len(number) > 1 or set(number) - {"value", "std", "gain"}:
         raise TypeError(f"{name}() got {', '.join(number)}; expected at most one number: value, std or gain")
     initialize(model, name, seed=seed, number=next(iter(number.values()), None))
 
 
 def install() -> None:
-    """Let old names be found, after all that are there."""
+    """Let Python find old module names. They come last, so that they hide no module that exists."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

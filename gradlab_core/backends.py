@@ -39,7 +39,7 @@ def check(name: str) -> None:
         except MissingDependency:
             raise
         except Exception:
-            # What is built on a framework often cannot even be imported beside an old one: that one is the reason.
+            # A library that needs a newer framework often fails to import. The old framework, reported below, is why.
             if problems:
                 break
             raise
@@ -50,8 +50,8 @@ def check(name: str) -> None:
 
 
 def is_below(version: str, lowest: str) -> bool:
-    """Whether a version's numbers are below a bound's. What is built on the way to the bound (2.6.0a0, 0.8.0.dev1)
-    counts as there, and what says no numbers is let pass: only what is known to be too old is refused.
+    """Whether a version's numbers are below those of a bound. A pre-release of the bound (2.6.0a0, 0.8.0.dev1) counts
+    as the bound, and a version without numbers passes: only a version known to be too old is refused.
 
     >>> is_below("2.5.1+cu124", "2.6"), is_below("2.13.0+cpu", "2.6"), is_below("2.6.0a0+git1f3", "2.6")
     (True, False, False)

@@ -1,4 +1,4 @@
-"""Checks of the fields of a spec: each adds to a list of problems, so that all are told at once."""
+"""Checks of the fields of a spec: each adds to a list of problems, so that one error names them all."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from gradlab_core.errors import GradlabError
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; it takes the place of `path` when all went well, else it goes.
+    """A temporary file beside `path`. It replaces `path` if the block ends without an error, and is deleted otherwise.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with whole_file(Path(folder) / "a.txt") as temporary:
@@ -25,7 +25,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         GradlabError: the folder does not exist or cannot be written.
     """
     try:
-        # A short name, for one as long as the system takes has no room for more.
+        # A short name of its own: `path` may already be as long as the system allows.
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:20]}.")
         os.close(handle)
         try:

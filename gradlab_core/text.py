@@ -8,7 +8,7 @@ NOT_MEASURED = "not measured"
 
 
 def odd(value: float | None) -> str | None:
-    """The word for what is no finite number, None for what is one.
+    """The word for a value that is not a finite number; None for a finite number.
 
     >>> odd(None), odd(float("nan")), odd(-float("inf")), odd(0.0)
     ('not measured', 'NaN', '−Inf', None)
@@ -23,7 +23,7 @@ def odd(value: float | None) -> str | None:
 
 
 def number(value: float | None, digits: int = 3, missing: str = NOT_MEASURED) -> str:
-    """Three significant digits, whole numbers from a thousand up; the one way in which a number becomes text.
+    """A number as text, everywhere: three significant digits, and no decimals from a thousand up.
 
     >>> number(0.00097741), number(13550208), number(12.345), number(0.0), number(3e-7), number(None)
     ('0.000977', '13,550,208', '12.3', '0', '3e-07', 'not measured')
@@ -45,7 +45,7 @@ def percent(value: float | None) -> str:
 
 
 def with_std(figure: str, value: float | None, std: float | None) -> str:
-    """Mean ± standard deviation, without the second where there is a single seed or no finite number.
+    """Mean ± standard deviation; the mean alone if there is one seed or the number is not finite.
 
     >>> with_std("ratio", 1.0077, 0.743), with_std("test_accuracy", 0.4, 0.198), with_std("ratio", 1.0, None)
     ('1.01 ± 0.74', '40.0 ± 19.8 %', '1')

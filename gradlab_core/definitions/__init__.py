@@ -1,5 +1,5 @@
 """Definitions: what each number is, in float64 NumPy, one idea a file; the twins are translations of it.
 
-No judgement of a number but the thresholds that a definition itself needs, and no words for people.
+Numbers are not judged here, except by thresholds that are part of a definition, and there is no text for users.
 Imports records.
 """

@@ -1,8 +1,8 @@
 """The weights of a net read as a chain: which units each weight makes, and which weight reads them.
 
-A mapping of canonical arrays says no more than names, shapes and order, and that is what is gone by: a weight (two axes
-or more) makes one unit a row, and the next weight reads them if its second axis fits. In between may stand vectors of
-one number a unit: a bias, the scale and shift of a normalisation.
+A mapping of canonical arrays holds only names, shapes and an order, so the chain is read from these: a weight (two axes
+or more) makes one unit per row, and the next weight reads these units if its second axis fits. Between two weights may
+stand vectors with one number per unit: a bias, or the scale and shift of a normalisation.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Link:
     """A weight and the units it makes.
 
     Attributes:
-        path: of the weight.
-        units: how many it makes.
-        incoming: (units, units of the source, …): what each unit takes from each before it.
-        chained: whether the source is the link before this one; else it is the input, or unknown.
-        own: (units, …): what belongs to a unit alone, biases and scales.
-        within: (units, units, …): what units take from one another, in a recurrent layer.
-        read: whether the next link takes from this one.
-        window: whether it is a convolution, whose units have positions.
+        path: path of the weight.
+        units: number of units it makes.
+        incoming: (units, units of the source, …): the weights by which each unit reads the units of its source.
+        chained: whether the source is the link before this one; if not, it is the input, or unknown.
+        own: (units, …): numbers that belong to a single unit: biases and scales.
+        within: (units, units, …): the weights by which units of a recurrent layer read one another.
+        read: whether the next link reads this one.
+        window: whether the weight is a convolution, so that its units have positions.
     """
 
     path: str
@@ -51,12 +51,12 @@ class Link:
 
 
 def chain(params: Mapping[str, Any]) -> list[Link]:
-    """The links of canonical parameters `{path: array}`, in their order. Running statistics are no parameters.
+    """The links of canonical parameters `{path: array}`, in their order. Running statistics are not parameters.
 
-    Recurrent weights (`weight_ih_l0`, `weight_hh_l0`) make one unit for each number of the state, all gates of it.
+    Recurrent weights (`weight_ih_l0`, `weight_hh_l0`) make one unit for each number of the state, with all its gates.
     Where the output of a convolution was flattened, its units are read at every pixel, channels first. A convolution
-    with one channel a group reads each unit by itself; other groups, and weights that do not fit what came before, are
-    taken to read something unknown.
+    with one channel per group reads each unit by itself. The source of other grouped convolutions, and of weights that
+    do not fit the units before them, counts as unknown.
 
     Raises:
         GradlabError: not a mapping of paths to arrays of numbers.
@@ -93,7 +93,7 @@ def chain(params: Mapping[str, Any]) -> list[Link]:
 
 
 def _arrays(params: Any) -> dict[str, Array]:
-    """The parameters in float64, or one error for all that is none."""
+    """The parameters in float64, or one error that lists every value which is not an array of numbers."""
     if not isinstance(params, Mapping):
         refuse("params", [f"a {type(params).__name__}; expected a mapping of canonical paths to arrays"])
     problems, arrays = [], {}
@@ -124,13 +124,13 @@ def _link(path: str, weight: Array, before: Link | None, units: int) -> Link:
 
 
 def _by_gate(weight: Array, units: int) -> Array:
-    """(gates·units, sources, …) → (units, sources, …): what a unit has of every gate side by side on the last axis."""
+    """(gates·units, sources, …) → (units, sources, …·gates): the gates of a unit side by side on the last axis."""
     parts = weight.reshape(-1, units, weight.shape[1], int(np.prod(weight.shape[2:])))
     return np.concatenate(list(parts), axis=-1)
 
 
 def _cell_units(path: str, arrays: Mapping[str, Array]) -> int:
-    """The state of a recurrent layer: the second axis of the weight on it; without one, a row a unit."""
+    """Size of a recurrent layer's state: the second axis of its hidden weight, or the rows if it has no such weight."""
     rows = len(arrays[path])
     beside = arrays.get(path.replace("weight_ih", "weight_hh"))
     fits = beside is not None and beside.ndim == 2 and rows / beside.shape[1] in _GATES

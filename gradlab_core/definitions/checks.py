@@ -95,7 +95,7 @@ def check_labels(y: ArrayLike, *, batch: int, num_classes: int) -> None:
 
 
 def check_same_paths(params: Mapping[str, object], others: Mapping[str, object]) -> None:
-    """Refuse two trees of which one has a path that the other has not.
+    """Refuse two trees if one of them has a path that the other lacks.
 
     >>> check_same_paths({"a": 1.0}, {"a": 2.0})
     """

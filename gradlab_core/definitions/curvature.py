@@ -103,7 +103,7 @@ def trace(product: Product, size: int, *, samples: int, seed: int) -> HessianTra
 
 
 def on_flat(product: Callable[[list[Array]], list[Any]], shapes: Mapping[str, tuple[int, ...]]) -> tuple[Product, int]:
-    """A product on canonical tensors of these shapes as one on flat vectors, and their length.
+    """Turn a product on canonical tensors of these shapes into one on flat vectors; also returns their length.
 
     >>> product, size = on_flat(lambda tensors: [2 * t for t in tensors], {"w": (2, 2), "b": (2,)})
     >>> product(np.arange(6.0)), size
@@ -123,7 +123,7 @@ def on_flat(product: Callable[[list[Array]], list[Any]], shapes: Mapping[str, tu
 
 
 def check_count(name: str, value: Any, *, least: int) -> None:
-    """Refuse a number of iterations or samples that is no whole number, or too small.
+    """Refuse a number of iterations or samples that is not a whole number, or is too small.
 
     >>> check_count("samples", 1, least=2)
     Traceback (most recent call last):
@@ -136,7 +136,8 @@ def check_count(name: str, value: Any, *, least: int) -> None:
 def check_vectors(
     vectors: Mapping[str, tuple[int, ...] | None], shapes: Mapping[str, tuple[int, ...]], cut: set[str]
 ) -> None:
-    """Refuse vectors whose shapes are not those of the parameters; what is `cut` from the loss may be None.
+    """Refuse vectors whose shapes are not those of the parameters. None is allowed for the parameters in `cut`, which
+    have no path to the loss.
 
     >>> check_vectors({"a": (2,), "b": None}, {"a": (3,), "b": (3,)}, set())
     Traceback (most recent call last):

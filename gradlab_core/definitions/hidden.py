@@ -51,7 +51,7 @@ def from_measured(
     Args:
         states, gradients: ‖h_t‖₂ and ‖∂L/∂h_t‖₂ of every example, (T, N).
         width: elements of a state.
-        saturated: of each gate, how many of its elements are saturated, (T,).
+        saturated: for each gate, the number of its saturated elements at each time step, (T,).
     """
 
     # In float64, so that the mean of large norms does not overflow.
@@ -66,7 +66,7 @@ def from_measured(
 
 
 def refuse_calls(calls: Sequence[str]) -> None:
-    """Refuse a model that ran no recurrent layer, or several; `calls` are their paths as they ran.
+    """Refuse a model that ran no recurrent layer, or several; `calls` holds their paths in execution order.
 
     >>> refuse_calls(["rnn"])
     >>> refuse_calls(["a", "b"])

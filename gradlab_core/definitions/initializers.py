@@ -4,12 +4,12 @@ Every initialiser draws the weights of dense, convolutional and recurrent layers
 tensor has a stream of its own, keyed by the seed and its path, so that adding a layer changes no other layer. A fused
 recurrent weight holds one matrix a gate: each is drawn as the matrix it is, with the fans of one gate.
 
-The fans count what one output sums up, and what one input feeds: of a dense or convolutional weight (out, in/groups,
-…) with k elements in its window fan_in = in/groups·k and fan_out = out·k, as `torch.nn.init` and JAX have it: the
-fan-in of one group, the fan-out of all. Of a transposed convolution, whose weight is (in, out/groups, …), they are
-in/groups·k and out·k too. So JAX has it; `torch.nn.init` goes by the axes and takes the one for the other, and only
-`torch_default`, which is PyTorch's start as it is, follows it there. Strides are not counted, here as there: a
-transposed convolution of stride s sums up only k/s^d of its window at each pixel.
+fan_in counts the inputs that one output sums, fan_out the outputs that one input feeds. A dense or convolutional weight
+(out, in/groups, …) with k elements in its window has fan_in = in/groups·k (one group) and fan_out = out·k (all groups),
+as in `torch.nn.init` and JAX. A transposed convolution, whose weight is (in, out/groups, …), has the same two numbers,
+as in JAX. There `torch.nn.init` swaps the two, since it goes by the axes; only `torch_default`, which reproduces
+PyTorch's start, follows it. Neither here nor there do strides count: a transposed convolution of stride s sums only
+k/s^d of its window at each pixel.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _Draw = Callable[[np.random.Generator, tuple[int, ...], Fans, float], Array]
 
 
 class Tensor(NamedTuple):
-    """A parameter of a layer: the layer's kind, `conv`, `linear`, `embedding` or a recurrent cell's, and its shape; and
-    of a convolution whether it is a transposed one, and its groups."""
+    """A parameter: the layer's kind (`conv`, `linear`, `embedding` or a recurrent cell), the parameter's shape
+    and, for a convolution, whether it is transposed, and its groups."""
 
     kind: str
     shape: tuple[int, ...]
@@ -42,8 +42,8 @@ class Tensor(NamedTuple):
 
 
 class Initializer(NamedTuple):
-    """How one weight matrix is drawn; None for PyTorch's default, which draws whole layers. `number` is the name of the
-    one number it takes, None if it takes none; `default` what it draws with when nobody says, None if somebody must."""
+    """How one weight matrix is drawn; `draw` is None for PyTorch's default, which draws whole layers. `number` names
+    the one number that it takes, if any; `default` is its value, None if the caller must give one."""
 
     draw: _Draw | None
     number: str | None = None
@@ -111,11 +111,11 @@ def initial_arrays(
     """Initial arrays, float32, for the parameters of a model's layers in canonical layout.
 
     `torch_default` also draws biases, and embeddings from N(0, 1), as PyTorch does. The others set biases to 0 and have
-    nothing to say of embeddings.
+    no rule for embeddings and leave them out.
 
     Args:
         name: one of `INITIALIZERS`.
-        tensors: of weights and biases, by path.
+        tensors: weights and biases by path.
         seed: a whole number of at least 0.
         number: value, std or gain; the initialiser's default if None.
 
@@ -178,8 +178,8 @@ def _is_bias(path: str) -> bool:
 
 
 def _as_torch(stream: np.random.Generator, path: str, tensors: Mapping[str, Tensor]) -> Array:
-    """Uniform on ±1/√fan_in, biases too, by the fan-in of their weight; by that of the state in a recurrent layer.
-    PyTorch takes the second axis for that of the inputs whatever the layer."""
+    """Uniform on ±1/√fan_in, also for biases, with the fan-in of their weight. A recurrent layer uses the size of its
+    state instead. PyTorch takes the second axis as that of the inputs, whatever the layer."""
     kind, shape = tensors[path][:2]
     if kind == kinds.EMBEDDING:
         return stream.standard_normal(shape)

@@ -1,4 +1,4 @@
-"""The kinds of layers gradlab tracks, by the names both twins give them, and what is known of each."""
+"""The kinds of layers gradlab tracks, by the names both twins give them, and the properties of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a twin measured at one step to its record. The twins measure, this decides."""
+"""Makes the record of a step from the numbers that a twin measured: the twins measure, the decisions are made here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradlab_core.records.later import build
 
 
 def check_monitor(every: int, extras: Sequence[str | Quantity]) -> None:
-    """Refuse what a monitor cannot be asked for.
+    """Refuse options that a monitor cannot have.
 
     >>> check_monitor(0, ["cosine"])
     Traceback (most recent call last):
@@ -51,7 +51,7 @@ class Measured:
 
     @functools.cached_property
     def grad_norm(self) -> float:
-        """Of all gradients together."""
+        """The norm of all gradients together."""
         return reference.global_norm([[g for g in self.grads if g is not None]])
 
 
@@ -67,7 +67,7 @@ def step_record(
 ) -> StepRecord:
     """The record of one step; `known` holds the states that the program decides, in the order of the model.
 
-    What it says of each tensor is made when it is asked for, from what was measured: that must not change any more.
+    The entries of the tensors are made from `measured` when they are first read, so it must not change afterwards.
     """
     m = measured
     # The norm of all tensors is the norm of their norms.
@@ -117,7 +117,7 @@ def _values(quantity: Quantity, tensors: Mapping[str, float]) -> QuantityValues:
 
 
 def _over_all(m: Measured, quantity: str, norms: Sequence[float | None]) -> float | None:
-    """The cosine of all tensors taken as two vectors, from those of the tensors and their norms."""
+    """The cosine between all tensors taken as two vectors, from the cosines and the norms of the tensors."""
     cosines, then = m.extras.get(quantity, {}), m.before.get(quantity, {})
     if not cosines:
         return None

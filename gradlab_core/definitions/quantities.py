@@ -1,5 +1,5 @@
-"""A quantity that a monitor measures of every tensor beside its own: what a user adds, and how the built-in ones are
-written.
+"""Quantities: numbers that a monitor measures for every tensor besides its norms. Users add their own, and the built-in
+ones are written in the same way.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WHOLE: Mapping[str, Callable[[list[float]], float]] = {
     "mean": lambda values: float(np.mean(values)),
     "norm": reference.norm,
 }
-"""How the numbers of all tensors become one of the step; a NaN among them makes it NaN."""
+"""How the numbers of all tensors become one number of the step; a NaN among them makes it NaN."""
 EXTRAS = ("grad_cosine", "update_cosine", "distance")
 """The built-in quantities that a monitor measures only when asked, since each holds one more copy of the parameters."""
 _TAKEN = {field.name for kind in (StepRecord, TensorNorms) for field in dataclasses.fields(kind)} | {"state"}
@@ -34,17 +34,17 @@ class Quantity:
     """One number of every tensor, measured at every recorded step; it stands in `StepRecord.quantities`.
 
     Attributes:
-        name: an identifier, and none of the record's own fields.
-        of: what it is a number of: `param` (before the step), `grad` (as the optimizer sees it) or `update` (as it was
+        name: an identifier that is not a field of the record.
+        of: the tensors it measures: `param` (before the step), `grad` (as the optimizer sees it) or `update` (as it was
             applied).
         measure: `measure({path: tensor})` → `{path: one number}`, in the framework's own tensors, so that nobody waits
             for the device; in JAX it is traced, and what has no gradient path is 0. A tensor that is to be kept must be
             copied: the optimizer changes it in place.
         start: for a quantity that remembers: `start({path: parameter})` → the memory, tensors in any nesting. Then it
             is `measure({path: tensor}, memory)` → `(numbers, memory)`, in JAX of the same structure, shapes and types.
-        compares: it says nothing at the first record, since nothing was before.
-        whole: what makes one number of the step of those of its tensors: `max`, `min`, `sum`, `mean` or `norm`; None
-            makes none.
+        compares: whether it compares with the record before, so that the first record has no value.
+        whole: how the numbers of the tensors become one number of the step: `max`, `min`, `sum`, `mean` or `norm`.
+            None: the step has no such number.
 
     Raises:
         GradlabError: a name that is taken or no identifier, words that are not known, or no functions.
@@ -76,7 +76,7 @@ class Quantity:
         refuse("Quantity", problems)
 
     def of_all(self, values: Sequence[float]) -> float | None:
-        """The number of the step; None where there is none.
+        """The number of the step from those of its tensors; None without `whole` or without tensors.
 
         >>> Quantity(name="q", of="grad", measure=dict, whole="norm").of_all([3.0, 4.0])
         5.0
@@ -84,7 +84,7 @@ class Quantity:
         return WHOLE[self.whole](list(values)) if self.whole is not None and values else None
 
     def without_functions(self) -> Quantity:
-        """What a record needs to know of it: the same for two monitors of the same quantity, and fit to be pickled."""
+        """A copy for records: it is equal for two monitors of the same quantity and can be pickled."""
         return dataclasses.replace(self, measure=_measured_elsewhere, start=None)
 
 
@@ -93,7 +93,7 @@ def _measured_elsewhere(*_: Any) -> Any:
 
 
 def problems_of(extras: Any) -> list[str]:
-    """What is wrong with the extras that a monitor was asked for.
+    """The problems of the extras that a user asked a monitor for; empty if there are none.
 
     >>> problems_of(["cosine"])
     ["extra 'cosine' is unknown; expected some of grad_cosine, update_cosine, distance, or a Quantity"]
@@ -114,17 +114,17 @@ _ONE_WORD = "extras is one word; expected a list of words"
 
 
 def checked_numbers(quantity: Quantity, numbers: Any, handed: Sequence[str]) -> dict[str, Any]:
-    """What a quantity gave, in the order of what it was handed.
+    """The numbers that a quantity returned, in the order of the tensors that it was given (`handed`).
 
     Raises:
-        GradlabError: no mapping, a path that it was not handed, or one without a number.
+        GradlabError: the result is not a mapping, has a path that is not in `handed`, or lacks one that is.
     """
     problems: list[str] = []
     if not isinstance(numbers, Mapping):
         problems.append(f"it gave a {type(numbers).__name__}; expected {{path: one number}}")
         numbers = dict.fromkeys(handed)
     problems += [f"it gave a number for {p!r}, which it was not handed" for p in numbers if p not in set(handed)]
-    if not quantity.compares:  # with what it was not there before there is nothing to compare
+    if not quantity.compares:  # a tensor that is new since the record before has nothing to compare with
         problems += [f"it gave no number for {path}" for path in handed if path not in numbers]
     refuse(f"quantity {quantity.name}", problems)
     return {path: numbers[path] for path in handed if path in numbers}
@@ -134,7 +134,7 @@ def checked_result(quantity: Quantity, result: Any) -> tuple[Any, Any]:
     """`(numbers, memory)`; the memory is None for a quantity that has none.
 
     Raises:
-        GradlabError: a quantity with a memory gave no pair.
+        GradlabError: a quantity with a memory did not return a pair.
     """
     if quantity.start is None:
         return result, None

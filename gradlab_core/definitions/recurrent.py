@@ -1,4 +1,4 @@
-"""The recurrent cells, once, in float64 NumPy: what the twins are translations of.
+"""The recurrent cells in float64 NumPy; the twins translate these definitions.
 
 The parameters are PyTorch's: `weight_ih_l0` (gates·H, F), `weight_hh_l0` (gates·H, H), `bias_ih_l0` and `bias_hh_l0`
 (gates·H), the gates one below the other. Two biases are one too many, except in a GRU's n gate; but each takes its own
@@ -29,7 +29,7 @@ BOUNDED: dict[str, dict[str, str]] = {
     "lstm": {"i": "sigmoid", "f": "sigmoid", "g": "tanh", "o": "sigmoid", "tanh_c": "tanh"},
     "gru": {"r": "sigmoid", "z": "sigmoid", "n": "tanh"},
 }
-"""What can saturate in a cell, and the function that bounds it; `tanh_c` is the tanh of an LSTM's cell state."""
+"""What can saturate in each cell, with the function that bounds it; `tanh_c` is the tanh of an LSTM's cell state."""
 
 PARAMETERS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
@@ -39,14 +39,15 @@ Array = NDArray[np.float64]
 def run(
     cell: str, weights: Mapping[str, ArrayLike], x: ArrayLike, drift: ArrayLike | None = None
 ) -> tuple[Array, dict[str, Array]]:
-    """`(states, gates)`: h_1 … h_T from h_0 = 0, and what `BOUNDED` names, each (T, N, H).
+    """`(states, gates)`: h_1 … h_T from h_0 = 0, and the parts that `BOUNDED` names, each (T, N, H).
 
     Args:
         cell: one of `CELLS`.
         weights: the arrays that `PARAMETERS` names.
         x: sequences (N, T, F).
-        drift: (T, N, H) added to every h_t as it arises. The gradient of a loss in h_t is its gradient in this, at 0:
-            what reaches the loss through c_t alone is not part of it. May be complex, for a complex step.
+        drift: (T, N, H), added to every h_t when it is computed. The gradient of a loss with respect to h_t is its
+            gradient with respect to `drift` at 0; paths through an LSTM's c_t alone are not part of it. May be complex,
+            for a complex step.
 
     >>> w = {"weight_ih_l0": [[1.0]], "weight_hh_l0": [[0.5]], "bias_ih_l0": [0.0], "bias_hh_l0": [0.0]}
     >>> run("rnn_relu", w, [[[1.0], [1.0], [-3.0]]])[0].ravel().tolist()

@@ -1,4 +1,4 @@
-"""The definitions, once, in float64 NumPy. This file is what the two twins are translations of.
+"""The definitions in float64 NumPy; both twins translate this file.
 
 Every function takes anything `numpy.asarray` takes, in canonical layout (activations N, C, spatial…), computes in
 float64 whatever comes in, on all elements, without ε and with population statistics (ddof 0), and returns Python

@@ -1,4 +1,4 @@
-"""The state of a gradient, decided from its norm; the twins measure, this decides."""
+"""The state of a gradient, decided from the norm that a twin measured."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ STRUCTURAL = frozenset({GradientState.DISCONNECTED, GradientState.FROZEN, Gradie
 
 
 def gradient_state(norm: float | None, size: int, *, lost: bool = False) -> GradientState:
-    """The state of a gradient of `size` elements with this norm; None says that there is no gradient path, `lost` that
-    the update was too small to move any element of its parameter. Of no elements, nothing can be cut off.
+    """The state of a gradient of `size` elements with this norm. A norm of None means that there is no gradient path;
+    `lost` means that the update was too small to move any element of its parameter. An empty parameter is never
+    `disconnected`.
 
     >>> [gradient_state(n, 4).value for n in (None, 0.0, 1e-9, 1.0, math.nan)]
     ['disconnected', 'zero', 'tiny', 'ok', 'nonfinite']

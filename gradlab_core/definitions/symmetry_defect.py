@@ -1,16 +1,16 @@
 """Hidden units that are copies of one another, and will stay so.
 
-Two units are tied if they take the same and give the same, where what comes from units that are tied themselves, and
-what goes to such units, is added up: it does not matter which of two equal units a number comes from. So the units of a
-layer are classes, and the classes of one layer depend on those of the next. The coarsest classes that agree with one
-another are found by refinement: all units of a layer begin as one class, and a class is split as long as two of its
-units differ in what they take or give.
+Two units are tied if their incoming weights are equal and their outgoing weights are equal. Weights from or to units
+that are tied with one another are added up first, since it does not matter which of two equal units a number comes
+from. So tied units form classes, and the classes of one layer depend on those of its neighbours. The coarsest classes
+that agree are found by refinement: all units of a layer begin as one class, and a class is split as long as two of its
+units differ in their incoming or outgoing weights.
 
-Such ties are for ever, whatever the data: tied units have the same activation (by induction from the input on) and the
-same gradient (from the output back). So all the weights between two classes get the same gradient, and the sums that
-made units equal stay equal, under SGD, momentum, weight decay and Adam alike; only Adam with a decay inside of its
-gradient may part units that are no plain copies. Ties are broken by noise that tells units apart, as dropout does, or
-by another start.
+Such ties last for ever, whatever the data: tied units have the same activation (by induction from the input on) and the
+same gradient (from the output back). So all weights between two classes get the same gradient, and the sums that made
+units equal stay equal under SGD, momentum, weight decay and Adam. One exception: Adam with weight decay inside its
+gradient may separate tied units that are not plain copies. Noise that differs between units, such as dropout, or
+another start breaks ties.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class LayerSymmetry:
         units: how many there are.
         distinct: how many are left if every set of tied units counts as one.
         groups: the sets of tied units, two or more in each, by index.
-        closest: the distance of the two units that are nearest to each other, as a share of the larger one, to about
-            1e-8: of what they take or of what they give, whichever differs more. None where there are not two.
+        closest: the distance of the two nearest units as a share of the larger one, exact to about 1e-8. It is the
+            distance of their incoming or outgoing weights, whichever is larger. None with fewer than two units.
     """
 
     path: str
@@ -60,8 +60,8 @@ class SymmetryDefect:
         defect: share of hidden units that are one too many, 1 − distinct/units; None where no hidden layer was found.
         units, distinct: over all hidden layers.
         layers: each hidden layer, in order.
-        unread: weights of which it is not known who reads their units, and which say nothing therefore; the last weight
-            makes the output and is no hidden layer.
+        unread: weights whose units no known weight reads, so that they cannot be judged. The last weight is not among
+            them: it makes the output and is not a hidden layer.
     """
 
     defect: float | None
@@ -74,9 +74,9 @@ class SymmetryDefect:
 def symmetry_defect(params: Mapping[str, Any]) -> SymmetryDefect:
     """Which hidden units are tied: copies of one another that no gradient step will ever tell apart.
 
-    Two units are equal if they differ by at most 1e-4 (`thresholds.COPY_TOLERANCE`) of the larger of them, both in what
-    they take and in what they give. The weights are read as a chain in their order (`gradlab_core.definitions.chain`):
-    of a net with branches the answer is about that chain. A unit with a NaN is like no other.
+    Two units are equal if both their incoming and their outgoing weights differ by at most 1e-4
+    (`thresholds.COPY_TOLERANCE`) of the larger ones. The weights are read as a chain in their order
+    (`gradlab_core.definitions.chain`), also for a net with branches. A unit with a NaN is equal to no other.
 
     Args:
         params: `{path: array}` in canonical names, layout and order.
@@ -122,8 +122,8 @@ def _layer(link: Link, labels: Labels, sides: list[tuple[Array, Array]]) -> Laye
 
 
 def _sides(links: list[Link], labels: list[Labels], i: int) -> list[tuple[Array, Array]]:
-    """What the units of link i take, and what they give: each as numbers (units, …), and the size of each unit's before
-    anything was added up, against which rounding is small."""
+    """The incoming and the outgoing weights of the units of link i, each as a pair: the sums over classes (units, …),
+    and the norm of each unit over sums of absolute values, the scale against which rounding is small."""
     link, after = links[i], links[i + 1]
     own = labels[i]
     source = labels[i - 1] if link.chained and i else np.arange(link.incoming.shape[1])
@@ -147,8 +147,8 @@ def _summed(weight: Array, classes: Labels) -> Array:
 
 
 def _refined(labels: Labels, sides: list[tuple[Array, Array]]) -> Labels:
-    """The classes, split where units of one differ; a class is named by its first unit. Equality is handed on: a like b
-    and b like c puts all three together."""
+    """The classes, split where units of one class differ; a class is named by its first unit. Equality is transitive:
+    if a equals b and b equals c, all three are in one class."""
     refined = np.arange(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -172,7 +172,7 @@ def _closest(sides: list[tuple[Array, Array]]) -> float | None:
         apart[np.arange(len(rows)), rows] = np.nan
         if not np.isnan(apart).all():
             i, j = divmod(int(np.nanargmin(apart)), apart.shape[1])
-            # Once more from the difference itself: squares that cancel leave 1e-8 of equal rows.
+            # Computed again from the difference: by cancelling squares, equal rows would be 1e-8 apart.
             exact = max(_exact(values, sizes, rows[i], j) for values, sizes in sides)
             best = exact if math.isnan(best) else min(best, exact)
     return None if math.isnan(best) else best
