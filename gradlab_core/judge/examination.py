@@ -36,7 +36,7 @@ class RangeTest:
     """Loss against a learning rate that grows from step to step, on one batch (Smith 2017).
 
     Attributes:
-        rates, losses: of each step the rate it was taken with, and the loss before it; it ends where the loss blows up.
+        rates, losses: the rate of each step and the loss before it; the test ends when the loss blows up.
         suggested: a tenth of the rate whose step led to the lowest loss; None if it never fell.
         diverges_at: the rate at which the loss blew up; None if none did.
     """
@@ -112,8 +112,8 @@ def range_test(rates: Sequence[float], losses: Sequence[float]) -> RangeTest:
 def examination(
     records: Sequence[StepRecord], range_test: RangeTest, ties: SymmetryDefect | None, *, rate: float, given: bool
 ) -> Examination:
-    """Put together what the twins measured: `ties` of the units after the recorded steps, None where the weights have
-    no canonical layout; `given`: the rate was the user's."""
+    """The examination from the measurements of a twin. `ties`: the ties of units after the recorded steps, None if the
+    weights have no canonical layout. `given`: whether the user chose the rate."""
     findings = _with_ties(diagnose(records), ties)
     codes = {f.code for f in findings}
     if given and not codes & {"learning-rate-too-high", "learning-rate-too-low"}:
@@ -122,8 +122,8 @@ def examination(
 
 
 def _with_ties(findings: list[Finding], ties: SymmetryDefect | None) -> list[Finding]:
-    """Add what the weights say of copies: records see rows that are alike, weights also units that are tied through
-    others, and how many are left."""
+    """Add the ties of units to the findings: records show only equal rows, weights also show units that are tied
+    through others, and how many distinct ones are left."""
     tied = [] if ties is None else [row for row in ties.layers if 1 - row.distinct / row.units >= COPIED_SHARE]
     if ties is None or not tied:
         return findings

@@ -1,4 +1,4 @@
-"""Practical notes to a norm report: what its numbers mean for the one who trains."""
+"""Practical notes to a norm report: what its numbers mean for the training."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _of_classes(run: Sequence[StepRecord], classes: Sequence[str | None]) -> lis
             continue
         norms = [record.grad_norm for record in where]
         reach = f"‖g‖ {number(norms[0])}" if len(norms) == 1 else f"‖g‖ from {_least(norms)} to {_largest(norms)}"
-        # What is not finite cannot be clipped.
+        # A norm that is not finite cannot be clipped.
         broken = word == "exploding" and not any(map(math.isfinite, norms))
         notes.append(f"{word.capitalize()} at {head}: {reach}. {_BROKEN if broken else _ADVICE[word].capitalize()}.")
     return notes
@@ -60,7 +60,7 @@ def _largest(norms: Sequence[float]) -> str:
 
 
 def _of_layers(run: Sequence[StepRecord]) -> list[str]:
-    """What the norm of the whole net cannot show."""
+    """A note on how far the gradients of the layers differ, which the norm of the whole net hides."""
     looked = run[:: -(-len(run) // 200)]
     medians: dict[str, float] = {}
     for path in dict.fromkeys(path for record in looked for path in record.tensors):

@@ -47,14 +47,14 @@ class Trend:
     """Where one quantity goes over the iterations.
 
     Attributes:
-        path: of the tensor, or the name of a group.
+        path: path of the tensor, or name of the group.
         quantity: a key of `QUANTITIES`.
         first_step, last_step: the first and last records that have the tensor.
         first, last: the values there, as they are: NaN, Inf, 0 and None (no gradient path) too.
         slope: of the natural logarithm, for 100 steps; None with fewer than `TREND_LEAST_POINTS` positive numbers.
         error: the standard error of the slope.
         direction: `rises`, `falls`, `steady` (neither beyond the noise, or 0 throughout) or `unknown` (no slope).
-        points: how many positive numbers the slope is from; what is no such number is left out.
+        points: how many positive numbers the slope is fitted to; all other values are left out.
     """
 
     path: str
@@ -71,9 +71,9 @@ class Trend:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trends:
-    """Of every tensor, in the order of the model; of groups; and of one group over another.
+    """Trends of every tensor, in the order of the model, of groups, and of the ratios of two groups.
 
-    Groups: `weights` (all that is no bias) and `biases`; `early` and `late`, the first and the last third of the
+    Groups: `weights` (all but the biases) and `biases`; `early` and `late`, the first and the last third of the
     weights. `contrasts` holds `weights / biases` and `early / late`, whose trend says whether one gains on the other.
     `members` says which tensors are in each group.
     """
@@ -163,14 +163,14 @@ def _members(paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Slope of ln y for 100 units of x, and its standard error."""
+    """Slope of ln y per 100 units of x, and its standard error."""
     x, y = (x - x.mean()) / 100, np.log(y)
     y = y - y.mean()
     spread = float(x @ x)
     slope = float(x @ y) / spread
     rest = y - slope * x
     square = float(rest @ rest)
-    # A whole period of nothing but rounding has no correlation that means anything.
+    # Residuals that are nothing but rounding have no meaningful correlation.
     rho = min(max(float(rest[1:] @ rest[:-1]) / square, 0.0), _LARGEST_RHO) if square > 0 else 0.0
     return slope, math.sqrt(square / (len(x) - 2) / spread * (1 + rho) / (1 - rho))
 
@@ -180,7 +180,7 @@ def _tensor(run: Sequence[StepRecord], path: str, quantity: str) -> Series:
 
 
 def _group(run: Sequence[StepRecord], own: Sequence[str], quantity: str) -> Series:
-    """The norm of all members together; None at a step at which none of them has one."""
+    """The joint norm of all members; None at a step at which none of them has one."""
 
     def joint_norm(norms: Sequence[TensorNorms], of: Callable[[TensorNorms], float | None]) -> float | None:
         values = [value for value in map(of, norms) if value is not None]

@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Code:
-    """What is said of a finding whatever the run; a finding adds what was seen in it."""
+    """The part of a finding that is the same for every run; the finding adds what this run showed."""
 
     title: str
     explanation: str

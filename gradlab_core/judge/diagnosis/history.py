@@ -1,7 +1,7 @@
-"""What rules look at: a whole run in memory that does not grow with its length.
+"""The history of a run, which the rules read; its memory does not grow with the length of the run.
 
-Every record is counted; of the records themselves the first ones, the newest ones and an even selection in between are
-kept. Judging a run after it has ended and judging it while it goes on are therefore the same thing.
+Every record is counted, and the first ones, the newest ones and an even selection in between are kept. So a run that
+has ended and a run that goes on are judged by the same code.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Selection(Generic[T]):
 
 @dataclasses.dataclass
 class Stay:
-    """How often something was so: the first step, and how many records in all."""
+    """How long a parameter was in a state: the first step, and the number of records."""
 
     first: int
     count: int = 1
@@ -115,7 +115,7 @@ class History:
         return self.paths([path for path, stay in self.states.get(state, {}).items() if stay.count == self.count])
 
     def paths(self, paths: Sequence[str]) -> list[str]:
-        """In the order of the model."""
+        """The paths, sorted in the order of the model."""
         return sorted(paths, key=lambda path: self.order.get(path, len(self.order)))
 
     def losses(self) -> tuple[list[int], list[float]]:
@@ -131,8 +131,8 @@ def is_finite(record: StepRecord) -> bool:
 
 
 def was_averted(record: StepRecord) -> bool:
-    """Whether a gradient that was no number did no harm: the step was left out, as a loss scaler does while it looks
-    for its scale."""
+    """Whether a gradient that is not finite did no harm because the step was skipped, as a loss scaler does while it
+    looks for its scale."""
     return record.skipped and math.isfinite(record.param_norm) and (record.loss is None or math.isfinite(record.loss))
 
 

@@ -1,4 +1,4 @@
-"""From a history to findings: all rules, then what is only the consequence of another finding is left out."""
+"""From a history to findings: all rules are applied, then findings that only follow from others are dropped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RULES: tuple[Rule, ...] = (
     rates.too_low,
     plateau.plateau,
 )
-"""Causes before what they bring about: the order of the findings within a severity."""
+"""The rules, causes before their consequences: the order of the findings within a severity."""
 
 _LOUD = "exploding-gradient learning-rate-too-high dead-relu saturated-activation"
 CONSEQUENCES: dict[str, frozenset[str]] = {
@@ -48,19 +48,19 @@ CONSEQUENCES: dict[str, frozenset[str]] = {
         "learning-rate-too-high": "dead-relu saturated-activation vanishing-gradient",
     }.items()
 }
-"""What a finding explains, so that it need not be said again."""
+"""The consequences of each finding, which are then not reported by themselves."""
 
 SYMPTOMS = ("learning-rate-too-low", "loss-plateau")
-"""What is worth saying only where nothing that comes before it has been found."""
+"""Findings that are reported only if no cause stands before them in this order."""
 
 
 def diagnose(records: Iterable[StepRecord]) -> list[Finding]:
     """What is wrong with a run, the most severe first and causes before consequences; empty for a healthy run.
 
     Args:
-        records: of one run, from a monitor, `train` or `load_records`. Of a step that was recorded twice, as when a run
-            goes on from a checkpoint, the later record counts. A `Probe` in some of them lets the rules see inputs,
-            activations and units; without one they judge norms and states alone.
+        records: those of one run, from a monitor, `train` or `load_records`. If a step was recorded twice, because
+            a run went on from a checkpoint, the later record counts. With a `Probe` in some records the rules also see
+            inputs, activations and units; without one they judge only norms and states.
 
     >>> from gradlab_core.records import GradientState, TensorNorms
     >>> norms = TensorNorms(param=1.0, grad=None, update=0.0, ratio=0.0)
@@ -80,11 +80,11 @@ def judge(history: History) -> list[Finding]:
     if not history.count:
         return []
     by_rule = {rule: list(rule(history)) for rule in RULES}
-    # What rounding swallows was too small before: the gradient that vanished says why, and says it of the same layers.
+    # If the gradient of the same layers has vanished, that explains why rounding swallows their updates.
     by_rule[updating.lost] = [f for f in by_rule[updating.lost] if not _covers(by_rule[gradients.vanishing], f.paths)]
-    # A note explains nothing away: it says that something did no harm.
+    # A note reports something harmless, so it is not the cause of another finding.
     alarms = [(rule, f) for rule, findings in by_rule.items() for f in findings if f.severity is not Severity.NOTE]
-    # Nor do lost updates; only where every one is lost, and nothing moves at all, is that the reason of a plateau.
+    # Lost updates are no cause either, unless all updates are lost: then nothing moves, which explains a plateau.
     causes = {f.code for rule, f in alarms if rule is not updating.lost}
     reasons = causes | {f.code for _, f in alarms if f.severity is Severity.CRITICAL}
     explained = {effect for code in causes for effect in CONSEQUENCES.get(code, ())}
@@ -96,6 +96,6 @@ def judge(history: History) -> list[Finding]:
 
 
 def _covers(findings: Sequence[Finding], paths: Sequence[str]) -> bool:
-    """Whether every path is one of the findings', or stands within a module of theirs."""
+    """Whether every path is a path of the findings, or lies inside a module that is one."""
     known = {path for finding in findings for path in finding.paths}
     return bool(known) and all(path in known or any(path.startswith(f"{k}.") for k in known) for path in paths)

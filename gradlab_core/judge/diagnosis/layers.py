@@ -1,7 +1,7 @@
-"""Of which kind the layers are that a finding speaks of: a remedy that suits one kind does nothing for another.
+"""The kinds of the layers of a finding, since a remedy for one kind of layer does nothing for another.
 
-What was measured counts first: the recurrent layer whose states a probe holds. Then the names that the frameworks
-themselves give to the weights of recurrent and attention layers, and to no others. All else is feed-forward.
+A measurement counts first: the recurrent layer whose states a probe holds. Next come the names that the frameworks give
+only to the weights of recurrent and attention layers. All other layers count as feed-forward.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def kinds_of(history: History, paths: Iterable[str]) -> list[str]:
 
 
 def kinds_of_net(history: History) -> list[str]:
-    """The kinds of all weights: of a finding that names no layer."""
+    """The kinds of all weights, for a finding that names no layer."""
     return kinds_of(history, weight_paths(history)) if history.early else []
 
 
 def is_bounded(history: History) -> bool | None:
-    """Whether activations of the net flatten on both sides, as sigmoid and tanh; None where no probe saw any."""
+    """Whether the net has activations that are bounded on both sides, as sigmoid and tanh; None if no probe saw any."""
     seen = {row.kind for _, probe in history.probes for row in probe.layers} & set(kinds.ACTIVATIONS)
     return bool(seen & (kinds.BOUNDS.keys() - kinds.RELU_LIKE)) if seen else None

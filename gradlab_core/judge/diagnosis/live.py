@@ -12,11 +12,11 @@ from gradlab_core.records import Finding, StepRecord
 
 
 class LiveDiagnosis:
-    """Takes the records of a run one by one, as a sink does, and tells of each finding once, as soon as it is there.
+    """Takes the records of a run one by one, as a sink does, and reports each new finding once.
 
     Args:
-        on_finding: called with each new `Finding`; new is a code at places where it was not found before.
-        every: judge at every so many records; a NaN or an Inf is told at once.
+        on_finding: called with each new `Finding`; a code with paths at which it was not reported before is new.
+        every: number of records between two judgements; a NaN or an Inf is reported at once.
 
     Its memory does not grow with the length of the run.
 
@@ -45,7 +45,7 @@ class LiveDiagnosis:
             self.close()
 
     def close(self) -> None:
-        """Judge now, and tell what is new: at the end of a run, whose last records may not have been judged yet."""
+        """Judge the records that were not judged yet and report what is new; for the end of a run."""
         for finding in self.findings():
             key = finding.code, finding.paths[:1]
             if key not in self._reported:
@@ -53,5 +53,5 @@ class LiveDiagnosis:
                 self.on_finding(finding)
 
     def findings(self) -> list[Finding]:
-        """All that is to be said of the run so far."""
+        """All findings of the run so far."""
         return judge(self.history)

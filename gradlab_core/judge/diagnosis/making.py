@@ -18,8 +18,8 @@ def finding(
     evidence: Mapping[str, float] | None = None,
     remedies: Sequence[str] | None = None,
 ) -> Finding:
-    """`seen` says in one sentence what this run showed; the catalogue says what it means and, where nothing is known
-    that suits this run better, what to do."""
+    """A finding; `seen` says in one sentence what this run showed. The catalogue explains it, and gives the remedies
+    unless `remedies` holds ones that suit this run better."""
     known = CODES[code]
     return Finding(
         code=code,

@@ -1,4 +1,4 @@
-"""Does the run learn? What every rule asks before it calls a small number a fault."""
+"""Does the run learn? Every rule asks this before it calls a small number a fault."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gradlab_core.judge.diagnosis.history import History
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """The loss of a run in a few numbers; None where there are too few losses, or none.
+    """The loss of a run in a few numbers.
 
     Attributes:
         start: median of the first losses, `recent` of the newest, `best` the lowest of the medians in between.
         highest: the largest single loss.
-        noise: standard deviation of a single loss about its neighbours, robust.
+        noise: robust standard deviation of a single loss about its neighbours.
         baseline: the loss of a net that gives the same answer to every input: ln(classes), or the variance of the
-            target; None where no probe says.
-        steps: from the first loss to the newest.
+            target; None without a probe.
+        steps: number of steps from the first loss to the newest.
     """
 
     start: float
@@ -35,7 +35,7 @@ class Progress:
 
     @property
     def fallen(self) -> float:
-        """How much of the first loss is gone; below 0 where it rose."""
+        """How much the loss has fallen as a share of the first loss; below 0 if it rose."""
         return (self.start - self.recent) / abs(self.start) if self.start else 0.0
 
     @property
@@ -53,7 +53,7 @@ class Progress:
 
 
 def progress(history: History) -> Progress | None:
-    """Of the run so far; None with fewer than two finite losses."""
+    """The progress of the run so far; None with fewer than two finite losses."""
     steps, losses = history.losses()
     if len(losses) < 2:
         return None
@@ -73,7 +73,7 @@ def progress(history: History) -> Progress | None:
 
 
 def baseline(history: History) -> float | None:
-    """The loss of a net that does not look at its input, from the first probe; a sum over the batch counts as such."""
+    """The loss of a net that ignores its input, from the first probe; summed over the batch if the run's loss is."""
     if not history.probes:
         return None
     _, probe = history.probes[0]
@@ -85,8 +85,8 @@ def baseline(history: History) -> float | None:
 
 
 def is_summed(history: History) -> bool:
-    """Whether the loss is a sum over the batch: at the first probe it is as many times too large for a mean as there
-    are examples. A net that is far off can look so by chance, so its answers must be small."""
+    """Whether the loss is a sum over the batch: at the first probe it is as many times larger than a mean as there
+    are examples. A net with large wrong answers can look the same by chance, so its answers must be small."""
     # Products, not powers: float ** raises where a product is Inf.
     if not history.probes:
         return False

@@ -1,4 +1,4 @@
-"""Remedies that depend on where and why: by the kind of the layers, and by the reason a parameter does not move."""
+"""Remedies that depend on the kind of the layers, or on the reason why a parameter does not move."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ UNREGISTERED, FROZEN, STILL, ROUNDED = range(4)
 
 
 def of_vanishing(history: History, paths: list[str]) -> tuple[str, ...]:
-    """Of a gradient that vanishes at these paths; of several kinds of layers, each kind's."""
+    """Remedies for a gradient that vanishes at these paths; for several kinds of layers, those of each kind."""
     remedies: list[str] = []
     for kind in kinds_of(history, paths):
         if kind == RECURRENT:
@@ -71,21 +71,21 @@ def of_vanishing(history: History, paths: list[str]) -> tuple[str, ...]:
 
 
 def of_exploding(history: History, paths: list[str]) -> tuple[str, ...]:
-    """Of a gradient that explodes at these paths, or anywhere in the net."""
+    """Remedies for a gradient that explodes at these paths, or somewhere in the net if there are none."""
     kinds = kinds_of(history, paths) or kinds_of_net(history)
     remedies = [remedy for kind in kinds for remedy in _EXPLODING[kind]]
     return tuple(dict.fromkeys(remedies)) or CODES["exploding-gradient"].remedies
 
 
 def of_slowness(history: History) -> tuple[str, ...]:
-    """Of a rate that is too low; a recurrent net whose states nobody looked at may lack something else."""
+    """Remedies for a learning rate that is too low; without a probe of its states a recurrent net may lack others."""
     known = CODES["learning-rate-too-low"].remedies
     seen = any(probe.hidden is not None for _, probe in history.probes)
     return known if seen or RECURRENT not in kinds_of_net(history) else (*known, _LOOK_INSIDE)
 
 
 def of_stillness(reason: int) -> tuple[str, ...]:
-    """Of parameters that do not move: the remedy for the reason first, for `ROUNDED` without those of the others."""
+    """Remedies for parameters that do not move: the one for the reason first; for `ROUNDED` the others are left out."""
     known = CODES["not-updating"].remedies
     if reason == ROUNDED:
         return (

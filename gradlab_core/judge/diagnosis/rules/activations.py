@@ -1,4 +1,4 @@
-"""Units that do nothing: dead, saturated, or copies of each other. What norms cannot see, probes can."""
+"""Units that do nothing: dead, saturated, or copies of each other. Norms do not show them, probes do."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def dead(history: History) -> Iterator[Finding]:
 
 
 def saturated(history: History) -> Iterator[Finding]:
-    """`saturated-activation`: most outputs of a bounded activation lie at a bound, to the newest probe. A net that has
-    learned may have come there by right; one that started there has not."""
+    """`saturated-activation`: most outputs of a bounded activation lie at a bound, to the newest probe. This may
+    be harmless in a net that has learned, unless it started so."""
     series = _layers(history, lambda row: row.saturated_frac) | _states(history)
     layers = _lasting(series, SATURATED_SHARE)
     if layers:
@@ -98,7 +98,7 @@ def _smallest(probe: Probe, value: Callable[[LayerStats], float | None]) -> dict
 
 
 def _states(history: History) -> dict[str, Series]:
-    """The state of a tanh RNN, mean over time; gates saturate by right."""
+    """The saturated share of a tanh RNN's state, mean over time. Gates do not count: they are meant to saturate."""
     series: dict[str, Series] = {}
     for step, probe in history.probes:
         if probe.hidden is not None and "h" in probe.hidden.saturated:
@@ -109,8 +109,8 @@ def _states(history: History) -> dict[str, Series]:
 
 
 def _lasting(series: dict[str, Series], least: float) -> dict[str, tuple[int, float]]:
-    """`{path: (onset, smallest share since)}` of the layers that reached a share and kept it to the newest probe: over
-    two probes at least, or where there is just one, in that."""
+    """`{path: (onset, smallest share since)}` of the layers that reached a share and kept it to the newest probe, over
+    at least two probes, or over the only one."""
     lasting = {}
     for path, shares in series.items():
         kept: Series = []

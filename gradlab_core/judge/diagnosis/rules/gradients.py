@@ -29,14 +29,14 @@ _QUIET = frozenset({GradientState.TINY, GradientState.LOST, GradientState.ZERO})
 
 
 def exploding(history: History) -> Iterator[Finding]:
-    """`exploding-gradient`: the norm is large by itself and against the parameters, or has grown out of all proportion,
-    and the run does not learn all the same. Judged before clipping, where that was recorded. Where steps were far too
-    long before the norm grew, it is the learning rate that made it grow."""
+    """`exploding-gradient`: the norm is large both in itself and relative to the parameters, or has grown enormously,
+    and the run does not learn. The norm before clipping is judged if it was recorded. If steps were far too long before
+    the norm grew, the learning rate is the cause."""
     run = progress(history)
     broken = history.first_nonfinite
     if broken is None and run is not None and run.useful:
         return
-    # What comes after a NaN did not bring it about.
+    # Records after a NaN cannot hold its cause.
     until = [r for r in history.selected if broken is None or r.step <= broken.step]
     records = [r for r in until if math.isfinite(_size(r)) and math.isfinite(r.param_norm)]
     usual = statistics.median([_size(r) for r in records[:8]]) if records else 0.0
@@ -121,7 +121,7 @@ def _is_large(record: StepRecord, usual: float) -> bool:
 
 
 def _largest(record: StepRecord) -> list[str]:
-    """Weights by the size of their gradient against their own, the largest first; those within a tenth of it."""
+    """Weights with the largest ‖g‖/‖θ‖, the largest first: those with at least a tenth of its value."""
     ratios = {p: n.grad / n.param for p, n in record.tensors.items() if n.grad is not None and n.param > 0}
     finite = {p: r for p, r in ratios.items() if math.isfinite(r)}
     most = max(finite.values(), default=0.0)
@@ -134,7 +134,7 @@ def _way(norms: HiddenStateNorms) -> float:
 
 
 def _hidden(history: History, wrong: Callable[[float], bool]) -> tuple[int, HiddenStateNorms] | None:
-    """The first probe of a recurrent net whose way back through time is wrong, if most of them are."""
+    """The first probe in which the gradient through time is `wrong`, if that is so in at least half of the probes."""
     seen = [
         (step, probe.hidden)
         for step, probe in history.probes
@@ -148,11 +148,11 @@ def _hidden(history: History, wrong: Callable[[float], bool]) -> tuple[int, Hidd
 
 
 def _faded(history: History) -> dict[str, float]:
-    """Weights whose gradient, against their own size, is below `VANISHING_IN_DEPTH` of the largest behind them, from
-    the first steps on: what fades later, something else has made fade. The worst first; medians.
+    """Weights whose median ‖g‖/‖θ‖ is below `VANISHING_IN_DEPTH` of the largest behind them, the worst first. This must
+    hold from the first steps on: a gradient that fades later has another cause.
 
-    Records in which all gradients are tiny do not count: where the last layers have settled on a constant answer,
-    theirs are rounding, and no measure for those of the first."""
+    Records in which all gradients are tiny do not count: when the last layers have settled on a constant answer, their
+    gradients are only rounding and no scale for those of the first layers."""
     early, throughout = (
         _faded_among(history, [r for r in records if _speaks(r)] or records)
         for records in (history.early, history.selected)
@@ -161,7 +161,7 @@ def _faded(history: History) -> dict[str, float]:
 
 
 def _speaks(record: StepRecord) -> bool:
-    """Whether some gradient is more than rounding; that of a weight that has settled is `tiny`."""
+    """Whether some gradient is more than rounding, which is all that is left in weights that have settled (`tiny`)."""
     weights = [record.states[path] for path in record.tensors if path in record.states and "bias" not in path]
     return not weights or any(state not in _QUIET for state in weights)
 

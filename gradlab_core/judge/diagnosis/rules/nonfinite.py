@@ -12,7 +12,7 @@ from gradlab_core.text import number
 
 
 def nonfinite(history: History) -> Iterator[Finding]:
-    """`nonfinite-loss` or, where the loss is a number still, `nonfinite-gradient`."""
+    """`nonfinite-loss` or, if the loss is still finite, `nonfinite-gradient`."""
     broken = history.first_nonfinite
     if broken is None:
         return
@@ -34,8 +34,8 @@ def nonfinite(history: History) -> Iterator[Finding]:
 
 
 def _tensors(record: StepRecord) -> list[str]:
-    """Whose gradient, update or value is no number, in the order of the model; a parameter first, which was bad before
-    this step."""
+    """Paths of tensors with a NaN or an Inf in value, gradient or update, in the order of the model. Parameters whose
+    value has one come first, since they had it before this step."""
     parameters = [path for path, norms in record.tensors.items() if not math.isfinite(norms.param)]
     gradients = [path for path, state in record.states.items() if state is GradientState.NONFINITE]
     updates = [path for path, norms in record.tensors.items() if not math.isfinite(norms.update)]
@@ -56,7 +56,7 @@ def _born(origin: NonfiniteOrigin | None) -> str:
 
 
 def _before(history: History, broken: StepRecord) -> dict[str, float]:
-    """The last numbers before, of the records still at hand."""
+    """The numbers of the last kept record before the broken one."""
     earlier = [r for r in [*history.selected, *history.recent] if r.step < broken.step]
     if not earlier:
         return {}

@@ -15,7 +15,7 @@ from gradlab_core.text import number
 
 def plateau(history: History) -> Iterator[Finding]:
     """`loss-plateau`: after many steps the loss is that of a net which ignores its input: ln(classes), or the variance
-    of the target. Without a probe only ln 2 is known for what it is."""
+    of the target. Without a probe only ln 2 is recognised."""
     run = progress(history)
     if run is None or history.count < PLATEAU_STEPS or history.first_nonfinite is not None:
         return

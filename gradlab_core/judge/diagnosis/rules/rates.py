@@ -53,7 +53,7 @@ def _rose(history: History, run: Progress | None, usual: float) -> tuple[str, in
     """What the loss did, and the step at which it first showed; None for a loss that behaves."""
     broken = history.first_nonfinite
     if run is None:
-        # Too short a run to have a trend: only steps longer than the parameters themselves speak for the rate.
+        # The run is too short for a trend: only steps longer than the parameters themselves point at the rate.
         if broken is None or all(r.update_ratio <= 1 for r in history.early):
             return None
         return f"The run broke off at step {broken.step:,}", broken.step
@@ -69,7 +69,7 @@ def _rose(history: History, run: Progress | None, usual: float) -> tuple[str, in
     if broken is not None:
         return None
     burst = next((r for r in history.selected if r.update_ratio > BURST_RATIO), None)
-    # Worse than a constant answer: thrown about, not standing still.
+    # A loss above that of a constant answer comes from steps that are too long, not from a net that stands still.
     thrown = usual > FAST_RATIO and run.baseline is not None and run.recent > WORSE * run.baseline
     if not run.useful and (burst is not None or thrown):
         first = history.early[0] if burst is None else burst

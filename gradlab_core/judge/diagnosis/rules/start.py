@@ -78,7 +78,7 @@ def poor_initialisation(history: History) -> Iterator[Finding]:
     saturated, or the first answers are far too sure, while weights have a size that explains it."""
     for step, probe in history.probes[:1]:
         if probe.input is None or not INPUT_RMS[0] <= probe.input.rms <= INPUT_RMS[1]:
-            continue  # then the first layers are off for another reason
+            continue  # the scale of the input explains it, not the weights
         gains = _gains(history, probe)
         wrong, way = _signal(probe)
         paths = [p for p, gain in gains.items() if (gain > HEALTHY_GAIN[1] if way >= 1 else gain < HEALTHY_GAIN[0])]
@@ -101,13 +101,13 @@ def poor_initialisation(history: History) -> Iterator[Finding]:
 
 
 def _severity(history: History, *, far_off: bool = False) -> Severity:
-    """A start that did no harm is worth a note."""
+    """A note if the net learned all the same, otherwise a warning."""
     run = progress(history)
     return Severity.NOTE if run is not None and run.useful and not far_off else Severity.WARNING
 
 
 def _signal(probe: Probe) -> tuple[bool, float]:
-    """Whether the signal gets lost or out of hand on its way forward, and by which factor."""
+    """Whether the signal vanishes or explodes on its way forward, and by which factor."""
     stds = [row.std for row in probe.layers if math.isfinite(row.std)] + [probe.output.std]
     reference = probe.input.std if probe.input is not None else stds[0]
     # An output of exactly 0 is a last layer that starts at 0, as some do; what counts then is what comes before.
@@ -121,7 +121,7 @@ def _signal(probe: Probe) -> tuple[bool, float]:
 
 
 def _gains(history: History, probe: Probe) -> dict[str, float]:
-    """Of every weight, its root mean square times √fan_in: the factor by which it scales a signal that comes in."""
+    """Root mean square times √fan_in of every weight: the factor by which it scales its input."""
     first = history.early[0].tensors
     gains = {}
     for path in weight_paths(history):

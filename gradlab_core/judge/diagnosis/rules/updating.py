@@ -31,8 +31,8 @@ def disconnected(history: History) -> Iterator[Finding]:
 
 
 def not_updating(history: History) -> Iterator[Finding]:
-    """`not-updating`, with its reason: each parameter is reported once, under the first that holds. What is `lost` in
-    rounding is a rule of its own, since it is a consequence, of a small gradient or a small rate, and no cause."""
+    """`not-updating`, with its reason; each parameter is reported once, under the first reason that holds. Updates lost
+    in rounding have a rule of their own (`lost`), since a small gradient or a small rate causes them."""
     yield from _nothing_moves(history)
     yield from _unregistered(history)
     yield from _frozen(history)
@@ -65,8 +65,8 @@ def _nothing_moves(history: History) -> Iterator[Finding]:
 
 
 def _never_applied(history: History) -> bool:
-    """Whether updates were recorded that later norms show no trace of. An update changes a norm to second order at
-    least, so it has to be large enough for the type to show that."""
+    """Whether updates were recorded but the norms of the parameters did not change. An update at right angles to the
+    parameter changes the norm only to second order, so only updates large enough to show in its type count."""
     run = progress(history)
     if run is not None and run.learns:
         return False
@@ -94,7 +94,7 @@ def _unregistered(history: History) -> Iterator[Finding]:
 
 
 def _frozen(history: History) -> Iterator[Finding]:
-    """Frozen layers behind trained ones are seldom meant. A frozen trunk is: it is how a net is fine-tuned."""
+    """Frozen layers behind trained ones are seldom intended. A frozen trunk is usual in fine-tuning: only a note."""
     frozen = set(history.always(GradientState.FROZEN))
     if not frozen:
         return
@@ -116,9 +116,9 @@ def _frozen(history: History) -> Iterator[Finding]:
 
 
 def lost(history: History) -> Iterator[Finding]:
-    """`not-updating`, in rounding: updates below the rounding step of the parameter, at most steps. A bias is not
-    enough: its gradient may be nothing but rounding, as that of the keys of an attention, which the softmax cancels.
-    Nor is a scale that starts at 1, where rounding is coarse, in a net that learns."""
+    """`not-updating` by rounding: at most steps the updates are below the rounding step of the parameter. Biases alone
+    are not reported: their gradient may be only rounding, as for the keys of an attention, which the softmax cancels.
+    In a net that learns, scales that start at 1, where rounding is coarse, are only noted."""
     stays = history.states.get(GradientState.LOST, {})
     paths = history.paths([p for p, stay in stays.items() if stay.count >= LOST_SHARE * history.count])
     weights = [path for path in paths if not path.endswith("bias")]
