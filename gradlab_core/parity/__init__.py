@@ -5,6 +5,7 @@ Imports definitions and records.
 """
 
 from gradlab_core.parity.arithmetic import PRECISIONS, Arithmetic
+from gradlab_core.parity.correspondence import Correspondence, Link, Turn, check_transfer, correspond, transfer
 from gradlab_core.parity.hiding import moved, refuse_hiding_places
 from gradlab_core.parity.judge import assert_parity, compare
 from gradlab_core.parity.report import ParityReport, ParityRow
@@ -13,13 +14,19 @@ from gradlab_core.parity.trace import Key, Subject, Trace
 __all__ = [
     "PRECISIONS",
     "Arithmetic",
+    "Correspondence",
     "Key",
+    "Link",
     "ParityReport",
     "ParityRow",
     "Subject",
     "Trace",
+    "Turn",
     "assert_parity",
+    "check_transfer",
     "compare",
+    "correspond",
     "moved",
     "refuse_hiding_places",
+    "transfer",
 ]

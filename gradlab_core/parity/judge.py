@@ -11,8 +11,9 @@ from gradlab_core.errors import GradlabError
 from gradlab_core.parity import tolerance
 from gradlab_core.parity.arithmetic import ARITHMETICS, BETWEEN, Arithmetic, check_precision
 from gradlab_core.parity.batch import Inputs
+from gradlab_core.parity.correspondence import Correspondence, Rules, correspond, corresponding
 from gradlab_core.parity.hiding import refuse_hiding_places
-from gradlab_core.parity.matching import other_names, renamed
+from gradlab_core.parity.matching import aligned, one_sided, other_names, renamed
 from gradlab_core.parity.report import ParityReport, ParityRow
 from gradlab_core.parity.rounding import Draws, Spread, draw_more
 from gradlab_core.parity.trace import Key, Subject, Trace
@@ -21,7 +22,13 @@ Batch = tuple[Inputs, Any]
 
 
 def compare(
-    reference: Subject, candidate: Subject, batch: Batch, *, steps: int = 3, precision: str | None = None
+    reference: Subject,
+    candidate: Subject,
+    batch: Batch,
+    *,
+    steps: int = 3,
+    precision: str | None = None,
+    rules: Rules | None = None,
 ) -> ParityReport:
     """Train both from the reference's weights on one batch, and compare every tensor of every step.
 
@@ -35,9 +42,12 @@ def compare(
         steps: training steps, in train mode.
         precision: the arithmetic of both sides, one of `highest`, `tf32`, `bfloat16`, `float16`, `as-is`; by default
             each subject's own, which is `highest` unless it says otherwise.
+        rules: `{candidate's weight: reference's weight or a Link}` where names and layouts differ and `correspond`
+            would not find out.
 
     Raises:
-        GradlabError: weights that do not fit, an unknown precision, or a batch or weights in which an error could hide.
+        GradlabError: weights that correspond to nothing, an unknown precision, or a batch or weights in which an error
+            could hide.
     """
     x, _ = batch
     if steps < 1:
@@ -47,21 +57,27 @@ def compare(
         reference, candidate = reference.at(precision), candidate.at(precision)
     start = reference.state()
     refuse_hiding_places(x, start)
+    correspondence = correspond(reference, candidate, batch, rules=rules)
+    correspondence.check()
+    if not correspondence.is_identity:
+        reference, candidate = corresponding(reference, candidate, correspondence)
     arithmetic = reference.arithmetic(), candidate.arithmetic()
     spreads = {a: Spread() for a in arithmetic}
-    measured = _run(reference, candidate, batch, steps, start, spreads)
+    measured, unpaired = _run(reference, candidate, batch, steps, start, spreads, correspondence)
     rows = _judged(measured, arithmetic, spreads)
-    if (first := next((row for row in rows if row.problem), None)) is not None and first.is_saturated:
-        spreads[BETWEEN] = Spread()
-        draw_more(reference, start, batch, steps, range(tolerance.DRAWS[1]), {BETWEEN: spreads[BETWEEN]})
-        rows = _judged(measured, arithmetic, spreads)
-    for done, wanted in zip(tolerance.DRAWS, tolerance.DRAWS[1:], strict=False):
-        failed = next((row for row in rows if row.problem), None)
-        if failed is None or not failed.is_rounding:
+    drawn = 0
+    while (first := next((row for row in rows if row.problem), None)) is not None:
+        if first.is_saturated and BETWEEN not in spreads:
+            spreads[BETWEEN] = Spread()
+            draw_more(reference, start, batch, steps, range(tolerance.DRAWS[1]), {BETWEEN: spreads[BETWEEN]})
+        elif first.is_rounding and drawn + 1 < len(tolerance.DRAWS):
+            more = range(tolerance.DRAWS[drawn], tolerance.DRAWS[drawn + 1])
+            draw_more(reference, start, batch, steps, more, {a: spreads[a] for a in arithmetic})
+            drawn += 1
+        else:
             break
-        draw_more(reference, start, batch, steps, range(done, wanted), {a: spreads[a] for a in arithmetic})
         rows = _judged(measured, arithmetic, spreads)
-    report = ParityReport(rows=rows, arithmetic=arithmetic)
+    report = ParityReport(rows=rows, arithmetic=arithmetic, correspondence=correspondence, unpaired=unpaired)
     if report.failures and all(row.is_rounding for row in report.failures):
         explained = _explanation(reference, batch, steps, start, measured, arithmetic, spreads)
         report = dataclasses.replace(report, explanation=explained)
@@ -69,10 +85,16 @@ def compare(
 
 
 def assert_parity(
-    reference: Subject, candidate: Subject, batch: Batch, *, steps: int = 3, precision: str | None = None
+    reference: Subject,
+    candidate: Subject,
+    batch: Batch,
+    *,
+    steps: int = 3,
+    precision: str | None = None,
+    rules: Rules | None = None,
 ) -> ParityReport:
     """`compare`, and an AssertionError that names the first divergence if there is one."""
-    report = compare(reference, candidate, batch, steps=steps, precision=precision)
+    report = compare(reference, candidate, batch, steps=steps, precision=precision, rules=rules)
     if report.failures:
         raise AssertionError(str(report))
     return report
@@ -97,20 +119,29 @@ def _run(
     steps: int,
     start: dict[str, np.ndarray],
     spreads: dict[Arithmetic, Spread],
-) -> list[_Measured]:
+    correspondence: Correspondence,
+) -> tuple[list[_Measured], tuple[Key, ...]]:
+    """What every step measured, and the layers' tensors that one side alone shows, where layers have other names."""
     runs = [subject.cast(dtype) for dtype in ("float64", "float32") for subject in (reference, candidate)]
     for run in runs:
         run.load(start)
     seeds = range(tolerance.DRAWS[0])
     draws = [Draws(reference, start, arithmetic, seeds, spread) for arithmetic, spread in spreads.items()]
     measured: list[_Measured] = []
+    unpaired: dict[Key, None] = {}
+    modules = None if correspondence.is_identity else correspondence.modules()
     for step in range(steps):
         oracle, candidate64, reference32, candidate32 = (run.step(*batch, step) for run in runs)
-        names = other_names(oracle, candidate64)
-        measured += _measure(step, oracle, renamed(candidate64, names), reference32, renamed(candidate32, names))
+        names = other_names(oracle, candidate64) if modules is None else aligned(oracle, candidate64, modules)
+        sides = [oracle, renamed(candidate64, names), reference32, renamed(candidate32, names)]
+        if modules is not None:
+            alone = one_sided(sides[0], sides[1])
+            unpaired |= dict.fromkeys(alone)
+            sides = [{key: value for key, value in side.items() if key not in alone} for side in sides]
+        measured += _measure(step, *sides)
         for perturbed in draws:
             perturbed.step(*batch, step, oracle)
-    return measured
+    return measured, tuple(unpaired)
 
 
 def _measure(step: int, oracle: Trace, candidate64: Trace, reference32: Trace, candidate32: Trace) -> list[_Measured]:

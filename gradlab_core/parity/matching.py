@@ -32,6 +32,59 @@ def other_names(reference: Trace, candidate: Trace) -> dict[Key, Key]:
     return found
 
 
+def aligned(reference: Trace, candidate: Trace, modules: Mapping[str, str]) -> dict[Key, Key]:
+    """`{key of the candidate: key of the reference}` of layers' tensors, where modules have other names.
+
+    Modules that own weights are known (`modules`: candidate's path to the reference's). Between them layers of the same
+    shape are paired in their order, those of equal values first. What has no partner is called the candidate's.
+    """
+    ours = [key for key in reference if key.quantity == "activation"]
+    theirs = [key for key in candidate if key.quantity == "activation"]
+    known = {k: k._replace(path=modules[k.path]) for k in theirs if k.path in modules}
+    known = {k: target for k, target in known.items() if target in reference}
+    pairs = _in_order(ours, theirs, reference, candidate, known)
+    names = {}
+    for key in candidate:
+        if key.quantity in _OF_LAYERS:
+            partner = pairs.get(key._replace(quantity="activation"))
+            own = f"{key.path} of the candidate".lstrip()
+            names[key] = key._replace(path=own) if partner is None else partner._replace(quantity=key.quantity)
+    return names
+
+
+def _in_order(
+    ours: list[Key], theirs: list[Key], reference: Trace, candidate: Trace, known: Mapping[Key, Key]
+) -> dict[Key, Key]:
+    """The known pairs, and between them as many more as keep to the order of both sides."""
+    taken = set(known.values())
+    free, others = [k for k in ours if k not in taken], [k for k in theirs if k not in known]
+    place = {k: sum(a in taken for a in ours[: ours.index(k)]) for k in free}
+    spot = {k: sum(b in known for b in theirs[: theirs.index(k)]) for k in others}
+    best = np.zeros((len(free) + 1, len(others) + 1))
+    gains = np.full((len(free), len(others)), -np.inf)
+    for i, j in np.ndindex(gains.shape):
+        a, b = reference[free[i]], candidate[others[j]]
+        if place[free[i]] == spot[others[j]] and _shape(a) == _shape(b):
+            gains[i, j] = 1.0 + 10.0 * (a is not None and b is not None and np.allclose(a, b, rtol=1e-6, atol=0.0))
+    for i, j in np.ndindex(gains.shape):
+        best[i + 1, j + 1] = max(best[i, j + 1], best[i + 1, j], best[i, j] + gains[i, j])
+    pairs, i, j = dict(known), len(free), len(others)
+    while i and j:
+        if best[i, j] == best[i - 1, j]:
+            i -= 1
+        elif best[i, j] == best[i, j - 1]:
+            j -= 1
+        else:
+            i, j = i - 1, j - 1
+            pairs[others[j]] = free[i]
+    return pairs
+
+
+def one_sided(reference: Trace, candidate: Trace) -> set[Key]:
+    """Layers' tensors that only one of two traces has."""
+    return {key for key in reference.keys() ^ candidate.keys() if key.quantity in _OF_LAYERS}
+
+
 def renamed(trace: Trace, names: Mapping[Key, Key]) -> Trace:
     """A trace under the reference's names."""
     return {names.get(key, key): value for key, value in trace.items()} if names else trace

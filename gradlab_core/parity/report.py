@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 from gradlab_core.parity import tolerance
 from gradlab_core.parity.arithmetic import Arithmetic
+from gradlab_core.parity.correspondence.links import Correspondence
 from gradlab_core.parity.trace import Key
 
 
@@ -84,15 +86,38 @@ class ParityReport:
         rows: a row a tensor and step.
         arithmetic: what the reference and the candidate multiply in.
         explanation: the arithmetic that would explain what the candidate rounds worse, if one does.
+        correspondence: which of the candidate's weights is which of the reference's.
+        unpaired: tensors of layers that one side alone shows; they are not compared.
     """
 
     rows: tuple[ParityRow, ...]
     arithmetic: tuple[Arithmetic, Arithmetic]
     explanation: Arithmetic | None = None
+    correspondence: Correspondence | None = None
+    unpaired: tuple[Key, ...] = ()
 
     @property
     def failures(self) -> tuple[ParityRow, ...]:
+        wrong = self._wrong
+        return () if self._is_elsewhere(wrong) else wrong
+
+    @property
+    def elsewhere(self) -> tuple[ParityRow, ...]:
+        """Layers' tensors that differ, while nothing that is computed from them does: each side shows another point of
+        the same program, as where one writes an activation out and the other calls it."""
+        wrong = self._wrong
+        return wrong if self._is_elsewhere(wrong) else ()
+
+    @property
+    def _wrong(self) -> tuple[ParityRow, ...]:
         return tuple(row for row in self.rows if row.problem)
+
+    def _is_elsewhere(self, wrong: tuple[ParityRow, ...]) -> bool:
+        of_layers = ("activation", "activation_gradient")
+        compared = {row.quantity for row in self.rows}
+        return compared >= {"logits", "gradient", "parameter"} and all(
+            row.quantity in of_layers and row.missing is None and not row.is_rounding for row in wrong
+        )
 
     @property
     def first_divergence(self) -> ParityRow | None:
@@ -117,6 +142,16 @@ class ParityReport:
             )
         elif candidate.name != "highest":
             found.append(f"both sides multiply in {candidate.words}")
+        if self.correspondence is not None and not self.correspondence.is_identity:
+            found.append(f"weights have other names or another layout: {len(self.correspondence.links)} links")
+        if self.unpaired:
+            layers = _some(key.path or "the model itself" for key in self.unpaired)
+            found.append(f"layers seen on one side only are not compared: {layers}")
+        if self.elsewhere:
+            found.append(
+                "taken at another point of the program, for nothing computed from it differs: "
+                f"{_some(str(row.key) for row in self.elsewhere)}"
+            )
         if self.explanation is not None:
             found.append(
                 f"products in {self.explanation.words} on the candidate's side would explain every failure: look at "
@@ -148,3 +183,9 @@ class ParityReport:
         lines = [f"  {row.name}: {row.problem}" for row in failures[:10]]
         more = [f"  … and {len(failures) - 10} more"] if len(failures) > 10 else []
         return "\n".join([f"parity broken at {failures[0].name}: {len(failures)} of {head}", *lines, *more, *notes])
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few of them, each once."""
+    listed = list(dict.fromkeys(names))
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradlab_core.parity import Key, compare
+from gradlab_core.parity import Key, compare, judge
 from gradlab_core.parity.arithmetic import ARITHMETICS
 
 RNG = np.random.default_rng(0)
@@ -180,3 +180,22 @@ def test_another_definition_is_found_in_chaos_too(since, off):
 
     report = compare(right, Late(right.rule), (X, Y), steps=44)
     assert report.first_divergence.step == since
+
+
+def test_a_saturated_tensor_behind_one_that_needs_more_draws_is_given_the_finer_arithmetic(monkeypatch):
+    """Whichever of the two comes first, the other is looked at too."""
+    rounding = dict.fromkeys(("logic_error", "reference_error", "reference_expected", "candidate_expected"), 0.0) | {
+        "logic_tolerance": 1e-9,
+        "reference_tolerance": 1.0,
+        "candidate_tolerance": 1.0,
+        "candidate_error": 2.0,
+    }
+    saturated = rounding | {"candidate_error": 0.5, "reference_expected": 0.6, "logic_error": 1e-6}
+    fine = saturated | {"logic_error": 0.0}
+    where = {"step": 0, "quantity": "gradient", "path": "w", "call": 0, "missing": None}
+    verdicts = iter([(judge.ParityRow(**where, **numbers),) for numbers in (rounding, saturated, fine)])
+    drawn = []
+    monkeypatch.setattr(judge, "_judged", lambda *args: next(verdicts))
+    monkeypatch.setattr(judge, "draw_more", lambda *args: drawn.append([arithmetic.name for arithmetic in args[-1]]))
+    assert not judged().failures
+    assert drawn == [["highest"], [judge.BETWEEN.name]]
