@@ -12,7 +12,7 @@ from gradlab_core.parity import tolerance
 from gradlab_core.parity.arithmetic import ARITHMETICS, BETWEEN, Arithmetic, check_precision
 from gradlab_core.parity.batch import Inputs
 from gradlab_core.parity.hiding import refuse_hiding_places
-from gradlab_core.parity.matching import other_names, renamed
+from gradlab_core.parity.matching import OF_LAYERS, other_names, renamed
 from gradlab_core.parity.report import ParityReport, ParityRow
 from gradlab_core.parity.rounding import Draws, Spread, draw_more
 from gradlab_core.parity.trace import Key, Subject, Trace
@@ -104,22 +104,30 @@ def _run(
     seeds = range(tolerance.DRAWS[0])
     draws = [Draws(reference, start, arithmetic, seeds, spread) for arithmetic, spread in spreads.items()]
     measured: list[_Measured] = []
+    # Where layers are no modules, but were found in the program, one that only one side has says nothing.
+    guessed = any(getattr(subject, "guesses_layers", False) for subject in (reference, candidate))
     for step in range(steps):
         oracle, candidate64, reference32, candidate32 = (run.step(*batch, step) for run in runs)
         names = other_names(oracle, candidate64)
-        measured += _measure(step, oracle, renamed(candidate64, names), reference32, renamed(candidate32, names))
+        candidates = renamed(candidate64, names), renamed(candidate32, names)
+        measured += _measure(step, (oracle, candidates[0]), (reference32, candidates[1]), guessed=guessed)
         for perturbed in draws:
             perturbed.step(*batch, step, oracle)
     return measured
 
 
-def _measure(step: int, oracle: Trace, candidate64: Trace, reference32: Trace, candidate32: Trace) -> list[_Measured]:
-    sides = (candidate64, reference32, candidate32)
+def _measure(
+    step: int, in_float64: tuple[Trace, Trace], in_float32: tuple[Trace, Trace], *, guessed: bool
+) -> list[_Measured]:
+    oracle, candidate64 = in_float64
+    sides = (candidate64, *in_float32)
     known = [{key.quantity for key in trace} for trace in (oracle, candidate64)]
     measured = []
     for key in [*oracle, *(key for key in candidate64 if key not in oracle)]:
         # A subject may not know these of an optimizer that is not gradlab's; then nobody is asked for them.
         if key.quantity in ("learning_rate", "optimizer") and not all(key.quantity in side for side in known):
+            continue
+        if guessed and key.quantity in OF_LAYERS and not (key in oracle and key in candidate64):
             continue
         truth, values = oracle.get(key), [v for trace in sides if (v := trace.get(key)) is not None]
         if truth is None or len(values) < len(sides):

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradlab_core.parity.trace import Key, Trace
 
-_OF_LAYERS = ("activation", "activation_gradient")
+OF_LAYERS = ("activation", "activation_gradient")
 
 
 def other_names(reference: Trace, candidate: Trace) -> dict[Key, Key]:
@@ -43,7 +43,7 @@ def _by_parent(keys: list[Key], others: list[Key]) -> dict[tuple[str, str], list
     parents = {(k.quantity, k.path.rpartition(".")[0]) for k in others}
     grouped: dict[tuple[str, str], list[Key]] = {}
     for key in keys:
-        if key.quantity in _OF_LAYERS:
+        if key.quantity in OF_LAYERS:
             own = (key.quantity, key.path)
             group = own if own in parents else (key.quantity, key.path.rpartition(".")[0])
             grouped.setdefault(group, []).append(key)
