@@ -59,6 +59,7 @@ from gradlab_jax.measure.updates import (
     update_ratio,
     update_ratios,
 )
+from gradlab_jax.model.function import Function
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.weights import astype, from_canonical, to_canonical, to_native
 from gradlab_jax.monitoring.monitor import before_clipping, device_record, monitor, read_record
@@ -83,6 +84,7 @@ __all__ = [
     "EpochRecord",
     "Examination",
     "Finding",
+    "Function",
     "GradientFlow",
     "GradientState",
     "GradlabError",

@@ -130,11 +130,13 @@ def _run(
     measured: list[_Measured] = []
     unpaired: dict[Key, None] = {}
     modules = None if correspondence.is_identity else correspondence.modules()
+    # Where layers have other names, or are no modules but were found in the program, one side may show more than both.
+    loose = modules is not None or any(getattr(subject, "guesses_layers", False) for subject in (reference, candidate))
     for step in range(steps):
         oracle, candidate64, reference32, candidate32 = (run.step(*batch, step) for run in runs)
         names = other_names(oracle, candidate64) if modules is None else aligned(oracle, candidate64, modules)
         sides = [oracle, renamed(candidate64, names), reference32, renamed(candidate32, names)]
-        if modules is not None:
+        if loose:
             alone = one_sided(sides[0], sides[1])
             unpaired |= dict.fromkeys(alone)
             sides = [{key: value for key, value in side.items() if key not in alone} for side in sides]

@@ -113,7 +113,8 @@ def stats(x: jax.Array, tap: Tap) -> Row:
         margin = kinds.SATURATION_MARGIN * (ceiling - floor)
         numbers["saturated_frac"] = fraction((wide <= floor + margin) | (wide >= ceiling - margin))
     if tap.kind in kinds.RELU_LIKE:
-        # The channel is the last axis here; without an axis besides the batch there is one unit.
-        dead = jnp.all(wide == 0, axis=tuple(range(wide.ndim - 1)) if wide.ndim > 1 else None)
+        # Without an axis besides the batch there is one unit.
+        channel = tap.channel_axis(wide)
+        dead = jnp.all(wide == 0, axis=tuple(i for i in range(wide.ndim) if i != channel) if wide.ndim > 1 else None)
         numbers["dead_unit_frac"] = jnp.mean(dead.astype(wide.dtype))
     return Row(tap, tap.canonical_shape(x.shape), numbers)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,8 +22,8 @@ from gradlab_jax.model.gradients import Loss, loss_and_gradients
 from gradlab_jax.model.inputs import Inputs, checked_inputs, named
 from gradlab_jax.model.jaxpr import CALLS, CUSTOM_RULES, bind, called, opened, scan_of
 from gradlab_jax.model.losses import cross_entropy
+from gradlab_jax.model.marks import marked
 from gradlab_jax.model.modules import canonical_name, functional, named_variables
-from gradlab_jax.model.taps import marked
 
 
 def nonfinite_origin(
@@ -214,8 +215,10 @@ def _buffers(model: Any, rest: Any) -> list[tuple[str, Any]]:
     if isinstance(model, nnx.Module):
         where = {id(node): path for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable)}
         names = {where[id(v)]: path for path, _, v in named_variables(model)}
-    else:  # the first key is the collection
+    elif isinstance(model, nn.Module):  # the first key is the collection
         names = {key: ".".join((*key[1:-1], canonical_name(key[-1]))) for key in keys}
+    else:
+        names = {key: key[-1] for key in keys}
     return [(names.get(key, ".".join(map(str, key))), value) for key, (_, value) in zip(keys, buffers, strict=True)]
 
 

@@ -14,6 +14,7 @@ from gradlab_jax.measure.activations import rows_of, stats, tracked
 from gradlab_jax.measure.hidden_states import measured_states, recurrent_calls
 from gradlab_jax.measure.symmetry import copied_shares
 from gradlab_jax.model.checks import as_labels, check_logits, check_loss, check_model_labels
+from gradlab_jax.model.function import Plain
 from gradlab_jax.model.gradients import Loss
 from gradlab_jax.model.inputs import Inputs, checked_inputs, examples, floating
 from gradlab_jax.model.losses import cross_entropy
@@ -80,6 +81,7 @@ _logits = jax.jit(lambda f, params, rest, x: f.apply(params, rest, x)[0], static
 def _probe(
     f: Functional, loss: Loss, is_recurrent: bool, params: Any, rest: Any, x: Any, numbers: Any, y: jax.Array
 ) -> Any:
+    flax = not isinstance(f, Plain)
     out, _, handed = run_tapped(f, params, rest, x, tracked)
     # Which of several inputs is the first is known outside only: here a dict comes sorted.
     measured = {"output": out, "input": numbers, "target": floating(y)}
@@ -87,8 +89,8 @@ def _probe(
     calls = recurrent_calls(f, params, rest, x)[1] if is_recurrent else []
     return {
         "loss": check_loss(loss(check_logits(out), y)).reshape(()),
-        # A batch of images has its channels last here.
-        **{name: stats(t, Tap("", "", 0, t.ndim == 4)) for name, t in measured.items() if t is not None},
+        # A batch of images has its channels last in Flax; of a function nobody knows.
+        **{name: stats(t, Tap("", "", 0, t.ndim == 4 and flax)) for name, t in measured.items() if t is not None},
         "layers": rows_of(handed),
         "copies": copied_shares(weights) if weights else [],
         "hidden": measured_states(f, loss, calls[0], params, rest, x, y) if len(calls) == 1 else None,

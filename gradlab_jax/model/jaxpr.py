@@ -7,10 +7,15 @@ a `Jaxpr` that closes over its constants.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+from jax import lax
 from jax.extend import core
+from jax.interpreters import batching
 
 CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint"})
 CUSTOM_RULES = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"})
@@ -83,3 +88,25 @@ def bind(eqn: Any, inputs: list[Any]) -> list[Any]:
     functions, params = ((), bound) if isinstance(bound, dict) else bound
     made = eqn.primitive.bind(*functions, *inputs, **params)
     return list(made) if eqn.primitive.multiple_results else [made]
+
+
+_BATCHING = threading.RLock()
+
+
+@contextlib.contextmanager
+def batch_first() -> Iterator[None]:
+    """While this holds, a product under `jax.vmap` has the batch as its first axis, as it would have been written;
+    JAX puts it last where the weight is the left operand, and the activations after it would come transposed."""
+    rules, product = batching.fancy_primitive_batchers, lax.dot_general_p
+    original = rules[product]
+
+    def first(*args: Any, **params: Any) -> Any:
+        out, axis = original(*args, **params)
+        return (jnp.moveaxis(out, axis, 0), 0) if isinstance(axis, int) and axis else (out, axis)
+
+    with _BATCHING:
+        rules[product] = first
+        try:
+            yield
+        finally:
+            rules[product] = original

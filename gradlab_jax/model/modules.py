@@ -1,6 +1,7 @@
-"""Any Flax model, NNX or Linen, as one pure function of a tuple of parameters in definition order.
+"""Any model as one pure function of a tuple of parameters in definition order.
 
-Everything that measures a model goes through `functional`; what differs between NNX and Linen stays here.
+Everything that measures a model goes through `functional`, which decides what a model is; what differs between NNX and
+Linen stays here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from flax import nnx
 
 from gradlab_core.errors import GradlabError
 from gradlab_core.records import MODES
+from gradlab_jax.model.function import as_function, plain
 from gradlab_jax.model.inputs import arguments, call
 
 # The names flax gives to what PyTorch calls weight, running_mean and running_var.
@@ -47,10 +49,11 @@ class Functional(Hashable, Protocol):
 
 
 def functional(model: Any, mode: str) -> tuple[Functional, tuple[jax.Array, ...], Any]:
-    """`(functional, params, rest)` of an NNX module or a bound Linen module; the model itself is not touched.
+    """`(functional, params, rest)` of an NNX module, a bound Linen module, a module of Equinox or a `Function`, which
+    has one mode only; the model itself is not touched.
 
     Raises:
-        GradlabError: not a Flax model, or an unknown mode.
+        GradlabError: not a model, or an unknown mode.
     """
     if mode not in MODES:
         raise GradlabError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
@@ -58,8 +61,15 @@ def functional(model: Any, mode: str) -> tuple[Functional, tuple[jax.Array, ...]
         return _nnx_functional(model, mode)
     if isinstance(model, nn.Module) and model.scope is not None:
         return _linen_functional(model, mode)
-    hint = "bind the Linen module: module.bind(variables)" if isinstance(model, nn.Module) else "pass a Flax model"
-    raise GradlabError(f"model is a {type(model).__name__}; expected an nnx.Module or a bound Linen module: {hint}")
+    function = as_function(model, mode)
+    if function is not None:
+        return plain(function)
+    linen = isinstance(model, nn.Module)
+    hint = "bind the Linen module: module.bind(variables)" if linen else "pass a model, or gradlab_jax.Function of one"
+    raise GradlabError(
+        f"model is a {type(model).__name__}; expected an nnx.Module or a bound Linen module, a module of Equinox or a "
+        f"Function: {hint}"
+    )
 
 
 def set_values(model: nnx.Module, params: tuple[jax.Array, ...], rest: Any) -> None:

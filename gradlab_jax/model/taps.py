@@ -3,60 +3,55 @@
 Two kinds of layer are found in two ways. A layer that is a module (convolution, normalisation, linear) is marked while
 Python traces the model, by an identity with a name. An activation is mostly called as a function, `nnx.relu(x)`, and
 leaves no module behind: it is recognised in the program itself, and belongs to the module in whose name scope it
-stands. Both come out in execution order, a layer called twice comes twice.
+stands. Both come out in execution order, a layer called twice comes twice. A program without modules has its layers
+found by their parameters; an activation is then taken to belong where the layer before it does.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import operator
-import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
-from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
 from gradlab_core.definitions import kinds
 from gradlab_jax.model import activation_patterns as patterns
-from gradlab_jax.model.jaxpr import CALLS, CUSTOM_RULES, bind, called, inner_jaxprs, opened, scan_of
-from gradlab_jax.model.modules import PATH, Functional
-
-_MARK, _SCOPE = "gradlab|", "gradlab:"
-_PATCHING = threading.RLock()  # classes are patched while a model is traced: one trace at a time
-_active = threading.local()
-
-_CONV = (nnx.Conv, nnx.ConvTranspose, nn.Conv, nn.ConvTranspose, nn.ConvLocal)
-_FEATURES_LAST_NORM = (nnx.LayerNorm, nnx.RMSNorm, nn.LayerNorm, nn.RMSNorm)
-_CHANNEL_NORM = (nnx.BatchNorm, nnx.GroupNorm, nnx.InstanceNorm, nn.BatchNorm, nn.GroupNorm, nn.InstanceNorm)
-_LINEAR = (nnx.Linear, nnx.LinearGeneral, nnx.Einsum, nn.Dense, nn.DenseGeneral, nn.Einsum)
-_EMBEDDING = (nnx.Embed, nn.Embed)
+from gradlab_jax.model.function import Plain
+from gradlab_jax.model.function_layers import Images, Layer, Place, find_layers
+from gradlab_jax.model.jaxpr import CALLS, CUSTOM_RULES, batch_first, bind, called, inner_jaxprs, opened, scan_of
+from gradlab_jax.model.marks import mark_of, marked, scope_of
+from gradlab_jax.model.modules import Functional
 
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
-    """One call of one layer. `spatial`: PyTorch would hold this tensor as (N, C, spatial…)."""
+    """One call of one layer. `spatial`: PyTorch would hold this tensor as (N, C, spatial…), and so does the model
+    itself if its channels are `second`."""
 
     path: str
     kind: str
     call: int
     spatial: bool
+    second: bool = False
+
+    def channel_axis(self, x: Any) -> int:
+        return 1 if self.second and x.ndim > 2 else x.ndim - 1
 
     def canonical(self, x: Any) -> Any:
         """The tensor, or its shape-only stand-in's array, in canonical layout."""
-        if not self.spatial or x.ndim < 3:
+        if not self.spatial or self.second or x.ndim < 3:
             return x
         return np.moveaxis(x, -1, 1) if isinstance(x, np.ndarray) else jax.numpy.moveaxis(x, -1, 1)
 
     def canonical_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape if not self.spatial or len(shape) < 3 else (shape[0], shape[-1], *shape[1:-1])
+        moved = self.spatial and not self.second and len(shape) > 2
+        return (shape[0], shape[-1], *shape[1:-1]) if moved else shape
 
 
 OnTap = Callable[[Tap, jax.Array], tuple[jax.Array, Any]]
@@ -69,9 +64,11 @@ def run_tapped(
     """`f.apply(params, rest, x)` with every layer's output handed through `on_tap`; and what `on_tap` handed out, in
     execution order. Pure and traceable: use it inside `jax.jit`, or with `differentiable` inside `jax.grad`, which
     leaves loops and custom derivative rules closed."""
-    with marked():
+    plain = isinstance(f, Plain)
+    with batch_first() if plain else marked():
         closed, shape = jax.make_jaxpr(f.apply, return_shape=True)(params, rest, x)
-    interpreter = _Interpreter(on_tap, deep=not differentiable)
+    layers = find_layers(closed.jaxpr, f.names, len(jax.tree.leaves(rest))) if plain else {}
+    interpreter = _Interpreter(on_tap, layers, _Where.at_first(layers, plain=plain), deep=not differentiable)
     outputs = interpreter.run(closed.jaxpr, closed.consts, jax.tree.leaves((params, rest, x)), "")
     logits, state = jax.tree.unflatten(jax.tree.structure(shape), outputs)
     return logits, state, interpreter.handed_out
@@ -107,87 +104,41 @@ def outputs(f: Functional, params: Any, rest: Any, x: Any) -> tuple[list[Tap], l
     return seen, jax.eval_shape(trace, params, rest, x)
 
 
-def _classify(module: Any) -> tuple[str, bool] | None:
-    """`(kind, spatial)` of a module that is a layer."""
-    if isinstance(module, _CONV):
-        return kinds.CONV, True
-    if isinstance(module, _CHANNEL_NORM):
-        return kinds.NORM, True
-    if isinstance(module, _FEATURES_LAST_NORM):
-        return kinds.NORM, False
-    if isinstance(module, _LINEAR):
-        return kinds.LINEAR, False
-    return (kinds.EMBEDDING, False) if isinstance(module, _EMBEDDING) else None
+@dataclasses.dataclass
+class _Where:
+    """What the layers so far say of those after them: the layout of images and, without modules, the path."""
 
+    spatial: bool
+    images: Images | None = None  # the program's own word, which holds for arrays of so many axes
+    module: str = ""
 
-def _mark(module: Any, path: str, call: Callable[[], Any]) -> Any:
-    with jax.named_scope(_SCOPE + path):
-        out = call()
-    layer = _classify(module)
-    if layer is None or not isinstance(out, jax.Array):
-        return out
-    return checkpoint_name(out, f"{_MARK}{path}|{layer[0]}|{int(layer[1])}")
+    @classmethod
+    def at_first(cls, layers: dict[Place, Layer], *, plain: bool) -> _Where:
+        """Until a layer says otherwise the layout is the image's: Flax's, or that of the first convolution."""
+        images = next((layer.images for _, layer in sorted(layers.items()) if layer.images), None)
+        return cls(spatial=not plain or images is not None, images=images)
 
+    def after(self, layer: Layer) -> _Where:
+        spatial = self.spatial if layer.kind == kinds.NORM else layer.images is not None
+        return _Where(spatial, layer.images or self.images, layer.path.rpartition(".")[0])
 
-@contextlib.contextmanager
-def marked() -> Iterator[None]:
-    """While this holds, every module marks its scope and, if it is a layer, its output."""
-
-    def linen(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        if context.method_name != "__call__":
-            return call(*args, **kwargs)
-        return _mark(context.module, ".".join(context.module.path), lambda: call(*args, **kwargs))
-
-    with _PATCHING, _patched_nnx(), nn.intercept_methods(linen):
-        yield
-
-
-@contextlib.contextmanager
-def _patched_nnx() -> Iterator[None]:
-    """`nnx.Module` subclasses look `__call__` up on their class, so that is where it is wrapped, and put back."""
-    classes: list[Any] = [c for c in _subclasses(nnx.Module) if "__call__" in vars(c)]
-    originals = [(c, vars(c)["__call__"]) for c in classes]
-
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            path = getattr(self, PATH, None)
-            inside: list[int] = _active.__dict__.setdefault("modules", [])
-            if path is None or (inside and inside[-1] == id(self)):  # super().__call__ is the same call
-                return original(self, *args, **kwargs)
-            inside.append(id(self))
-            try:
-                return _mark(self, path, lambda: original(self, *args, **kwargs))
-            finally:
-                inside.pop()
-
-        return call
-
-    try:
-        for cls, original in originals:
-            cls.__call__ = wrap(original)
-        yield
-    finally:
-        for cls, original in originals:
-            cls.__call__ = original
-
-
-def _subclasses(cls: type) -> set[type]:
-    below: list[type] = cls.__subclasses__()
-    return {cls}.union(*(_subclasses(c) for c in below))
+    def tap(self, path: str, kind: str, call: int, value: jax.Array) -> Tap:
+        spatial = self.spatial and (self.images is None or self.images.axes == value.ndim)
+        return Tap(path, kind, call, spatial, spatial and self.images is not None and not self.images.last)
 
 
 class _Interpreter:
     """Evaluates a program equation by equation and hands every layer's output through `on_tap`."""
 
-    def __init__(self, on_tap: OnTap, *, deep: bool, spatial: bool = True) -> None:
+    def __init__(self, on_tap: OnTap, layers: dict[Place, Layer], where: _Where, *, deep: bool) -> None:
         self.on_tap = on_tap
+        self.layers = layers  # of a program without modules
+        self.where = where
         self.deep = deep
         self.calls: dict[str, int] = {}
-        self.spatial = spatial  # until a layer with parameters says otherwise, the layout is the image's
         self.handed_out: list[tuple[Tap, Any]] = []
 
-    def run(self, jaxpr: core.Jaxpr, consts: Any, args: Any, scope: str) -> list[Any]:
+    def run(self, jaxpr: core.Jaxpr, consts: Any, args: Any, scope: str, place: Place = ()) -> list[Any]:
         env: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
         def read(atom: Any) -> Any:
@@ -195,32 +146,36 @@ class _Interpreter:
 
         activations = patterns.find(jaxpr)
         for index, eqn in enumerate(jaxpr.eqns):
-            kind = activations.get(index)
-            outputs = self.evaluate(eqn, [read(v) for v in eqn.invars], _scope_of(eqn, scope), descend=kind is None)
-            if _is_mark(eqn):
-                _, path, kind, spatial = eqn.params["name"].split("|")
-                self.spatial = spatial == "1"
-                outputs = [self.tap(path, kind, outputs[0])]
+            kind, here, module = activations.get(index), (*place, index), scope_of(eqn, scope)
+            outputs = self.evaluate(eqn, [read(v) for v in eqn.invars], module, here, descend=kind is None)
+            if (mark := mark_of(eqn)) is not None:
+                self.where = _Where(mark.spatial)
+                outputs = [self.tap(mark.path, mark.kind, outputs[0])]
+            elif here in self.layers:
+                layer = self.layers[here]
+                self.where = self.where.after(layer)
+                outputs = [self.tap(layer.path, layer.kind, outputs[0])]
             elif kind is not None:
-                outputs = [self.tap(_scope_of(eqn, scope), kind, outputs[0])]
+                outputs = [self.tap(module or self.where.module, kind, outputs[0])]
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
     def tap(self, path: str, kind: str, value: jax.Array) -> jax.Array:
         call = self.calls.get(path, 0)
         self.calls[path] = call + 1
-        tap = Tap(path, kind, call, self.spatial)
+        tap = self.where.tap(path, kind, call, value)
         value, handed = self.on_tap(tap, value)
         self.handed_out.append((tap, handed))
         return value
 
-    def evaluate(self, eqn: Any, inputs: list[Any], scope: str, *, descend: bool) -> list[Any]:
+    def evaluate(self, eqn: Any, inputs: list[Any], scope: str, place: Place, *, descend: bool) -> list[Any]:
         name = eqn.primitive.name
-        if descend and any(map(_has_layers, _inside(eqn))):
+        inside = any(layer[: len(place)] == place and layer != place for layer in self.layers)
+        if descend and (inside or any(map(_has_layers, _inside(eqn)))):
             if name in CALLS or (self.deep and name in CUSTOM_RULES):
-                return self.run(*opened(called(eqn)), inputs, scope)
+                return self.run(*opened(called(eqn)), inputs, scope, place)
             if self.deep and name == "scan":
-                return self.scan(eqn.params, inputs, scope)
+                return self.scan(eqn.params, inputs, scope, place)
             if self.deep:
                 warnings.warn(
                     f"layers inside a `{name}` of {scope or 'the model'} are not measured: how often they run is known "
@@ -229,18 +184,18 @@ class _Interpreter:
                 )
         return bind(eqn, inputs)
 
-    def scan(self, params: Any, inputs: list[Any], scope: str) -> list[Any]:
+    def scan(self, params: Any, inputs: list[Any], scope: str, place: Place) -> list[Any]:
         """A loop of known length: what the taps of one turn hand out leaves the loop stacked, a row a turn."""
         loop = scan_of(params)
         consts, carried, columns = loop.split(inputs)
         seen: list[Tap] = []
-        spatial = self.spatial
+        before = self.where
 
         def turn(carry: list[Any], xs: list[Any]) -> tuple[list[Any], tuple[list[Any], list[Any]]]:
-            inner = _Interpreter(self.on_tap, deep=True, spatial=spatial)
-            out = inner.run(loop.body, loop.bound, [*consts, *carry, *xs], scope)
+            inner = _Interpreter(self.on_tap, self.layers, before, deep=True)
+            out = inner.run(loop.body, loop.bound, [*consts, *carry, *xs], scope, place)
             seen[:] = [tap for tap, _ in inner.handed_out]
-            self.spatial = inner.spatial
+            self.where = inner.where
             return out[: loop.carry], (out[loop.carry :], [handed for _, handed in inner.handed_out])
 
         carry, (stacked, handed) = jax.lax.scan(
@@ -256,20 +211,10 @@ class _Interpreter:
         return [*carry, *stacked]
 
 
-def _is_mark(eqn: Any) -> bool:
-    return bool(eqn.primitive.name == "name" and eqn.params["name"].startswith(_MARK))
-
-
 def _inside(eqn: Any) -> list[core.Jaxpr]:
     """The programs inside an equation in which layers may be found."""
     return [] if patterns.function_name(eqn) in patterns.COMPOSITE else list(inner_jaxprs(eqn))
 
 
 def _has_layers(jaxpr: core.Jaxpr) -> bool:
-    return bool(patterns.find(jaxpr)) or any(_is_mark(eqn) or any(map(_has_layers, _inside(eqn))) for eqn in jaxpr.eqns)
-
-
-def _scope_of(eqn: Any, outer: str) -> str:
-    """The path of the module in whose call an equation was traced."""
-    scopes = [part for part in str(eqn.source_info.name_stack).split("/") if part.startswith(_SCOPE)]
-    return scopes[-1][len(_SCOPE) :] if scopes else outer
+    return bool(patterns.find(jaxpr)) or any(mark_of(eqn) or any(map(_has_layers, _inside(eqn))) for eqn in jaxpr.eqns)

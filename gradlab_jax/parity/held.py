@@ -1,7 +1,9 @@
-"""A model as the judgement holds it, with its weights by canonical name: what differs between NNX and Linen is here."""
+"""A model as the judgement holds it, with its weights by canonical name: what differs between NNX, Linen and a plain
+function is here."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -14,6 +16,7 @@ from flax import nnx
 from gradlab_core.errors import GradlabError
 from gradlab_core.parity.weights import check_weights
 from gradlab_jax.model.checks import check_trainable
+from gradlab_jax.model.function import Function, as_function, plain
 from gradlab_jax.model.modules import (
     Functional,
     canonical_name,
@@ -64,11 +67,16 @@ def held(model: Any) -> Held:
     """A model of the user's; a Linen module comes bound to its variables.
 
     Raises:
-        GradlabError: not a Flax model, or one with nothing to train.
+        GradlabError: not a model, or one with nothing to train.
     """
     if isinstance(model, nn.Module):
         functional(model, "train")  # says what is wrong with one that is not bound
         return _Linen(*model.unbind())
+    function = as_function(model)
+    if function is not None:
+        return _Plain(function)
+    if not isinstance(model, nnx.Module):
+        functional(model, "train")  # says what a model is
     check_trainable(model)
     with jax.enable_x64(_Nnx(model).wide):
         return _Nnx(clone(model))
@@ -167,3 +175,50 @@ class _Linen:
     def _statistics(self) -> list[tuple[str, jax.Array]]:
         found = flatten(self.variables.get("batch_stats", {}))
         return [(".".join((*key[:-1], canonical_name(key[-1]))), value) for key, value in found]
+
+
+class _Plain:
+    """Nobody but the user knows in which layout the weights are: they stay in it."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.wide = any(p.dtype == jnp.float64 for p in self.parts()[1])
+
+    def parts(self) -> tuple[Functional, tuple[jax.Array, ...], Any]:
+        return functional(self.function, "train")
+
+    def copied(self, dtype: str | None, device: jax.Device | None = None) -> Held:
+        put = moved_to(device)
+
+        def leaf(value: Any) -> Any:
+            if not isinstance(value, (jax.Array, np.ndarray)):
+                return value
+            array = jnp.asarray(value)
+            floating = dtype is not None and jnp.issubdtype(array.dtype, jnp.floating)
+            return put(array.astype(dtype) if floating else array)
+
+        params, state = jax.tree.map(leaf, (self.function.params, self.function.state))
+        return _Plain(dataclasses.replace(self.function, params=params, state=state))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: as_numpy(array) for name, array in self._weights().items()}
+
+    def load(self, arrays: Mapping[str, Any]) -> None:
+        f, _, rest = plain(self.function)
+        weights = self._weights()
+        check_weights(arrays, {name: array.shape for name, array in weights.items()})
+        new = {name: jnp.asarray(arrays[name], old.dtype) for name, old in weights.items()}
+        state = {name: new.get(name, old) for name, old in rest["state"].items()}
+        self.take(tuple(new[name] for name in f.names), {**rest, "state": state})
+
+    def canonical(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        return dict(zip(self.parts()[0].names, values, strict=True))
+
+    def take(self, params: tuple[jax.Array, ...], rest: Any) -> None:
+        given, state = plain(self.function)[0].trees(params, rest)
+        self.function = dataclasses.replace(self.function, params=given, state=state)
+
+    def _weights(self) -> dict[str, jax.Array]:
+        f, params, rest = plain(self.function)
+        statistics = {} if f.state is None else {name: rest["state"][name] for name in f.state.names}
+        return dict(zip(f.names, params, strict=True)) | statistics

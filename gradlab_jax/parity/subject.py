@@ -9,22 +9,21 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 
 from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, check_precision
 from gradlab_core.parity.batch import Inputs, Layout, arranged, as_pick, check_layout, mapped
 from gradlab_core.parity.trace import Key
 from gradlab_core.programs.specs import TrainSpec
 from gradlab_jax.model.checks import as_labels, check_logits
+from gradlab_jax.model.function import Plain, is_equinox
 from gradlab_jax.model.gradients import Loss, structural_zeros
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.modules import Functional
-from gradlab_jax.model.taps import Tap, outputs, run_tapped, taps
+from gradlab_jax.model.taps import Tap, outputs, run_tapped
 from gradlab_jax.parity.held import Held, held
 from gradlab_jax.parity.precision import measured, precise, rounded_as
 from gradlab_jax.parity.rounding import dithered, noisy, rounded_products
@@ -37,8 +36,8 @@ class Subject:
     """A model, its loss and its optimizer.
 
     Args:
-        model: an NNX module, or a Linen module bound to its variables (`module.bind(variables)`); it is copied and
-            stays as it was.
+        model: an NNX module, a Linen module bound to its variables (`module.bind(variables)`), a module of Equinox,
+            which takes one example, or a `Function`; it is copied and stays as it was.
         loss: `loss(logits, y)` → scalar; y comes as the batch has it, each array of it as a JAX array.
         optimizer: a `TrainSpec`, whose milestones are then counted in steps, or an optax transformation of the tuple
             of parameters.
@@ -47,8 +46,10 @@ class Subject:
         pick: of a model that returns more than one array: the place, key or attribute of the one that is compared and
             goes to the loss, or a function that picks it.
         layout: how the model takes images, one of `gradlab_core.parity.batch.LAYOUTS`, or that by the name of the
-            input: canonical batches hold (N, C, …), and a 4-dimensional mask is no image (`none`).
+            input: canonical batches hold (N, C, …), and a 4-dimensional mask is no image (`none`). By default that is
+            `NHWC`, and of a module of Equinox `NCHW`.
 
+    >>> from flax import nnx
     >>> subject = Subject(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
     >>> trace = subject.step(np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), 0)
     >>> [str(key) for key in trace][:3]
@@ -59,22 +60,24 @@ class Subject:
 
     def __init__(
         self,
-        model: nnx.Module | nn.Module,
+        model: Any,
         *,
         loss: Loss = cross_entropy,
         optimizer: TrainSpec | optax.GradientTransformation = TrainSpec(weight_decay=0.0),  # noqa: B008 - frozen
         precision: str = "highest",
         pick: Picked = None,
-        layout: Layout = "NHWC",
+        layout: Layout | None = None,
     ) -> None:
         self.precision = check_precision(precision)
-        check_layout(layout)
-        self.pick, self.layout = as_pick(pick), layout
+        self.usual = "NCHW" if is_equinox(model) else "NHWC"  # layout, of inputs of which it is not said
+        check_layout(self.usual if layout is None else layout)
+        self.pick, self.layout = as_pick(pick), self.usual if layout is None else layout
         self.noise: Arithmetic | None = None
         self.seed = 0  # of the noise
         self.loss, self.recipe = loss, optimizer
         self.plans: dict[Any, tuple[Any, Any, Any, Any]] = {}
         self._begin(held(model))
+        self.guesses_layers = isinstance(self.model.parts()[0], Plain)
 
     def _begin(self, model: Held) -> None:
         """Take that copy, and an optimizer that has not stepped."""
@@ -141,7 +144,7 @@ class Subject:
                         found = jnp.asarray(dithered(found, self.seed, self.noise))
                 return found
 
-            inputs = mapped(arranged(x, self.layout, "NHWC"), native)
+            inputs = mapped(arranged(x, self.layout, self.usual), native)
             labels = mapped(np.asarray(y) if isinstance(y, list) else y, lambda name, array: as_labels(array))
             objective = _Objective(f, self.loss, self.pick)
             ran, zeros, cut_slopes, cut_grads = self._plan(objective, params, rest, inputs, labels)
@@ -169,9 +172,9 @@ class Subject:
         leaves, structure = jax.tree.flatten((x, y))
         key = structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         if key not in self.plans:
-            zeros = [np.zeros(s.shape, s.dtype) for s in outputs(objective.f, params, rest, x)[1]]
-            cut = _cut(objective, params, zeros, rest, x, y)
-            self.plans[key] = (taps(objective.f, params, rest, x), zeros, *cut)
+            ran, shapes = outputs(objective.f, params, rest, x)
+            zeros = [np.zeros(s.shape, s.dtype) for s in shapes]
+            self.plans[key] = (ran, zeros, *_cut(objective, params, zeros, rest, x, y))
         return self.plans[key]
 
     def _apply(self, params: Any, grads: Any, cut: Any, state: Any, epoch: int) -> dict[Key, Any]:

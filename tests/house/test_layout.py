@@ -90,13 +90,14 @@ except Exception as error:
 
 
 ALONE = {
-    *("model/jaxpr.py", "model/sharding.py", "trees/kernels.py", "trees/launches.py"),
+    *("model/jaxpr.py", "model/marks.py", "model/function.py", "model/function_layers.py"),
+    *("model/sharding.py", "trees/kernels.py", "trees/launches.py"),
     *("monitoring/lost.py", "monitoring/scalers.py", "monitoring/steps.py", "parity/held.py"),
 }
-"""What only one framework has: in JAX programs as data, whose form changes between releases, and models of two
-libraries; in PyTorch shards that
-pass for whole tensors, kernels of our own for GPUs, updates that have to be looked at to know whether rounding
-swallowed them, steps whose figures are still under way, and scalers of gradients."""
+"""What only one framework has: in JAX programs as data, whose form changes between releases, models of several
+libraries and models that are functions, whose layers are found in the program; in PyTorch shards that pass for whole
+tensors, kernels of our own for GPUs, updates that have to be looked at to know whether rounding swallowed them, steps
+whose figures are still under way, and scalers of gradients."""
 
 
 def test_the_twins_have_the_same_files():
@@ -110,7 +111,8 @@ def test_the_twins_have_the_same_files():
 def test_the_twins_have_the_same_public_names_and_argument_order():
     torch, jax = (__import__(twin) for twin in TWINS)
     # How a monitor is put into a loop is each framework's own: by the optimizer's hooks, or around the optimizer.
-    own = {"Monitor"}, {"before_clipping", "monitor", "read_record", "device_record"}
+    # In PyTorch no model is a function.
+    own = {"Monitor"}, {"Function", "before_clipping", "monitor", "read_record", "device_record"}
     shared = [n for n in torch.__all__ if n not in own[0]]
     assert shared == [n for n in jax.__all__ if n not in own[1]]
     assert own[0] <= set(torch.__all__)

@@ -1,0 +1,119 @@
+"""How modules mark, while Python traces a model, the scope of their call and, if they are layers, their output."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from gradlab_core.definitions import kinds
+from gradlab_jax.model.modules import PATH
+
+_MARK, _SCOPE = "gradlab|", "gradlab:"
+_PATCHING = threading.RLock()  # classes are patched while a model is traced: one trace at a time
+_active = threading.local()
+
+_CONV = (nnx.Conv, nnx.ConvTranspose, nn.Conv, nn.ConvTranspose, nn.ConvLocal)
+_FEATURES_LAST_NORM = (nnx.LayerNorm, nnx.RMSNorm, nn.LayerNorm, nn.RMSNorm)
+_CHANNEL_NORM = (nnx.BatchNorm, nnx.GroupNorm, nnx.InstanceNorm, nn.BatchNorm, nn.GroupNorm, nn.InstanceNorm)
+_LINEAR = (nnx.Linear, nnx.LinearGeneral, nnx.Einsum, nn.Dense, nn.DenseGeneral, nn.Einsum)
+_EMBEDDING = (nnx.Embed, nn.Embed)
+
+
+class Mark(NamedTuple):
+    """Of the output of one layer; `spatial`: PyTorch would hold it as (N, C, spatial…)."""
+
+    path: str
+    kind: str
+    spatial: bool
+
+
+def mark_of(eqn: Any) -> Mark | None:
+    """What an equation marks, None if nothing."""
+    if eqn.primitive.name != "name" or not eqn.params["name"].startswith(_MARK):
+        return None
+    _, path, kind, spatial = eqn.params["name"].split("|")
+    return Mark(path, kind, spatial == "1")
+
+
+@contextlib.contextmanager
+def marked() -> Iterator[None]:
+    """While this holds, every module marks its scope and, if it is a layer, its output."""
+
+    def linen(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        return _mark(context.module, ".".join(context.module.path), lambda: call(*args, **kwargs))
+
+    with _PATCHING, _patched_nnx(), nn.intercept_methods(linen):
+        yield
+
+
+def scope_of(eqn: Any, outer: str) -> str:
+    """The path of the module in whose call an equation was traced."""
+    scopes = [part for part in str(eqn.source_info.name_stack).split("/") if part.startswith(_SCOPE)]
+    return scopes[-1][len(_SCOPE) :] if scopes else outer
+
+
+def _classify(module: Any) -> tuple[str, bool] | None:
+    """`(kind, spatial)` of a module that is a layer."""
+    if isinstance(module, _CONV):
+        return kinds.CONV, True
+    if isinstance(module, _CHANNEL_NORM):
+        return kinds.NORM, True
+    if isinstance(module, _FEATURES_LAST_NORM):
+        return kinds.NORM, False
+    if isinstance(module, _LINEAR):
+        return kinds.LINEAR, False
+    return (kinds.EMBEDDING, False) if isinstance(module, _EMBEDDING) else None
+
+
+def _mark(module: Any, path: str, call: Callable[[], Any]) -> Any:
+    with jax.named_scope(_SCOPE + path):
+        out = call()
+    layer = _classify(module)
+    if layer is None or not isinstance(out, jax.Array):
+        return out
+    return checkpoint_name(out, f"{_MARK}{path}|{layer[0]}|{int(layer[1])}")
+
+
+@contextlib.contextmanager
+def _patched_nnx() -> Iterator[None]:
+    """`nnx.Module` subclasses look `__call__` up on their class, so that is where it is wrapped, and put back."""
+    classes: list[Any] = [c for c in _subclasses(nnx.Module) if "__call__" in vars(c)]
+    originals = [(c, vars(c)["__call__"]) for c in classes]
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            path = getattr(self, PATH, None)
+            inside: list[int] = _active.__dict__.setdefault("modules", [])
+            if path is None or (inside and inside[-1] == id(self)):  # super().__call__ is the same call
+                return original(self, *args, **kwargs)
+            inside.append(id(self))
+            try:
+                return _mark(self, path, lambda: original(self, *args, **kwargs))
+            finally:
+                inside.pop()
+
+        return call
+
+    try:
+        for cls, original in originals:
+            cls.__call__ = wrap(original)
+        yield
+    finally:
+        for cls, original in originals:
+            cls.__call__ = original
+
+
+def _subclasses(cls: type) -> set[type]:
+    below: list[type] = cls.__subclasses__()
+    return {cls}.union(*(_subclasses(c) for c in below))
