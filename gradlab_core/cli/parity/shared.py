@@ -1,0 +1,39 @@
+"""What the verbs of `gradlab parity` share: options, and how a judgement is given to the user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gradlab_core.cli import output
+
+if TYPE_CHECKING:
+    from gradlab_core.parity import ParityReport
+
+BatchOption = Annotated[
+    str | None,
+    typer.Option(help="MODULE:NAME of the batch (x, y), or of a function that returns it. Default: what came with the "
+                 "first target."),
+]  # fmt: skip
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What products of float32 are made in: highest, tf32, bfloat16, float16; as-is sets nothing and measures "
+        "what is used. Default: each subject's own, which is highest unless it says otherwise."
+    ),
+]
+
+
+def give(reports: Mapping[str, ParityReport], *, json: bool) -> None:
+    """The reports by name, as was asked for; exit code 1 where one of them found something."""
+    from gradlab_core.records import codec
+
+    if json:
+        typer.echo(codec.document("parity", [row for report in reports.values() for row in report.rows]))
+    else:
+        for name, report in reports.items():
+            output.console().print(f"{name}: {report}" if name else str(report), markup=False, soft_wrap=True)
+    if any(report.failures for report in reports.values()):
+        raise typer.Exit(output.FOUND_SOMETHING)
