@@ -9,6 +9,7 @@ from gradlab_core.parity.hiding import moved, refuse_hiding_places
 from gradlab_core.parity.judge import assert_parity, compare
 from gradlab_core.parity.report import ParityReport, ParityRow
 from gradlab_core.parity.trace import Key, Subject, Trace
+from gradlab_core.parity.traces import compare_traces, record
 
 __all__ = [
     "PRECISIONS",
@@ -20,6 +21,8 @@ __all__ = [
     "Trace",
     "assert_parity",
     "compare",
+    "compare_traces",
     "moved",
+    "record",
     "refuse_hiding_places",
 ]

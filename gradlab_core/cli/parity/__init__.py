@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from gradlab_core.cli.parity.live import live
+from gradlab_core.cli.parity.traces import compare, record
 
 
 class _LiveByDefault(TyperGroup):
@@ -27,3 +28,5 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command(hidden=True)(live)
+app.command()(record)
+app.command()(compare)
