@@ -28,12 +28,16 @@ PrecisionOption = Annotated[
 
 def give(reports: Mapping[str, ParityReport], *, json: bool) -> None:
     """The reports by name, as was asked for; exit code 1 where one of them found something."""
+    from gradlab_core.parity.advice import next_move
     from gradlab_core.records import codec
 
     if json:
         typer.echo(codec.document("parity", [row for report in reports.values() for row in report.rows]))
     else:
         for name, report in reports.items():
-            output.console().print(f"{name}: {report}" if name else str(report), markup=False, soft_wrap=True)
+            first = report.first_divergence
+            advice = f"\n  what to do: {next_move(first)}" if first is not None else ""
+            text = f"{name}: {report}{advice}" if name else f"{report}{advice}"
+            output.console().print(text, markup=False, soft_wrap=True)
     if any(report.failures for report in reports.values()):
         raise typer.Exit(output.FOUND_SOMETHING)
