@@ -45,6 +45,16 @@ def test_a_nan_is_a_finding(parity):
     assert "inf" in done.stdout
 
 
+def test_the_report_as_a_page(parity, tmp_path):
+    done = parity("ports:with_batch", "ports:wrong_port", "--steps", "1", "--html", "new/report.html")
+    assert done.returncode == 1, done.stderr
+    assert "what to do: what goes into this layer agrees" in done.stdout
+    assert done.stdout.endswith("report: new/report.html\n")
+    text = (tmp_path / "new/report.html").read_text()
+    assert "Parity is broken at step 0, activation." in text
+    assert f"{PORTS}with_batch and {PORTS}wrong_port" in text
+
+
 TWO = ["ports:with_batch", "ports:port"]
 BAD = {
     "one target": (["ports:SUBJECT"], ["came one target", "the reference and the candidate"]),
@@ -70,6 +80,7 @@ BAD = {
         ["2 problems", "--block is for", "--seed is for"],
     ),
     "a batch for our nets": (["--batch", "ports:batch"], ["--batch is for subjects of your own"]),
+    "a folder for a page": ([*TWO, "--html", "."], ["it is a folder"]),
     "an unknown option": ([*TWO, "--stepps", "3"], ["No such option"]),
 }
 

@@ -61,6 +61,14 @@ def test_json_holds_every_row(traces, console):
     assert {row["step"] for row in found["rows"]} == {0, 1}
 
 
+def test_the_report_as_a_page(traces, console, tmp_path):
+    done = console(
+        "parity", "compare", *(str(traces / f"{n}.trace") for n in ("reference", "candidate")), "--html", "x"
+    )
+    assert done.returncode == 0
+    assert "reference.trace and candidate.trace" in (tmp_path / "x").read_text()
+
+
 BAD = {
     "no out": (["record", "ports:port"], ["Missing option '--out'"]),
     "no target": (["record", "--out", "x.trace"], ["Missing argument"]),

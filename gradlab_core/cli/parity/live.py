@@ -10,7 +10,7 @@ import typer
 from gradlab_core.cli import output, threads
 from gradlab_core.cli.compare import parse_depth
 from gradlab_core.cli.lab.target import loose
-from gradlab_core.cli.parity.shared import BatchOption, PrecisionOption, give
+from gradlab_core.cli.parity.shared import BatchOption, HtmlOption, PrecisionOption, give
 from gradlab_core.errors import refuse
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def live(
     batch_size: Annotated[int, typer.Option(help="Examples in the batch.")] = 8,
     seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
     precision: PrecisionOption = None,
+    html: HtmlOption = None,
     json: output.JsonOption = False,
 ) -> None:
     """Prove that two models train the same, tensor by tensor, against a float64 oracle.
@@ -62,11 +63,12 @@ def live(
     elif batch is not None:
         problems.append("--batch is for subjects of your own; gradlab's own nets have theirs: --batch-size, --seed")
     refuse("parity", problems)
+    output.output_file(html)
     if named:
-        reports = {"": _users(named, batch, steps, precision)}
+        reports = {" and ".join(named): _users(named, batch, steps, precision)}
     else:
         reports = _twins(block, base, depth, steps, batch_size, seed, precision, quiet=json)
-    give(reports, json=json)
+    give(reports, json=json, html=html, named=not named)
 
 
 def _users(named: Sequence[str], batch: str | None, steps: int, precision: str | None) -> ParityReport:

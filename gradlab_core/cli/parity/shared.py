@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,20 +25,27 @@ PrecisionOption = Annotated[
         "what is used. Default: each subject's own, which is highest unless it says otherwise."
     ),
 ]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML page to this file.")]
 
 
-def give(reports: Mapping[str, ParityReport], *, json: bool) -> None:
-    """The reports by name, as was asked for; exit code 1 where one of them found something."""
+def give(reports: Mapping[str, ParityReport], *, json: bool, html: Path | None = None, named: bool = False) -> None:
+    """The reports by the names of their pairs, as was asked for; exit code 1 where one of them found something."""
     from gradlab_core.parity.advice import next_move
     from gradlab_core.records import codec
 
+    if html is not None:
+        from gradlab_core.report import write_html
+
+        write_html(reports, html)
     if json:
         typer.echo(codec.document("parity", [row for report in reports.values() for row in report.rows]))
     else:
         for name, report in reports.items():
             first = report.first_divergence
             advice = f"\n  what to do: {next_move(first)}" if first is not None else ""
-            text = f"{name}: {report}{advice}" if name else f"{report}{advice}"
-            output.console().print(text, markup=False, soft_wrap=True)
+            said = f"{name}: " if named else ""
+            output.console().print(f"{said}{report}{advice}", markup=False, soft_wrap=True)
+        if html is not None:
+            output.console().print(f"report: {html}", markup=False, soft_wrap=True)
     if any(report.failures for report in reports.values()):
         raise typer.Exit(output.FOUND_SOMETHING)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gradlab_core.cli import output
-from gradlab_core.cli.parity.shared import BatchOption, PrecisionOption, give
+from gradlab_core.cli.parity.shared import BatchOption, HtmlOption, PrecisionOption, give
 from gradlab_core.errors import refuse
 
 
@@ -52,6 +52,7 @@ def record(
 def compare(
     reference: Annotated[Path, typer.Argument(help="What `gradlab parity record` wrote.")],
     candidate: Annotated[Path, typer.Argument(help="What it wrote with --like REFERENCE.")],
+    html: HtmlOption = None,
     json: output.JsonOption = False,
 ) -> None:
     """Judge two traces; neither framework has to be installed.
@@ -62,4 +63,5 @@ def compare(
     """
     from gradlab_core.parity import compare_traces
 
-    give({"": compare_traces(reference, candidate)}, json=json)
+    output.output_file(html)
+    give({f"{reference.name} and {candidate.name}": compare_traces(reference, candidate)}, json=json, html=html)
