@@ -9,6 +9,7 @@ judge         from records to findings, trends and reports in words
 show          charts, tables, the page of a run
 lab, compare  what is known before a training; architectures side by side
 report, cli   every page in one function; the command
+pytest_plugin a fixture for a user's tests of a port
 """
 
 from gradlab_core import _moved

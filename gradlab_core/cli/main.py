@@ -22,7 +22,7 @@ app = typer.Typer(
 app.command()(compare.compare)
 app.command()(train.train)
 app.command()(diagnose.diagnose)
-app.command()(parity.parity)
+app.add_typer(parity.app, name="parity")
 app.command()(report.report)
 app.add_typer(lab.app, name="lab")
 app.add_typer(bench.app, name="bench")

@@ -51,7 +51,15 @@ def build(text: str) -> Built:
     Raises:
         GradlabError: there is no such module or function, it failed, or it returned something else.
     """
-    function = _find(text)
+    function = find(text)
+    if not callable(function):
+        raise GradlabError(f"{text} is {kind_of(function)}; expected a function that returns model, x and y")
+    returned, file = called(text, function)
+    return _checked(text, returned, file)
+
+
+def called(text: str, function: Callable[..., Any]) -> tuple[Any, str | None]:
+    """What a user's function without arguments returns, and the file that it stands in."""
     name = text.rpartition(":")[2]
     try:
         inspect.signature(function).bind()
@@ -61,8 +69,7 @@ def build(text: str) -> Built:
         pass
     file = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_filename", None)
     with running(f"{text} failed", file):
-        returned = function()
-    return _checked(text, returned, file)
+        return function(), file
 
 
 @contextlib.contextmanager
@@ -88,7 +95,12 @@ def running(what: str, file: str | None = None) -> Iterator[None]:
             raise GradlabError(f"{what}: {_blamed(error, frames, file)}") from error
 
 
-def _find(text: str) -> Callable[[], Any]:
+def find(text: str) -> Any:
+    """What a user's module, looked for in the present folder too, has by that name.
+
+    Raises:
+        GradlabError: there is no such module or no such name in it, or importing it failed.
+    """
     module_name, _, attribute = text.partition(":")
     if not all(part.isidentifier() for part in [*module_name.split("."), *attribute.split(".")]):
         raise GradlabError(f"{text!r} names no function; expected {FORM}")
@@ -107,10 +119,7 @@ def _find(text: str) -> Callable[[], Any]:
             there = f"; its functions are {', '.join(functions)}" if functions else ""
             raise GradlabError(f"{module_name} has no {attribute}{there}")
         member = getattr(member, part)
-    if not callable(member):
-        raise GradlabError(f"{text} is {_kind(member)}; expected a function that returns model, x and y")
-    result: Callable[[], Any] = member
-    return result
+    return member
 
 
 class _NoModule(GradlabError):
@@ -152,25 +161,26 @@ def _checked(text: str, returned: Any, file: str | None) -> Built:
             _wrong(text, f"a tuple of {len(returned)}", [])
         (model, x, y), keywords = returned, {}
     else:
-        _wrong(text, _kind(returned), [])
+        _wrong(text, kind_of(returned), [])
     framework = framework_of(model)
     problems = []
     if framework is None:
-        problems.append(f"its model is {_kind(model)}; expected a torch.nn.Module or a flax.nnx.Module")
+        problems.append(f"its model is {kind_of(model)}; expected a torch.nn.Module or a flax.nnx.Module")
     if not hasattr(x, "shape"):
-        problems.append(f"its x is {_kind(x)}; expected one tensor with the batch along its first axis")
-    elif framework == "torch" and not _kind(x).startswith("torch."):
-        problems.append(f"its x is {_kind(x)}; expected a torch.Tensor, as its model takes it")
+        problems.append(f"its x is {kind_of(x)}; expected one tensor with the batch along its first axis")
+    elif framework == "torch" and not kind_of(x).startswith("torch."):
+        problems.append(f"its x is {kind_of(x)}; expected a torch.Tensor, as its model takes it")
     if "loss" not in keywords and not hasattr(y, "shape"):
-        problems.append(f"its y is {_kind(y)}; expected integer labels, or a loss of your own that takes it")
+        problems.append(f"its y is {kind_of(y)}; expected integer labels, or a loss of your own that takes it")
     if not callable(keywords.get("loss", len)):
-        problems.append(f"its loss is {_kind(keywords['loss'])}; expected a function of the output and y")
+        problems.append(f"its loss is {kind_of(keywords['loss'])}; expected a function of the output and y")
     refuse(text, problems)
     assert framework is not None
     return Built(framework, (model, x, y), keywords, file)
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """The type of a value, as a message says it."""
     kind = type(value)
     return "None" if value is None else f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 

@@ -10,6 +10,7 @@ from gradlab_core.parity.hiding import moved, refuse_hiding_places
 from gradlab_core.parity.judge import assert_parity, compare
 from gradlab_core.parity.report import ParityReport, ParityRow
 from gradlab_core.parity.trace import Key, Subject, Trace
+from gradlab_core.parity.traces import compare_traces, record
 
 __all__ = [
     "PRECISIONS",
@@ -25,8 +26,10 @@ __all__ = [
     "assert_parity",
     "check_transfer",
     "compare",
+    "compare_traces",
     "correspond",
     "moved",
+    "record",
     "refuse_hiding_places",
     "transfer",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -40,6 +40,7 @@ Trace = Mapping[Key, "np.ndarray | None"]
 """Tensors of one step in order; None where there is no gradient path."""
 
 
+@runtime_checkable
 class Subject(Protocol):
     """A model with its loss and optimizer, as the judgement needs it. Each twin has one: `gradlab_torch.Subject`."""
 

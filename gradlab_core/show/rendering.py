@@ -11,9 +11,9 @@ from gradlab_core.errors import DISTRIBUTION, require
 
 
 def fill(template: Path, content: Mapping[str, Any]) -> str:
-    """The whole HTML page; what pages share lies beside this file."""
+    """The whole HTML page; what pages share lies beside this file. One without figures goes without plotly."""
     jinja2 = require("jinja2", extra="report")
-    plotly = require("plotly.offline", extra="report")
+    plotly_js = require("plotly.offline", extra="report").get_plotlyjs() if content["figures"] else ""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, Path(__file__).parent]),
         autoescape=True,
@@ -25,7 +25,7 @@ def fill(template: Path, content: Mapping[str, Any]) -> str:
     # occur: charts hold None where there is no finite number, and a slip should fail here, not in the browser.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "sort_keys": False}
     page: str = environment.get_template(template.name).render(
-        **content, plotly_js=jinja2.utils.markupsafe.Markup(plotly.get_plotlyjs())
+        **content, plotly_js=jinja2.utils.markupsafe.Markup(plotly_js)
     )
     return page
 

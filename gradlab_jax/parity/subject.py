@@ -78,6 +78,8 @@ class Subject:
         self.plans: dict[Any, tuple[Any, Any, Any, Any]] = {}
         self._begin(held(model))
         self.guesses_layers = isinstance(self.model.parts()[0], Plain)
+        # Nobody knows how a function lays out its weights; those of a module lie as PyTorch's do.
+        self.canonical = not isinstance(model, Function)
 
     def _begin(self, model: Held) -> None:
         """Take that copy, and an optimizer that has not stepped."""

@@ -58,6 +58,7 @@ def test_extras_and_names():
         "lightning", "huggingface", "all",
     }  # fmt: skip
     assert list(project["scripts"]) == ["gradlab"]
+    assert project["entry-points"] == {"pytest11": {"gradlab": "gradlab_core.pytest_plugin"}}
     heavy = ("jax", "torch", "flax", "tensorflow", "plotly")
     assert not [d for d in project["dependencies"] if d.startswith(heavy)]
 

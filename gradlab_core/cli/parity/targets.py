@@ -1,0 +1,81 @@
+"""`mypackage.port:subject` on the command line: a user's own subjects and batch of the parity judgement."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from gradlab_core.cli.target import called, find, framework_of, kind_of
+from gradlab_core.errors import GradlabError
+
+if TYPE_CHECKING:
+    from gradlab_core.parity import Subject
+    from gradlab_core.parity.judge import Batch
+
+_TWINS = {"torch": "gradlab_torch", "jax": "gradlab_jax"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What a name stands for: a subject, the batch that came with it, and the file of the user's function."""
+
+    subject: Subject
+    batch: Batch | None
+    file: str | None
+
+
+def subject(text: str) -> Target:
+    """A Subject by that name, or what the function by that name returns: a Subject, or `(subject, batch)`.
+
+    Raises:
+        GradlabError: there is none, the function failed, or it is something else.
+    """
+    found, file = _value(text)
+    batch: Batch | None = None
+    if isinstance(found, tuple) and len(found) == 2:
+        found, batch = found[0], _checked_batch(text, found[1])
+    if not _is_subject(found):
+        twin = _TWINS.get(framework_of(found) or "")
+        wrap = f": return {twin}.Subject(model, …)" if twin else ""
+        raise GradlabError(
+            f"{text} is {kind_of(found)}; expected a Subject of gradlab_torch or gradlab_jax, or a function that "
+            f"returns one or (subject, batch){wrap}"
+        )
+    return Target(found, batch, file)
+
+
+def batch(text: str) -> Batch:
+    """`(x, y)` by that name, or what the function by that name returns."""
+    return _checked_batch(text, _value(text)[0])
+
+
+def chosen_batch(named: str | None, target: Target, text: str) -> Batch:
+    """The batch that `--batch` names, or the one that came with the target."""
+    if named is not None:
+        return batch(named)
+    if target.batch is None:
+        raise GradlabError(
+            f"there is no batch: name one with --batch MODULE:NAME, or let {text} return (subject, batch)"
+        )
+    return target.batch
+
+
+def _value(text: str) -> tuple[Any, str | None]:
+    found = find(text)
+    is_function = (
+        callable(found) and not _is_subject(found) and framework_of(found) is None
+    )  # a model can be called too
+    return called(text, found) if is_function else (found, None)
+
+
+def _is_subject(value: Any) -> bool:
+    from gradlab_core.parity import Subject
+
+    return isinstance(value, Subject) and not isinstance(value, type)
+
+
+def _checked_batch(text: str, found: Any) -> Batch:
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        many = f" of {len(found)}" if isinstance(found, (tuple, list)) else ""
+        raise GradlabError(f"the batch of {text} is {kind_of(found)}{many}; expected (x, y)")
+    return found[0], found[1]

@@ -1,0 +1,34 @@
+"""Where to look first, from the first tensor that differs: everything before it agrees, so little is left."""
+
+from __future__ import annotations
+
+from gradlab_core.parity.report import ParityRow
+
+ROUNDING = (
+    "in float64 both sides agree: look at what the products are made in (precision='as-is' measures it), at casts, and "
+    "at sums in another order"
+)
+MISSING = (
+    "look for a layer that one side does not call or calls by another name, a parameter that is frozen, and what cuts "
+    "a gradient off (detach, stop_gradient)"
+)
+_DEFINITION = {
+    "activation": "what goes into this layer agrees: compare its code and settings (weights' layout, padding, ε, axes)",
+    "logits": "all layers agree: compare what is done with the last one's output",
+    "loss": "the logits agree: compare the losses (mean or sum, weights of examples, padding, smoothing)",
+    "activation_gradient": "the forward pass agrees: compare what is differentiated (detach, stop_gradient, functions "
+    "with a gradient of their own)",
+    "gradient": "the gradients of the activations agree: compare how this parameter is used, and how often",
+    "learning_rate": "compare the schedules: where they begin to count, and whether they count steps or epochs",
+    "optimizer": "the gradients agree: compare the optimizer's state (momentum, dampening, where weight decay goes in)",
+    "parameter": "the gradients agree: compare the optimizers (learning rate, ε, weight decay, bias correction)",
+    "statistic": "compare the momentum of the running statistics (Flax's weighs the old ones, PyTorch's the new ones), "
+    "and whether the variance is that of the batch or of a sample",
+}
+
+
+def next_move(row: ParityRow) -> str:
+    """What to do about the first tensor that differs, in a sentence."""
+    if row.missing is not None:
+        return MISSING
+    return ROUNDING if row.is_rounding else _DEFINITION.get(row.quantity, "compare how it is computed on both sides")

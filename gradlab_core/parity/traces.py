@@ -1,0 +1,220 @@
+"""The judgement in two places: each framework records its runs to a file, and the files are judged where neither is.
+
+A reference's trace holds what the candidate starts from and how much rounding is expected of every tensor; a
+candidate's trace only what came of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradlab_core import backends
+from gradlab_core.errors import GradlabError, refuse
+from gradlab_core.parity import tolerance
+from gradlab_core.parity.arithmetic import ARITHMETICS, BETWEEN, Arithmetic, check_precision
+from gradlab_core.parity.hiding import refuse_hiding_places
+from gradlab_core.parity.judge import Batch, _judged, _measure
+from gradlab_core.parity.matching import other_names, renamed
+from gradlab_core.parity.report import ParityReport
+from gradlab_core.parity.rounding import Draws, Spread, draw_more
+from gradlab_core.parity.trace import Subject
+from gradlab_core.parity.trace_file import Reader, Writer, writing
+from gradlab_core.parity.trace_header import Drawn, Header, Stored, digest
+
+File = str | os.PathLike[str]
+STEPS = 3
+
+
+def record(
+    subject: Subject,
+    batch: Batch | None,
+    path: File,
+    *,
+    steps: int | None = None,
+    precision: str | None = None,
+    like: File | None = None,
+) -> None:
+    """Train a subject in float64 and in its own float32, and write every tensor of every step to one file, whole or not
+    at all. Only one step's tensors are held at a time.
+
+    Args:
+        subject: a `Subject` of either twin; it is not changed.
+        batch: canonical `(x, y)`; None with `like`, whose batch it is then.
+        path: the trace to write.
+        steps: training steps, by default 3; those of the reference with `like`.
+        precision: as in `compare`. A reference that is recorded `as-is` also holds what rounding to expect of every
+            arithmetic that a candidate may turn out to be made in, which takes four times as long.
+        like: a reference's trace. Without it the trace is a reference's itself: it holds the weights and the batch, and
+            of each tensor the spread of 24 perturbed runs.
+
+    Raises:
+        GradlabError: as `compare`; or the file cannot be written, or `like` is no reference's trace.
+    """
+    if like is not None:
+        came = {"batch": batch, "steps": steps, "precision": precision}
+        refuse("record", [f"{n} is that of {like}; expected None" for n, value in came.items() if value is not None])
+        with Reader(like) as reference:
+            _record_candidate(subject, reference, path)
+    elif batch is None:
+        raise GradlabError("record: there is no batch; expected (x, y), or a reference's trace to record like")
+    else:
+        x, y = batch
+        _record_reference(subject, (x, np.asarray(y) if isinstance(y, list) else y), path, steps, precision)
+
+
+def compare_traces(reference: File, candidate: File) -> ParityReport:
+    """`compare`, of what was recorded: the same rows, with the spread of 24 perturbed runs.
+
+    Raises:
+        GradlabError: a file is no trace or is cut off, it is not one of a reference and one of a candidate, or they
+            were recorded from other weights or on another batch.
+    """
+    with Reader(reference) as ours, Reader(candidate) as theirs:
+        _refuse_strangers(ours, theirs)
+        measured = []
+        for step in range(ours.header.steps):
+            oracle, candidate64 = (side.trace("float64", step) for side in (ours, theirs))
+            reference32, candidate32 = (side.trace("float32", step) for side in (ours, theirs))
+            names = other_names(oracle, candidate64)
+            measured += _measure(step, oracle, renamed(candidate64, names), reference32, renamed(candidate32, names))
+        arithmetic = ours.header.arithmetic, theirs.header.arithmetic
+        drawn = ours.spreads()
+    spreads = {a: drawn[a] for a in arithmetic}
+    rows = _judged(measured, arithmetic, spreads)
+    if BETWEEN in drawn and (first := next((row for row in rows if row.problem), None)) and first.is_saturated:
+        spreads[BETWEEN] = drawn[BETWEEN]
+        rows = _judged(measured, arithmetic, spreads)
+    report = ParityReport(rows=rows, arithmetic=arithmetic)
+    if report.failures and all(row.is_rounding for row in report.failures):
+        for coarser in (a for a in drawn if a.products > arithmetic[1].products):
+            tried = _judged(measured, (arithmetic[0], coarser), {**spreads, coarser: drawn[coarser]})
+            if not any(row.problem for row in tried):
+                return dataclasses.replace(report, explanation=coarser)
+    return report
+
+
+def _record_reference(subject: Subject, batch: Batch, path: File, steps: int | None, precision: str | None) -> None:
+    steps = STEPS if steps is None else steps
+    if steps < 1:
+        raise GradlabError(f"steps is {steps}; expected at least 1")
+    if precision is not None:
+        subject = subject.at(check_precision(precision))
+    start = subject.state()
+    refuse_hiding_places(batch[0], start)
+    arithmetic = subject.arithmetic()
+    others = ARITHMETICS.values() if precision == "as-is" else ()
+    spreads = {a: Spread() for a in (arithmetic, *others)}
+    seeds = range(tolerance.DRAWS[1])
+    with writing(path) as writer:
+        weights = {name: writer.array(value) for name, value in start.items()}
+        x, y = map(writer.arrays, batch)
+        draws = [Draws(subject, start, a, seeds, spread) for a, spread in spreads.items()]
+        run = _Run(subject, start, batch, writer, draws)
+        for step in range(steps):
+            run.step(step)
+        if any(run.saturates(spread, a) for a, spread in spreads.items()):
+            spreads[BETWEEN] = Spread()
+            draw_more(subject, start, batch, steps, seeds, {BETWEEN: spreads[BETWEEN]})
+        writer.header(
+            Header(
+                role="reference",
+                **run.told(arithmetic),
+                precision=precision,
+                steps=steps,
+                weights_digest=digest(start),
+                batch_digest=digest(*batch),
+                weights=weights,
+                x=x,
+                y=y,
+                drawn=tuple(_drawn(a, spread, run.stored["float64"]) for a, spread in spreads.items()),
+            )
+        )
+
+
+def _record_candidate(subject: Subject, reference: Reader, path: File) -> None:
+    header = reference.header
+    if header.role != "reference":
+        raise GradlabError(f"{reference.path} is a candidate's trace; expected a reference's to record like")
+    if Path(path).exists() and Path(path).samefile(reference.path):
+        raise GradlabError(f"{path} is the reference's own trace; name another file for the candidate's")
+    if header.precision is not None:
+        subject = subject.at(check_precision(header.precision))
+    with writing(path) as writer:
+        run = _Run(subject, reference.weights(), reference.batch(), writer, [])
+        for step in range(header.steps):
+            run.step(step)
+        same = {n: getattr(header, n) for n in ("precision", "steps", "weights_digest", "batch_digest")}
+        writer.header(Header(role="candidate", **run.told(subject.arithmetic()), **same))
+
+
+class _Run:
+    """The two runs of a subject, step by step to a file, with the perturbed runs of a reference beside them."""
+
+    def __init__(self, subject: Subject, start: Any, batch: Batch, writer: Writer, draws: list[Draws]) -> None:
+        self.framework, self.batch, self.writer, self.draws = subject.framework, batch, writer, draws
+        self.sides = {dtype: subject.cast(dtype) for dtype in ("float64", "float32")}
+        for side in self.sides.values():
+            side.load(start)
+        self.stored: dict[str, list[Stored]] = {dtype: [] for dtype in self.sides}
+        self.sizes: dict[tuple[int, Any], float] = {}
+
+    def step(self, step: int) -> None:
+        oracle = self.sides["float64"].step(*self.batch, step)
+        self.stored["float64"] += self.writer.trace(step, oracle)
+        self.sizes |= {(step, key): tolerance.size(value) for key, value in oracle.items() if value is not None}
+        for perturbed in self.draws:
+            perturbed.step(*self.batch, step, oracle)
+        self.stored["float32"] += self.writer.trace(step, self.sides["float32"].step(*self.batch, step))
+
+    def saturates(self, spread: Spread, arithmetic: Arithmetic) -> bool:
+        """Whether the judge may ask for an arithmetic between float32 and float64."""
+        return any(
+            tolerance.relative(spread.expected(*where, size, arithmetic), size) > tolerance.SATURATES
+            for where, size in self.sizes.items()
+        )
+
+    def told(self, arithmetic: Arithmetic) -> dict[str, Any]:
+        """What the header says of any run."""
+        modules = ("numpy", *backends.NEEDS.get(self.framework, ()))
+        versions = {name: str(getattr(sys.modules.get(name), "__version__", "unknown")) for name in modules}
+        tensors = {dtype: tuple(stored) for dtype, stored in self.stored.items()}
+        return {"framework": self.framework, "versions": versions, "arithmetic": arithmetic, **tensors}
+
+
+def _drawn(arithmetic: Arithmetic, spread: Spread, tensors: list[Stored]) -> Drawn:
+    keys = [(stored.step, stored.key) for stored in tensors]
+    totals, counts = ([values.get(key, 0) for key in keys] for values in (spread.totals, spread.counts))
+    return Drawn(arithmetic, tuple(map(float, totals)), tuple(map(int, counts)))
+
+
+def _refuse_strangers(reference: Reader, candidate: Reader) -> None:
+    """Two traces that do not belong together: all reasons at once."""
+    ours, theirs = reference.header, candidate.header
+    problems = [
+        f"{side.path} is a {side.header.role}'s trace; expected a {role}'s"
+        for side, role in ((reference, "reference"), (candidate, "candidate"))
+        if side.header.role != role
+    ]
+    if not problems:
+        again = f"; record it again with --like {reference.path}"
+        if ours.weights_digest != theirs.weights_digest:
+            problems.append(f"{candidate.path} started from other weights{again}")
+        if ours.batch_digest != theirs.batch_digest:
+            problems.append(f"{candidate.path} was recorded on another batch{again}")
+        if ours.steps != theirs.steps:
+            problems.append(f"{candidate.path} holds {theirs.steps} steps, the reference {ours.steps}{again}")
+        known = [drawn.arithmetic for drawn in ours.drawn]
+        problems += [
+            f"the {role} multiplies in {side.arithmetic.words}, and {reference.path} holds what rounding to expect of "
+            f"{', '.join(a.words for a in known if a != BETWEEN)}; record the reference with precision as-is, "
+            "which holds all"
+            for role, side in (("reference", ours), ("candidate", theirs))
+            if side.arithmetic not in known
+        ]
+    refuse("compare traces", problems)
