@@ -19,7 +19,7 @@ from gradlab_core.parity.batch import Inputs, Layout, arranged, as_pick, check_l
 from gradlab_core.parity.trace import Key
 from gradlab_core.programs.specs import TrainSpec
 from gradlab_jax.model.checks import as_labels, check_logits
-from gradlab_jax.model.function import Plain, is_equinox
+from gradlab_jax.model.function import Function, Plain, is_equinox
 from gradlab_jax.model.gradients import Loss, structural_zeros
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.modules import Functional
