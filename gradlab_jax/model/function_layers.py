@@ -15,7 +15,7 @@ from jax.extend import core
 
 from gradlab_core.definitions import kinds
 from gradlab_jax.model import activation_patterns as patterns
-from gradlab_jax.model.jaxpr import CALLS, CUSTOM_RULES, called, opened, scan_of
+from gradlab_jax.model.jaxpr import BATCH_FIRST, CALLS, CUSTOM_RULES, called, opened, scan_of
 
 Place = tuple[int, ...]
 """Where an equation stands: its number, after those of the equations that it is inside of."""
@@ -130,15 +130,18 @@ class _Finder:
         if not weights:
             if not data:
                 return _Value(constant=True, divided=divided)
-            return _Value(call=self.carried(name, data, divided, place), divided=divided)
+            return _Value(call=self.carried(eqn, data, divided, place), divided=divided)
         weight = max(weights, key=lambda value: value.size)
         small = out.size <= weight.size and out.ndim <= weight.axes
         if not data or (name in _ARITHMETIC and small):  # also a scale times a deviation, one for each channel
             return weight._replace(divided=divided)
         return _Value(call=self.met(eqn, weight, data, divided, place), divided=divided)
 
-    def carried(self, name: str, data: list[_Value], divided: bool, place: Place) -> int | None:
+    def carried(self, eqn: Any, data: list[_Value], divided: bool, place: Place) -> int | None:
         """The call that a value still comes from when no parameter is met."""
+        name = eqn.primitive.name
+        if name == "name" and eqn.params["name"] == BATCH_FIRST and data[0].call is not None:
+            self.calls[data[0].call].place = place
         if name in _MOVES or (name in _ARITHMETIC and len(data) == 1):
             return data[0].call
         pending = [v.call for v in data if v.call is not None and self.calls[v.call].kind is None]

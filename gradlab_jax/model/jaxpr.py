@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 from jax.interpreters import batching
 
@@ -90,19 +91,23 @@ def bind(eqn: Any, inputs: list[Any]) -> list[Any]:
     return list(made) if eqn.primitive.multiple_results else [made]
 
 
+BATCH_FIRST = "gradlab_batch_first"
 _BATCHING = threading.RLock()
 
 
 @contextlib.contextmanager
 def batch_first() -> Iterator[None]:
     """While this holds, a product under `jax.vmap` has the batch as its first axis, as it would have been written;
-    JAX puts it last where the weight is the left operand, and the activations after it would come transposed."""
+    JAX puts it last where the weight is the left operand, and the activations after it would come transposed. What was
+    moved has the name `BATCH_FIRST`."""
     rules, product = batching.fancy_primitive_batchers, lax.dot_general_p
     original = rules[product]
 
     def first(*args: Any, **params: Any) -> Any:
         out, axis = original(*args, **params)
-        return (jnp.moveaxis(out, axis, 0), 0) if isinstance(axis, int) and axis else (out, axis)
+        if not isinstance(axis, int) or not axis:
+            return out, axis
+        return checkpoint_name(jnp.moveaxis(out, axis, 0), BATCH_FIRST), 0
 
     with _BATCHING:
         rules[product] = first
