@@ -125,6 +125,46 @@ def test_what_cannot_be_is_told(case):
         gradlab_jax.Subject(build()).step(np.ones((6, 5), np.float32), Y, 0)
 
 
+def test_one_with_a_state_is_a_function():
+    """As the error says. Equinox's running variance is that of the batch, PyTorch's that of a sample."""
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn, self.fc = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.fc(torch.relu(self.bn(self.conv(x))).mean((2, 3)))
+
+    class Port(eqx.Module):
+        conv: eqx.nn.Conv2d
+        bn: eqx.nn.BatchNorm
+        fc: eqx.nn.Linear
+
+        def __call__(self, x, state):
+            x, state = self.bn(self.conv(x), state)
+            return self.fc(jax.nn.relu(x).mean((1, 2))), state
+
+    def build():
+        return Port(eqx.nn.Conv2d(3, 4, 3, key=KEY), eqx.nn.BatchNorm(4, "batch", mode="batch", momentum=0.9),
+                    eqx.nn.Linear(4, 2, key=KEY))  # fmt: skip
+
+    def apply(module, state, x):
+        return jax.vmap(module, axis_name="batch", in_axes=(0, None), out_axes=(0, None))(x, state)
+
+    port = gradlab_jax.Subject(gradlab_jax.Function(apply, *eqx.nn.make_with_state(build)()), layout="NCHW")
+    torch.manual_seed(0)
+    original = gradlab_torch.Subject(Net())
+    names = {"bn.running_mean": "1.0", "bn.running_var": "1.1"}  # Equinox keeps its state in a list
+    port.load({names.get(name, name): array for name, array in original.state().items()})
+    batch = rng.standard_normal((6, 3, 7, 8)).astype(np.float32), Y, 0
+    truth, found = original.step(*batch), port.step(*batch)
+    for key, value in truth.items():
+        if key.path != "bn.running_var":
+            twin = found[key._replace(path=names.get(key.path, key.path))]
+            np.testing.assert_allclose(twin, value, rtol=1e-3, atol=1e-5, err_msg=str(key))
+
+
 def test_dropout_is_no_hindrance_where_it_does_nothing():
     gradlab_jax.activation_stats(dropping(), jnp.ones((6, 5)), mode="eval")
 

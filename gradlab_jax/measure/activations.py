@@ -23,13 +23,13 @@ def activation_stats(model: Any, x: Inputs, *, mode: str) -> list[LayerStats]:
     called twice gives two rows. The model is left as it was, running statistics included.
 
     Args:
-        model: an NNX module, or a bound Linen module (`module.bind(variables)`).
+        model: of NNX, Linen (bound: `module.bind(variables)`) or Equinox, or a `Function`.
         x: input batch, native layout (N, spatial…, C); several inputs by name in a mapping, by
             place in a tuple or a list.
         mode: `train` (batch statistics) or `eval` (running statistics).
 
     Raises:
-        GradlabError: not a Flax model, an unknown mode, or a batch with NaN or Inf.
+        GradlabError: not a model, an unknown mode, or a batch with NaN or Inf.
 
     >>> from flax import nnx
     >>> net = nnx.Sequential(nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0)), nnx.relu)

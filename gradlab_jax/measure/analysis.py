@@ -21,7 +21,7 @@ def analyze(
     """Activations, gradient flow, sensitivity and cost of one net on one batch, judged.
 
     Args:
-        model: an NNX module, or a bound Linen module; left as it was.
+        model: of NNX, Linen (bound) or Equinox, or a `Function`; left as it was.
         x: input batch, native layout. y: integer labels (N,). noise: of the shape of x, for the sensitivity.
         name: what the report calls the net.
         mode: `train` or `eval`, for all measurements. On an untrained net with batch normalisation `eval` means

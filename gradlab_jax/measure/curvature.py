@@ -39,7 +39,7 @@ def hessian_vector_product(
     """`{path: (Hv) of that parameter}` in definition order, H the Hessian of the loss at the model's parameters.
 
     Args:
-        model: an NNX module, or a bound Linen module; left as it was.
+        model: of NNX, Linen (bound) or Equinox, or a `Function`; left as it was.
         vectors: v, a tree with the paths and (native) shapes of the parameters: `{path: array}`, nested, or an
             `nnx.State`.
         x: input batch, native layout (N, spatial…, C).

@@ -27,7 +27,7 @@ def gradient_flow(model: Any, x: Inputs, y: Any, *, loss: Loss = cross_entropy, 
     `layers` and listed in `disconnected`.
 
     Args:
-        model: an NNX module, or a bound Linen module; left as it was.
+        model: of NNX, Linen (bound) or Equinox, or a `Function`; left as it was.
         x: input batch, native layout (N, spatial…, C); several inputs by name in a mapping, by
             place in a tuple or a list.
         y: integer labels (N,), or what `loss(logits, y)` takes.

@@ -42,12 +42,12 @@ def nonfinite_origin(
     Nothing is compiled as a whole: what a compiler would fuse, and so keep finite, is not finite here.
 
     Args:
-        model: an NNX module, or a bound Linen module; left as it was.
+        model: of NNX, Linen (bound) or Equinox, or a `Function`; left as it was.
         x: input batch, native layout (N, spatial…, C); several: a mapping or a list.
         y: integer labels (N,), or what `loss(logits, y)` takes.
 
     Raises:
-        GradlabError: not a Flax model, a batch that is no array or empty, or labels out of range.
+        GradlabError: not a model, a batch that is no array or empty, or labels out of range.
 
     >>> class Log(nnx.Module):
     ...     def __call__(self, x):

@@ -31,7 +31,7 @@ def per_example_grad_norms(model: Any, x: jax.Array, y: Any, *, loss: Loss = cro
     """‖gᵢ‖₂ over all parameters, of the loss gradient gᵢ of each example.
 
     Args:
-        model: an NNX module, or a bound Linen module; left as it was.
+        model: of NNX, Linen (bound) or Equinox, or a `Function`; left as it was.
         x: input batch, native layout (N, spatial…, C).
         y: integer labels (N,), or any (N, …) that `loss(logits, y)` takes one by one: logits (1, C), y (1, …).
 

@@ -31,14 +31,15 @@ def probe(model: Any, x: Inputs, y: Any, *, loss: Loss = cross_entropy, mode: st
     `nonfinite_origin`.
 
     Args:
-        model: an NNX module, or a bound Linen module; left as it was, running statistics and random state included.
+        model: of NNX, Linen (bound) or Equinox, or a `Function`; left as it was, running statistics and
+            random state included.
         x: input batch, native layout (N, spatial…, C), or tokens. Several inputs go to the model by name,
             `model(**x)` of a mapping, or by place, `model(*x)` of a tuple or a list; `input` is then of the first that
             holds no whole numbers, and the first of all counts the examples.
         y: integer labels (N,), or what `loss(logits, y)` takes.
 
     Raises:
-        GradlabError: not a Flax model, an unknown mode, a batch of no array or empty, labels out of range, or a
+        GradlabError: not a model, an unknown mode, a batch of no array or empty, labels out of range, or a
             loss that is not one number.
 
     >>> net = nnx.Sequential(nnx.Linear(3, 4, rngs=nnx.Rngs(0)), jax.nn.relu, nnx.Linear(4, 2, rngs=nnx.Rngs(1)))

@@ -18,7 +18,7 @@ def input_sensitivity(model: Any, x: jax.Array, noise: jax.Array, *, mode: str =
     """Mean over the batch of ‖f(x+δ) − f(x)‖₂ on the logits.
 
     Args:
-        model: an NNX module, or a bound Linen module; left as it was.
+        model: of NNX, Linen (bound) or Equinox, or a `Function`; left as it was.
         x: input batch, native layout (N, spatial…, C).
         noise: δ, of the shape of x; handed in so that both twins see the same
         (`gradlab_core.definitions.noise.default_noise`).

@@ -180,10 +180,12 @@ def _over_the_batch(module: Any, *places: Any, **names: Any) -> Any:
 
 
 def _wants(module: Any, what: str) -> str:
-    call = "(out, state) = vmap of module" if what == "state" else "vmap of module(x, key=…)"
+    pass_it = "Function(apply, module, state), apply(module, state, x) → (output, new state)"
+    if what == "key":
+        pass_it = "Function(apply, module), apply(module, x) → output"
     return (
-        f"the Equinox module {type(module).__name__} wants a {what}, which nobody gives it here; write what is meant "
-        f"as a function ({call}) and pass gradlab_jax.Function(apply, params, state)"
+        f"the Equinox module {type(module).__name__} wants a {what}, which nobody gives it here; expected one of the "
+        f"example alone: write a function that gives it, over the batch, and pass gradlab_jax.{pass_it}"
     )
 
 

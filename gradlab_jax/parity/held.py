@@ -74,7 +74,8 @@ def held(model: Any) -> Held:
         return _Linen(*model.unbind())
     function = as_function(model)
     if function is not None:
-        return _Plain(function)
+        with jax.enable_x64(_Plain(function).wide):
+            return _Plain(function).copied(None)
     if not isinstance(model, nnx.Module):
         functional(model, "train")  # says what a model is
     check_trainable(model)
@@ -182,7 +183,9 @@ class _Plain:
 
     def __init__(self, function: Function) -> None:
         self.function = function
-        self.wide = any(p.dtype == jnp.float64 for p in self.parts()[1])
+        # An array of NumPy's becomes what JAX makes of it.
+        leaves = [leaf for leaf in jax.tree.leaves(function.params) if isinstance(leaf, jax.Array)]
+        self.wide = any(leaf.dtype == jnp.float64 for leaf in leaves)
 
     def parts(self) -> tuple[Functional, tuple[jax.Array, ...], Any]:
         return functional(self.function, "train")
@@ -193,7 +196,7 @@ class _Plain:
         def leaf(value: Any) -> Any:
             if not isinstance(value, (jax.Array, np.ndarray)):
                 return value
-            array = jnp.asarray(value)
+            array = jnp.array(value)  # NumPy's may change
             floating = dtype is not None and jnp.issubdtype(array.dtype, jnp.floating)
             return put(array.astype(dtype) if floating else array)
 

@@ -1,4 +1,4 @@
-"""A Flax model as the parity judgement takes it."""
+"""A model as the parity judgement takes it."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def init_doctor(model: Any, x: Inputs, y: Any = None, *, target: float = 1.0, mo
     before, its gain against what the activation before it wants, and what to change.
 
     Args:
-        model: an NNX module, or a bound Linen module; left as it was.
+        model: of NNX, Linen (bound) or Equinox, or a `Function`; left as it was.
         x: input batch, native layout (N, spatial…, C); several: a mapping or a list.
         y: labels, of no use here; taken so that what is called as `gradient_flow(model, x, y)` works here too.
         target: the variance that outputs should have.

@@ -22,7 +22,7 @@ def jacobian_singular_values(
     see one another (with batch normalisation it needs running statistics that mean something).
 
     Args:
-        model: an NNX module, or a bound Linen module; left as it was.
+        model: of NNX, Linen (bound) or Equinox, or a `Function`; left as it was.
         x: input batch, native layout (N, spatial…, C), of floating numbers.
         k: how many; None for all (`exact`) or ten (`lanczos`).
         method: `exact` writes the Jacobian out, a product for each output (or input, if those are fewer); `lanczos`

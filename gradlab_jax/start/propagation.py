@@ -35,7 +35,7 @@ def signal_propagation(
     a say as far as the model is a plain chain of such layers, with weights drawn around 0, and activations.
 
     Args:
-        model: an NNX module, or a bound Linen module (of which theory says nothing); left as it was.
+        model: of NNX, Linen (bound) or Equinox, or a `Function`; theory speaks of NNX only. Left as it was.
         x: input batch, native layout (N, spatial…, C).
         y: integer labels (N,), or what `loss(logits, y)` takes. None for L = Σ output·u with u from N(0, 1), the same
             for every call, instead of a loss.
