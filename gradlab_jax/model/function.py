@@ -48,8 +48,8 @@ class Function:
         params, state = named_trees(self)
         if not params.names:
             raise GradlabError("params hold no floating array; expected at least one to train")
-        found = Counter([*params.names, *(state.names if state else ())])
-        if twice := [name for name, count in found.items() if count > 1]:
+        counts = Counter([*params.names, *(state.names if state else ())])
+        if twice := [name for name, count in counts.items() if count > 1]:
             raise GradlabError(f"{', '.join(twice)}: each is the name of several arrays; expected a name for each")
 
 
@@ -77,10 +77,10 @@ class Tree:
     def arrays(self, tree: Any) -> dict[str, jax.Array]:
         """`{name: array}` of a tree of this structure."""
         leaves = jax.tree.leaves(tree)
-        found = {name: jnp.asarray(leaves[place]) for name, place in (*self.floats, *self.others)}
+        arrays = {name: jnp.asarray(leaves[place]) for name, place in (*self.floats, *self.others)}
         turned = {place for place, _ in self.shapes}
         return {
-            name: found[name].reshape(-1) if place in turned else found[name]
+            name: arrays[name].reshape(-1) if place in turned else arrays[name]
             for name, place in (*self.floats, *self.others)
         }
 
@@ -238,5 +238,5 @@ def _walk(node: Any, keys: tuple[Any, ...], names: tuple[str, ...]) -> Iterator[
     for way, child in children:
         name = str(next(getattr(way[0], kind) for kind in ("key", "name", "idx") if hasattr(way[0], kind)))
         inner = names if numbered and name == "layers" else (*names, name)
-        for found, path, turned in _walk(child, (*keys, *way), inner):
-            yield found, path, turned or (conv and name == "bias")
+        for keys_below, path, turned in _walk(child, (*keys, *way), inner):
+            yield keys_below, path, turned or (conv and name == "bias")

@@ -46,7 +46,7 @@ def find_layers(jaxpr: core.Jaxpr, names: tuple[str, ...], others: int) -> dict[
     weights: dict[str, set[str]] = {}
     for call in calls:
         weights.setdefault(_owner(call.weight), set()).add(call.weight)
-    alone = {owner for owner, found in weights.items() if len(found) == 1}
+    alone = {owner for owner, used in weights.items() if len(used) == 1}
     return {
         call.place: Layer(
             owner if (owner := _owner(call.weight)) in alone else call.weight, call.kind or "", call.images
@@ -103,8 +103,8 @@ class _Finder:
         activations = patterns.find(jaxpr)
         for index, eqn in enumerate(jaxpr.eqns):
             given = [read(v) for v in eqn.invars]
-            found = [_Value()] if index in activations else self.equation(eqn, given, (*place, index))
-            known.update(zip(eqn.outvars, found, strict=True))
+            values = [_Value()] if index in activations else self.equation(eqn, given, (*place, index))
+            known.update(zip(eqn.outvars, values, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
     def equation(self, eqn: Any, inputs: list[_Value], place: Place) -> list[_Value]:

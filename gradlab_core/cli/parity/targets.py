@@ -30,18 +30,18 @@ def subject(text: str) -> Target:
     Raises:
         GradlabError: there is none, the function failed, or it is something else.
     """
-    found, file = _value(text)
+    value, file = _value(text)
     batch: Batch | None = None
-    if isinstance(found, tuple) and len(found) == 2:
-        found, batch = found[0], _checked_batch(text, found[1])
-    if not _is_subject(found):
-        twin = _TWINS.get(framework_of(found) or "")
+    if isinstance(value, tuple) and len(value) == 2:
+        value, batch = value[0], _checked_batch(text, value[1])
+    if not _is_subject(value):
+        twin = _TWINS.get(framework_of(value) or "")
         wrap = f": return {twin}.Subject(model, …)" if twin else ""
         raise GradlabError(
-            f"{text} is {kind_of(found)}; expected a Subject of gradlab_torch or gradlab_jax, or a function that "
+            f"{text} is {kind_of(value)}; expected a Subject of gradlab_torch or gradlab_jax, or a function that "
             f"returns one or (subject, batch){wrap}"
         )
-    return Target(found, batch, file)
+    return Target(value, batch, file)
 
 
 def batch(text: str) -> Batch:
@@ -61,11 +61,11 @@ def chosen_batch(named: str | None, target: Target, text: str) -> Batch:
 
 
 def _value(text: str) -> tuple[Any, str | None]:
-    found = find(text)
+    value = find(text)
     is_function = (
-        callable(found) and not _is_subject(found) and framework_of(found) is None
+        callable(value) and not _is_subject(value) and framework_of(value) is None
     )  # a model can be called too
-    return called(text, found) if is_function else (found, None)
+    return called(text, value) if is_function else (value, None)
 
 
 def _is_subject(value: Any) -> bool:
@@ -74,8 +74,8 @@ def _is_subject(value: Any) -> bool:
     return isinstance(value, Subject) and not isinstance(value, type)
 
 
-def _checked_batch(text: str, found: Any) -> Batch:
-    if not isinstance(found, (tuple, list)) or len(found) != 2:
-        many = f" of {len(found)}" if isinstance(found, (tuple, list)) else ""
-        raise GradlabError(f"the batch of {text} is {kind_of(found)}{many}; expected (x, y)")
-    return found[0], found[1]
+def _checked_batch(text: str, value: Any) -> Batch:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        many = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
+        raise GradlabError(f"the batch of {text} is {kind_of(value)}{many}; expected (x, y)")
+    return value[0], value[1]

@@ -42,10 +42,10 @@ def record(
         given = {"--batch": batch, "--steps": steps, "--precision": precision}
         refuse("record", [f"{name} is that of {like}" for name, value in given.items() if value is not None])
     output.output_file(out)
-    found = targets.subject(target)
-    used = None if like is not None else targets.chosen_batch(batch, found, target)
-    with running(f"training {target} failed", found.file):
-        record(found.subject, used, out, steps=steps, precision=precision, like=like)
+    chosen = targets.subject(target)
+    used = None if like is not None else targets.chosen_batch(batch, chosen, target)
+    with running(f"training {target} failed", chosen.file):
+        record(chosen.subject, used, out, steps=steps, precision=precision, like=like)
     output.messages().print(f"trace: {out}", soft_wrap=True, markup=False)
 
 

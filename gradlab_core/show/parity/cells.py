@@ -39,7 +39,7 @@ def share(row: ParityRow, side: str) -> float | None:
 
 def worst_share(row: ParityRow) -> float | None:
     """The largest of the three; NaN if one is."""
-    shares = [found for side in SIDES if (found := share(row, side)) is not None]
+    shares = [part for side in SIDES if (part := share(row, side)) is not None]
     return None if not shares else math.nan if any(map(math.isnan, shares)) else max(shares)
 
 
@@ -93,4 +93,4 @@ def worst(cells: Iterable[Cell]) -> Cell:
 
 def strip(by_step: Sequence[Sequence[Cell]], places: Sequence[range]) -> list[Cell]:
     """One cell a column."""
-    return [worst(found for step in place for found in by_step[step]) for place in places]
+    return [worst(row for step in place for row in by_step[step]) for place in places]

@@ -98,10 +98,10 @@ def numbers(row: ParityRow) -> Numbers:
 
 
 def _by_key(rows: Sequence[ParityRow]) -> dict[Key, list[ParityRow]]:
-    found: dict[Key, list[ParityRow]] = {}
+    by_key: dict[Key, list[ParityRow]] = {}
     for row in rows:
-        found.setdefault(row.key, []).append(row)
-    return found
+        by_key.setdefault(row.key, []).append(row)
+    return by_key
 
 
 def _place(key: Key) -> tuple[str, str]:
