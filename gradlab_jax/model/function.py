@@ -77,12 +77,9 @@ class Tree:
     def arrays(self, tree: Any) -> dict[str, jax.Array]:
         """`{name: array}` of a tree of this structure."""
         leaves = jax.tree.leaves(tree)
-        arrays = {name: jnp.asarray(leaves[place]) for name, place in (*self.floats, *self.others)}
-        turned = {place for place, _ in self.shapes}
-        return {
-            name: arrays[name].reshape(-1) if place in turned else arrays[name]
-            for name, place in (*self.floats, *self.others)
-        }
+        arrays = {place: _as_jax(leaves[place]) for _, place in (*self.floats, *self.others)}
+        arrays |= {place: arrays[place].reshape(-1) for place, _ in self.shapes}
+        return {name: arrays[place] for name, place in (*self.floats, *self.others)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +194,11 @@ def _equinox() -> Any:
 def named_trees(function: Function) -> tuple[Tree, Tree | None]:
     """Parameters and state without their arrays."""
     return _tree(function.params), None if function.state is None else _tree(function.state)
+
+
+def _as_jax(array: Any) -> jax.Array:
+    """An array of JAX's as it is; one of NumPy's, which may still be changed, copied to what JAX makes of it."""
+    return array if isinstance(array, jax.Array) else jnp.array(array)
 
 
 def _tree(tree: Any) -> Tree:

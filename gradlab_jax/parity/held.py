@@ -3,7 +3,6 @@ function is here."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from flax import nnx
 from gradlab_core.errors import GradlabError
 from gradlab_core.parity.weights import check_weights
 from gradlab_jax.model.checks import check_trainable
-from gradlab_jax.model.function import Function, as_function, plain
+from gradlab_jax.model.function import Plain, as_function, plain
 from gradlab_jax.model.modules import (
     Functional,
     canonical_name,
@@ -74,8 +73,7 @@ def held(model: Any) -> Held:
         return _Linen(*model.unbind())
     function = as_function(model)
     if function is not None:
-        with jax.enable_x64(_Plain(function).wide):
-            return _Plain(function).copied(None)
+        return _Plain(*plain(function))
     if not isinstance(model, nnx.Module):
         functional(model, "train")  # says what a model is
     check_trainable(model)
@@ -181,47 +179,38 @@ class _Linen:
 class _Plain:
     """Nobody but the user knows in which layout the weights are: they stay in it."""
 
-    def __init__(self, function: Function) -> None:
-        self.function = function
-        # An array of NumPy's becomes what JAX makes of it.
-        leaves = [leaf for leaf in jax.tree.leaves(function.params) if isinstance(leaf, jax.Array)]
-        self.wide = any(leaf.dtype == jnp.float64 for leaf in leaves)
+    def __init__(self, f: Plain, params: tuple[jax.Array, ...], rest: Any) -> None:
+        self.f, self.params, self.rest = f, params, rest
+        self.wide = any(p.dtype == jnp.float64 for p in params)
 
     def parts(self) -> tuple[Functional, tuple[jax.Array, ...], Any]:
-        return functional(self.function, "train")
+        return self.f, self.params, self.rest
 
     def copied(self, dtype: str | None, device: jax.Device | None = None) -> Held:
         put = moved_to(device)
 
-        def leaf(value: Any) -> Any:
-            if not isinstance(value, (jax.Array, np.ndarray)):
-                return value
-            array = jnp.array(value)  # NumPy's may change
+        def leaf(array: jax.Array) -> jax.Array:
             floating = dtype is not None and jnp.issubdtype(array.dtype, jnp.floating)
             return put(array.astype(dtype) if floating else array)
 
-        params, state = jax.tree.map(leaf, (self.function.params, self.function.state))
-        return _Plain(dataclasses.replace(self.function, params=params, state=state))
+        return _Plain(self.f, *jax.tree.map(leaf, (self.params, self.rest)))
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {name: as_numpy(array) for name, array in self._weights().items()}
 
     def load(self, arrays: Mapping[str, Any]) -> None:
-        f, _, rest = plain(self.function)
         weights = self._weights()
         check_weights(arrays, {name: array.shape for name, array in weights.items()})
         new = {name: jnp.asarray(arrays[name], old.dtype) for name, old in weights.items()}
-        state = {name: new.get(name, old) for name, old in rest["state"].items()}
-        self.take(tuple(new[name] for name in f.names), {**rest, "state": state})
+        state = {name: new.get(name, old) for name, old in self.rest["state"].items()}
+        self.take(tuple(new[name] for name in self.f.names), {**self.rest, "state": state})
 
     def canonical(self, values: tuple[Any, ...]) -> dict[str, Any]:
-        return dict(zip(self.parts()[0].names, values, strict=True))
+        return dict(zip(self.f.names, values, strict=True))
 
     def take(self, params: tuple[jax.Array, ...], rest: Any) -> None:
-        given, state = plain(self.function)[0].trees(params, rest)
-        self.function = dataclasses.replace(self.function, params=given, state=state)
+        self.params, self.rest = params, rest
 
     def _weights(self) -> dict[str, jax.Array]:
-        f, params, rest = plain(self.function)
-        statistics = {} if f.state is None else {name: rest["state"][name] for name in f.state.names}
-        return dict(zip(f.names, params, strict=True)) | statistics
+        statistics = () if self.f.state is None else self.f.state.names
+        return self.canonical(self.params) | {name: self.rest["state"][name] for name in statistics}
