@@ -23,35 +23,10 @@ from gradlab_jax.measure import per_example as jax_side
 from gradlab_torch.measure import per_example as torch_side
 from parity_tests import tolerance
 from parity_tests.conftest import batch_for, pair
+from parity_tests.mlps import TorchMlp, X, Y, mlps
 
 LOGIC = 1e-9
 TWINS = {"torch": (gradlab_torch, torch_side), "jax": (gradlab_jax, jax_side)}
-X = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
-Y = np.array([0, 1, 2, 0, 1, 1])
-
-
-class NnxMlp(nnx.Module):
-    def __init__(self):
-        rngs = nnx.Rngs(0)
-        self.a, self.b = nnx.Linear(3, 5, rngs=rngs), nnx.Linear(5, 3, rngs=rngs)
-
-    def __call__(self, x):
-        return self.b(jnp.tanh(self.a(x)))
-
-
-class TorchMlp(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = torch.nn.Linear(3, 5), torch.nn.Linear(5, 3)
-
-    def forward(self, x):
-        return self.b(torch.tanh(self.a(x)))
-
-
-def mlps():
-    models = TorchMlp(), NnxMlp()
-    gradlab_torch.from_canonical(models[0], gradlab_jax.to_canonical(models[1]))
-    return models
 
 
 def one_by_one(model, x, y, loss=gradlab_torch.cross_entropy):

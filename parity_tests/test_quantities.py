@@ -20,7 +20,7 @@ from gradlab_core.records import StepRecord
 from gradlab_core.records.codec import encode
 from gradlab_core.records.decoding import decode
 from gradlab_core.sinks.flat import quantities, scalars
-from parity_tests.test_monitor import BATCHES, START, assert_same, jax_loss, jax_run, jax_step, torch_net, torch_run
+from parity_tests.monitored import BATCHES, START, assert_same, jax_loss, jax_run, jax_step, torch_net, torch_run
 
 FADING = 0.9
 

@@ -17,7 +17,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.w
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
-SLOW = frozenset("test_scenarios test_sinks test_packaging test_readme test_examples test_processors".split())
+SLOW = frozenset(
+    "test_scenarios test_sinks test_jsonl test_tables test_trackers test_packaging test_readme test_examples "
+    "test_processors".split()
+)
 """What compiles, installs or starts processes by the dozen; `make quick` leaves it out, and what needs a browser."""
 
 

@@ -11,6 +11,8 @@ from gradlab_core.records import GradientState, StepRecord, TensorNorms
 PATHS = ("conv1.weight", "stage1.0.conv1.weight", "stage1.0.conv2.weight", "down.weight", "fc.weight", "fc.bias")
 CUT, DEAD = "down.weight", "stage1.0.conv2.weight"
 NONFINITE_AT, ANOMALY_AT, SKIPPED_AT = 30, 45, 46
+ODD = "a/../b\n=1+1,\"'<b>\u2028\ud800é"
+"""A path that no framework gives, and that no writer may fail on."""
 
 
 def step(number: int, *, paths: tuple[str, ...] = PATHS, **changes: Any) -> StepRecord:
@@ -27,6 +29,10 @@ def step(number: int, *, paths: tuple[str, ...] = PATHS, **changes: Any) -> Step
         "states": dict.fromkeys(paths, GradientState.OK), "anomaly": None if number < 20 else rng.gauss(0, 1),
     }  # fmt: skip
     return StepRecord(step=number, **(fields | changes))
+
+
+def healthy(steps: int = 30) -> list[StepRecord]:
+    return [step(i) for i in range(steps)]
 
 
 def with_tensor(record: StepRecord, path: str, state: GradientState, **changes: Any) -> StepRecord:

@@ -1,4 +1,4 @@
-"""Writers that are killed while they write, for test_sinks: run as a small process, since each trial forks it.
+"""Writers that are killed while they write, for test_jsonl: run as a small process, since each trial forks it.
 
 Prints one JSON object: trials, records acknowledged, what was wrong, lines that a kill cut in half.
 """

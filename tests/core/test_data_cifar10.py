@@ -1,15 +1,12 @@
-"""The whole way of CIFAR-10 on small archives in the original binary format: prepare, load, and every refusal."""
+"""The way of CIFAR-10 on small archives: prepare, load, and what is wrong with a copy."""
 
 from __future__ import annotations
 
-import gzip
-import io
 import itertools
 import json
 import subprocess
 import sys
-import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,52 +15,9 @@ import pytest
 
 from gradlab_core.errors import GradlabError, MissingDependency
 from gradlab_core.programs.data import load_data, prepare_cifar10, prepared_summary
-from gradlab_core.programs.data.cifar_binary import NAMES_MEMBER, RECORD, TEST_MEMBER, TRAIN_MEMBERS, read_archive
+from gradlab_core.programs.data.cifar_binary import TEST_MEMBER, TRAIN_MEMBERS, read_archive
 from gradlab_core.programs.data.prepare import ORIGINAL
-
-NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-PER_MEMBER = 20
-FIRST = TRAIN_MEMBERS[0]
-TRAIN_SHARD = "cifar10-train.array_record-00000-of-00001"
-
-
-def members(seed: int = 0) -> dict[str, bytes]:
-    rng = np.random.default_rng(seed)
-    contents = {NAMES_MEMBER: ("\n".join(NAMES) + "\n\n").encode()}
-    for name in (*TRAIN_MEMBERS, TEST_MEMBER):
-        records = rng.integers(0, 256, (PER_MEMBER, RECORD), dtype=np.uint8)
-        records[:, 0] = rng.integers(0, 10, PER_MEMBER)
-        contents[name] = records.tobytes()
-    return contents
-
-
-def pack(path: Path, contents: Mapping[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
-        for name, content in contents.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    return path
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pack(tmp_path_factory.mktemp("archive") / "cifar-10-binary.tar.gz", members())
-
-
-@pytest.fixture
-def prepared(archive: Path, tmp_path: Path) -> Path:
-    """A data_dir with a prepared copy."""
-    prepare_cifar10(archive, tmp_path / "data")
-    return tmp_path / "data"
-
-
-def version_folder(data_dir: Path) -> Path:
-    return next((data_dir / "cifar10").iterdir())
-
-
-def records(contents: Mapping[str, bytes], names: tuple[str, ...]) -> np.ndarray:
-    return np.frombuffer(b"".join(contents[name] for name in names), np.uint8).reshape(-1, RECORD)
+from tests.core.cifar10 import NAMES, PER_MEMBER, TRAIN_SHARD, members, records, version_folder
 
 
 def test_loads_the_bytes_of_the_archive(prepared: Path) -> None:
@@ -179,183 +133,6 @@ def test_a_missing_library_is_named_with_its_remedy(
             MissingDependency, match=rf"{library} is not installed: install with pip install .*\[tfds\]"
         ):
             call()
-
-
-# --- what is wrong with the archive -----------------------------------------------------------------------------
-
-
-def refused(archive: Path, data_dir: Path, match: str) -> None:
-    with pytest.raises(GradlabError, match=match):
-        prepare_cifar10(archive, data_dir)
-    assert not data_dir.exists(), "a bad archive must be refused before anything is written"
-
-
-def test_archive_missing(tmp_path: Path) -> None:
-    refused(tmp_path / "none.tar.gz", tmp_path / "data", r"none.tar.gz is not a file; expected cifar-10-binary.tar.gz")
-    refused(tmp_path, tmp_path / "data", "is not a file")
-
-
-def test_archive_not_gzip(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"<html>")
-    refused(tmp_path / "a", tmp_path / "data", "is not a gzip file")
-
-
-def test_archive_gzip_but_no_tar(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(gzip.compress(b"text" * 1000))
-    refused(tmp_path / "a", tmp_path / "data", "truncated or damaged")
-
-
-@pytest.mark.parametrize("share", [0.0001, 0.3, 0.9, 0.9999])
-def test_archive_truncated(archive: Path, tmp_path: Path, share: float) -> None:
-    whole = archive.read_bytes()
-    (tmp_path / "a").write_bytes(whole[: int(len(whole) * share)])
-    refused(tmp_path / "a", tmp_path / "data", "truncated or damaged")
-
-
-def test_archive_whose_checksum_alone_is_wrong(archive: Path, tmp_path: Path) -> None:
-    whole = bytearray(archive.read_bytes())
-    whole[-8] ^= 1
-    (tmp_path / "a").write_bytes(whole)
-    refused(tmp_path / "a", tmp_path / "data", "truncated or damaged: CRC check failed")
-
-
-@pytest.mark.parametrize(
-    ("member", "match"),
-    [
-        ("cifar-10-batches-py/data_batch_1", "Python version; expected the CIFAR-10 binary version, cifar-10-binary"),
-        ("cifar-10-batches-mat/data_batch_1.mat", "Matlab version"),
-        ("cifar-100-binary/train.bin", "CIFAR-100 version"),
-        ("../../etc/passwd", "it holds 1 members, the first '../../etc/passwd', but nothing under"),
-    ],
-)
-def test_archive_foreign(tmp_path: Path, member: str, match: str) -> None:
-    refused(pack(tmp_path / "a", {member: b"some"}), tmp_path / "data", match)
-
-
-def test_archive_empty(tmp_path: Path) -> None:
-    refused(pack(tmp_path / "a", {}), tmp_path / "data", "is not cifar-10-binary.tar.gz|truncated or damaged")
-
-
-def test_archive_without_one_member(tmp_path: Path) -> None:
-    contents = members()
-    del contents[TRAIN_MEMBERS[3]]
-    refused(pack(tmp_path / "a", contents), tmp_path / "data", f"nothing under {TRAIN_MEMBERS[3]};")
-
-
-def test_archive_with_a_link_for_a_member(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "a", "w:gz") as tar:
-        for name in (*TRAIN_MEMBERS, TEST_MEMBER, NAMES_MEMBER):
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
-            tar.addfile(entry)
-    refused(tmp_path / "a", tmp_path / "data", f"nothing under {FIRST}")
-
-
-def test_members_malformed_are_listed_all_at_once(tmp_path: Path) -> None:
-    contents = members()
-    contents[FIRST] = contents[FIRST][:-1]
-    label = bytearray(contents[TEST_MEMBER])
-    label[7 * RECORD] = 10
-    contents[TEST_MEMBER] = bytes(label)
-    contents[NAMES_MEMBER] = b"airplane\nbird\n"
-    archive = pack(tmp_path / "a", contents)
-    refused(archive, tmp_path / "data", "3 problems")
-    refused(archive, tmp_path / "data", f"{FIRST} has {PER_MEMBER * RECORD - 1} bytes; expected a multiple of 3073")
-    refused(archive, tmp_path / "data", rf"{TEST_MEMBER}: record 7 has label 10; expected 0\.\.9")
-    refused(archive, tmp_path / "data", "names 2 classes; expected 10")
-
-
-def test_the_first_wrong_label_is_the_first_above_9(tmp_path: Path) -> None:
-    contents = members()
-    label = bytearray(contents[FIRST])
-    label[3 * RECORD] = 9
-    contents[FIRST] = bytes(label)
-    assert read_archive(pack(tmp_path / "a", contents)).train_labels[3] == 9
-
-
-# --- what is wrong with the target ------------------------------------------------------------------------------
-
-
-def test_target_is_a_file(archive: Path, tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("in the way")
-    with pytest.raises(GradlabError, match=r"data cannot be written.*expected a folder with write permission"):
-        prepare_cifar10(archive, tmp_path / "data")
-    assert (tmp_path / "data").read_text() == "in the way"
-
-
-class DiskFull:
-    def __init__(self, path: str, options: str) -> None:
-        pass
-
-    def write(self, record: bytes) -> None:
-        raise RuntimeError("write() failed: No space left on device")
-
-    def close(self) -> None:
-        pass
-
-
-def test_a_full_disk_is_said_and_keeps_the_old_copy(
-    archive: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("array_record.python.array_record_module.ArrayRecordWriter", DiskFull)
-    assert_keeps(prepared, archive, GradlabError, match="cannot be written: .*No space left on device")
-
-
-def assert_keeps(
-    data_dir: Path, archive: Path, error: type[BaseException], match: str | None = None, **more: object
-) -> None:
-    """A failed preparation leaves the earlier copy readable and nothing else."""
-    other = pack(archive.with_name("other.tar.gz"), members(seed=1))
-    with pytest.raises(error, match=match):
-        prepare_cifar10(other, data_dir, **more)  # type: ignore[arg-type]
-    assert [path.name for path in data_dir.iterdir()] == ["cifar10"]
-    np.testing.assert_array_equal(load_data("cifar10", data_dir).train_images, read_archive(archive).train_images)
-
-
-@pytest.mark.parametrize("at", [1, 60, 6 * PER_MEMBER])
-def test_an_interruption_keeps_the_old_copy(archive: Path, prepared: Path, at: int) -> None:
-    def interrupt(done: int, total: int) -> None:
-        if done == at:
-            raise KeyboardInterrupt
-
-    assert_keeps(prepared, archive, KeyboardInterrupt, progress=interrupt)
-
-
-def test_an_interruption_of_the_first_preparation_leaves_nothing(archive: Path, tmp_path: Path) -> None:
-    def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare_cifar10(archive, tmp_path / "data", interrupt)
-    assert list((tmp_path / "data").iterdir()) == []
-
-
-def test_an_interruption_between_the_two_renames_keeps_the_old_copy(
-    archive: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rename = Path.rename
-    calls = 0
-
-    def second_fails(path: Path, target: Path) -> Path:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", second_fails)
-    assert_keeps(prepared, archive, KeyboardInterrupt)
-    assert calls == 3
-
-
-def test_a_new_preparation_replaces_the_old_copy(prepared: Path, tmp_path: Path) -> None:
-    other = pack(tmp_path / "other.tar.gz", members(seed=1))
-    prepare_cifar10(other, prepared)
-    assert [path.name for path in prepared.iterdir()] == ["cifar10"]
-    np.testing.assert_array_equal(load_data("cifar10", prepared).train_images, read_archive(other).train_images)
-
-
-# --- what is wrong with the copy --------------------------------------------------------------------------------
 
 
 def test_folder_missing(tmp_path: Path) -> None:
