@@ -1,33 +1,35 @@
-"""Activation statistics, gradient flow and sensitivity of one net: `analyze` against hooks that copy to the host.
+"""The whole analysis of one net, against one hook a layer that copies to the host.
 
-python -m benchmarks.bench_analysis --base 32 --batch 128 --rounds 7
+Example: `gradlab bench analysis --framework torch --json > analysis.json`
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
+from gradlab_core.cli.compare import parse_depth
 from gradlab_core.definitions.noise import default_noise
 
 from .environment import environment, frameworks
 from .harness import Call, Case, Row, measure
 from .nets import Workload
+from .options import Base, Batch, Block, Cache, Depth, Framework, Only, Rounds, answering
+from .table import tables
 
 _PUBLISHED = "published analysis"
 
 
 def run(
     *,
-    framework: str = "both",
-    base: int = 32,
-    batch: int = 128,
-    block: str = "preact",
-    layers: tuple[int, ...] = (2, 2, 2),
-    rounds: int = 7,
-    only: Sequence[str] = (),
-    compilation_cache: Path | None = None,
+    framework: Framework = None,
+    base: Base = 32,
+    batch: Batch = 128,
+    block: Block = "preact",
+    depth: Depth = "2,2,2",
+    rounds: Rounds = 7,
+    only: Only = None,
+    compilation_cache: Cache = None,
     on_call: Callable[[str], Any] = lambda name: None,
 ) -> list[Row]:
     """The whole analysis of one TinyNet on one batch, in train mode; `analyze` measures more than the published code
@@ -36,7 +38,7 @@ def run(
     Raises:
         GradlabError: a size out of range, or a framework that is missing.
     """
-    work = Workload(base=base, batch=batch, block=block, layers=layers)
+    work = Workload(base=base, batch=batch, block=block, layers=parse_depth(depth))
     setting = work.setting  # checks the spec before anything is loaded
     names = frameworks(framework)
     described = environment(names, compilation_cache)
@@ -88,6 +90,8 @@ def _jax_cases(work: Workload) -> list[Case]:
 
 
 _CASES = {"torch": _torch_cases, "jax": _jax_cases}
+
+command = answering(run, "benchmark", tables)
 
 if __name__ == "__main__":
     from .script import main

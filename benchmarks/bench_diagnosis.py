@@ -1,27 +1,34 @@
-"""How often the diagnosis is right: recall, precision, false alarms and places on many drawn runs, beside other tools.
+"""How often the diagnosis is right: recall, precision, false alarms and places, beside the rules of other tools.
 
-python -m benchmarks.bench_diagnosis --runs diagnosis-runs --jobs 2
+Example: `gradlab bench diagnosis --runs diagnosis-runs --jobs 2`
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import RenderableType
 
 from gradlab_core.errors import GradlabError
 from gradlab_core.files import whole_file
 from gradlab_core.records import codec
 
+from . import environment
 from .diagnosis import store
-from .diagnosis.draw import FRAMEWORKS, PARTS, draw
+from .diagnosis.draw import PARTS, draw
 from .diagnosis.judge import judge
 from .diagnosis.others import TOOLS
 from .diagnosis.overhead import Overhead
+from .diagnosis.overhead import overhead as cost_of_judging
 from .diagnosis.score import Judged, Row, misses, score
 from .diagnosis.tables import counts, missed, tables
+from .options import Answer, Framework
 
 PROGRAMS = 440
 """So many pairs that more than 300 healthy and 300 faulty runs count."""
@@ -34,7 +41,7 @@ def run(
     runs: Path,
     programs: int = PROGRAMS,
     seed: int = 0,
-    framework: str = "both",
+    framework: str | None = None,
     jobs: int = 2,
     on_run: Callable[[str], Any] = lambda name: None,
 ) -> tuple[list[Judged], list[Row]]:
@@ -46,9 +53,7 @@ def run(
     Raises:
         GradlabError: a number out of range, a framework that is missing, a folder that cannot be written.
     """
-    if framework not in (*FRAMEWORKS, "both"):
-        raise GradlabError(f"framework is {framework!r}; expected one of {', '.join(FRAMEWORKS)}, both")
-    drawn = draw(programs, seed=seed, frameworks=FRAMEWORKS if framework == "both" else (framework,))
+    drawn = draw(programs, seed=seed, frameworks=environment.chosen(framework))
     store.complete(runs, drawn, jobs=jobs, on_run=on_run)
     with whole_file(runs / MANIFEST) as temporary:
         temporary.write_text(codec.document("diagnosis-drawn", drawn), encoding="utf-8")
@@ -84,6 +89,39 @@ def report(rows: Sequence[Any], judged: Sequence[Judged]) -> Iterator[Renderable
 def misjudged(judged: Sequence[Judged]) -> Iterator[RenderableType]:
     """The misjudged runs of the tuning part. Those of the other are not shown, lest rules be fitted to them."""
     return missed(misses(judged))
+
+
+def command(
+    *,
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the runs: those in it are judged again, missing ones are made and stay."),
+    ] = None,
+    programs: Annotated[int, typer.Option(help="Pairs of a healthy and a faulty run.")] = PROGRAMS,
+    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
+    framework: Framework = None,
+    jobs: Annotated[int, typer.Option(help="Processes that make runs at a time.")] = 2,
+    split: Annotated[str, typer.Option(help="tuning, held-out or both.")] = "both",
+    misses: Annotated[bool, typer.Option("--misses", help="List the misjudged runs, of the tuning part only.")] = False,
+    overhead: Annotated[
+        bool, typer.Option("--overhead", help="Measure what judging costs instead: 10,000 steps × 200 layers.")
+    ] = False,
+    on_call: Callable[[str], Any] = lambda name: None,
+) -> Answer:
+    """The parts of the runs that were asked for, or what judging costs."""
+    parts = chosen(split)
+    judged: list[Judged] = []
+    rows: list[Any] = []
+    if overhead:
+        rows = [cost_of_judging()]
+    else:
+        with contextlib.nullcontext(runs) if runs else tempfile.TemporaryDirectory() as folder:
+            judged, scored = run(
+                runs=Path(folder), programs=programs, seed=seed, framework=framework, jobs=jobs, on_run=on_call
+            )
+        rows = [row for row in scored if row.part in parts]
+    shown = itertools.chain(report(rows, judged), misjudged(judged) if misses else [])
+    return Answer("diagnosis-benchmark", rows, shown)
 
 
 if __name__ == "__main__":

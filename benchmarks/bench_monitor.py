@@ -1,22 +1,24 @@
-"""What it costs to watch a training step: bare, monitored, and the ways people do it today, on the same step.
+"""A training step that is watched, against the bare step and the ways people watch it today.
 
-python -m benchmarks.bench_monitor --net wide --optimizer sgd --rounds 9
-python -m benchmarks.bench_monitor --net gpt2 --optimizer adamw --rounds 9 (for an accelerator)
+Example: `gradlab bench monitor --net wide --optimizer adam --rounds 11`
 """
 
 from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
 
 from gradlab_core.errors import GradlabError
 
 from .environment import environment, frameworks, torch_done
 from .harness import Call, Case, Row, measure
 from .monitored import ALL_NETS, NETS, Sizes, jax_net, torch_net
+from .options import Base, Batch, Cache, Framework, Only, Rounds, answering
+from .table import tables
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 _NEVER = 1 << 30
@@ -24,15 +26,24 @@ _NEVER = 1 << 30
 
 def run(
     *,
-    framework: str = "both",
-    nets: Sequence[str] = NETS,
-    optimizer: str = "sgd",
-    sizes: Sizes | None = None,
+    framework: Framework = None,
+    net: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="tinynet, wide (many parameters), deep (many tensors): these by default; gpt2 (for an accelerator)."
+        ),
+    ] = None,
+    optimizer: Annotated[str, typer.Option(help="sgd, adam or adamw.")] = "sgd",
+    base: Base = Sizes.base,
+    batch: Batch = Sizes.batch,
+    width: Annotated[int, typer.Option(help="Units of the wide net.")] = Sizes.width,
+    depth: Annotated[int, typer.Option("--layers", help="Layers of the deep net.")] = Sizes.depth,
     steps: int = 1,
-    rounds: int = 7,
-    only: Sequence[str] = (),
-    compilation_cache: Path | None = None,
+    rounds: Rounds = 7,
+    only: Only = None,
+    compilation_cache: Cache = None,
     on_call: Callable[[str], Any] = lambda name: None,
+    **sizes: Any,
 ) -> list[Row]:
     """One training step on a batch that is already on the device. Every monitored case holds gradient, parameter and
     applied-update norm of every tensor, brought to the host; what the peers hold stands in their names.
@@ -40,23 +51,25 @@ def run(
     Args:
         steps: steps between two waits for the device. With more than one the host may run ahead of an accelerator, as
             it does in a training loop.
+        sizes: those of `Sizes` that are no options.
 
     Raises:
         GradlabError: an unknown net or optimizer, a size out of range, or a framework that is missing.
     """
+    nets = net or NETS
     odd = [n for n in nets if n not in ALL_NETS] + [o for o in [optimizer] if o not in OPTIMIZERS]
     if odd:
         known = f"nets {', '.join(ALL_NETS)} and optimizer {' or '.join(OPTIMIZERS)}"
         raise GradlabError(f"{', '.join(odd)}: expected {known}")
     if steps < 1:
         raise GradlabError(f"steps is {steps}; expected a whole number of at least 1")
-    sizes = sizes or Sizes()
+    made = Sizes(base=base, batch=batch, width=width, depth=depth, **sizes)
     names = frameworks(framework)
     described = environment(names, compilation_cache)
     rows = []
-    for net in nets:
-        cases = [case for name in names for case in CASES[name](sizes, net, optimizer, steps)]
-        setting = f"{sizes.setting(net)}, {optimizer}"
+    for one in nets:
+        cases = [case for name in names for case in CASES[name](made, one, optimizer, steps)]
+        setting = f"{made.setting(one)}, {optimizer}"
         rows += measure("monitor", setting, cases, rounds=rounds, environment=described, only=only, on_call=on_call)
     return rows
 
@@ -210,6 +223,8 @@ def _jax_cases(sizes: Sizes, net: str, rule: str, steps: int) -> list[Case]:
 
 
 CASES = {"torch": _torch_cases, "jax": _jax_cases}
+
+command = answering(run, "benchmark", tables)
 
 if __name__ == "__main__":
     from .script import main

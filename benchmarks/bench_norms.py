@@ -1,6 +1,6 @@
-"""Norms of much memory: speed as bandwidth beside a plain copy's, and what each way of computing them gets wrong.
+"""Norms against optax, torch and plain code: bandwidth, and error against float64.
 
-python -m benchmarks.bench_norms --elements 67108864 --rounds 21
+Example: `gradlab bench norms --elements 67108864 --rounds 21`
 """
 
 from __future__ import annotations
@@ -8,27 +8,29 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 from gradlab_core.errors import refuse
 
 from .environment import environment, frameworks, torch_done
 from .harness import Case, Row, measure
+from .options import Cache, Framework, Only, Rounds, answering
+from .table import tables
 
 
 def run(
     *,
-    framework: str = "both",
-    elements: int = 1 << 26,
-    tensors: int = 64,
-    scale: float = 1.0,
+    framework: Framework = None,
+    elements: Annotated[int, typer.Option(help="Float32 elements in all.")] = 1 << 26,
+    tensors: Annotated[int, typer.Option(help="Length of the list of tensors; divides the elements.")] = 64,
+    scale: Annotated[float, typer.Option(help="Elements are scale·N(0,1): 1e25 shows what overflows.")] = 1.0,
     steps: int = 1,
-    rounds: int = 11,
-    only: Sequence[str] = (),
-    compilation_cache: Path | None = None,
+    rounds: Rounds = 11,
+    only: Only = None,
+    compilation_cache: Cache = None,
     on_call: Callable[[str], Any] = lambda name: None,
 ) -> list[Row]:
     """Global norm of one tensor and of a list, and the norms of the list's leaves; elements are scale·N(0,1), float32.
@@ -186,6 +188,8 @@ def _built(way: Callable[[], Any]) -> Callable[[], Any]:
 
 
 _CASES = {"torch": _torch_cases, "jax": _jax_cases}
+
+command = answering(run, "benchmark", tables)
 
 if __name__ == "__main__":
     from .script import main

@@ -1,15 +1,16 @@
-"""How often the parity judge is right: false alarms on healthy pairs drawn at random, planted faults found.
+"""How often the parity judge is right: false alarms on healthy pairs, planted faults found.
 
-python -m benchmarks.bench_parity --pairs 1000
+Example: `gradlab bench parity --pairs 40`
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from rich.console import RenderableType
 from rich.table import Table
 
@@ -17,6 +18,8 @@ from gradlab_core import backends
 from gradlab_core.errors import GradlabError
 from gradlab_core.parity import Key, ParityReport, Subject, compare, moved
 from gradlab_core.programs.specs import ModelSpec, TrainSpec
+
+from .options import answering
 
 PAIRS = 1000
 STEPS = 8
@@ -64,7 +67,11 @@ class Row:
 
 
 def run(
-    *, pairs: int = PAIRS, seed: int = 0, planted: bool = True, on_pair: Callable[[str], Any] = lambda name: None
+    *,
+    pairs: Annotated[int, typer.Option(help="Healthy pairs to draw.")] = PAIRS,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    planted: Annotated[bool, typer.Option(help="Plant faults in one pair of five.")] = True,
+    on_call: Callable[[str], Any] = lambda name: None,
 ) -> list[Row]:
     """Judge so many healthy pairs, PyTorch against JAX, over eight steps; in one of five plant faults.
 
@@ -83,7 +90,7 @@ def run(
     for i in range(pairs):
         if i % SEEDS_A_NET == 0:
             kind, spec, training = _net(rng)
-        on_pair(f"pair {i + 1} of {pairs}: {kind}")
+        on_call(f"pair {i + 1} of {pairs}: {kind}")
         sides, batch = _pair(twins, spec, training, rng)
         healthy = compare(*sides, batch, steps=STEPS)
         note(f"healthy {kind}", healthy, bool(healthy.failures))
@@ -207,6 +214,8 @@ def report(rows: list[Row]) -> Iterator[RenderableType]:
         table.add_row(row.case, str(row.pairs), str(row.alarms), rate, str(row.named), f"{row.worst:.2g}", row.first)
     yield table
 
+
+command = answering(run, "parity-benchmark", report)
 
 if __name__ == "__main__":
     from .script import main

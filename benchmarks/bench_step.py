@@ -1,19 +1,22 @@
-"""One training step, from a NumPy batch to the loss on the host: bare, as published, and with every norm recorded.
+"""One training step with every norm recorded, against bare steps and the published loop.
 
-python -m benchmarks.bench_step --base 32 --batch 128 --rounds 7
+Example: `gradlab bench step --base 16 --batch 64 --compilation-cache /tmp/jax-cache`
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from gradlab_core.cli.compare import parse_depth
+
 from .environment import environment, frameworks
 from .harness import Call, Case, Row, measure
 from .nets import TRAINING, Workload
+from .options import Base, Batch, Block, Cache, Depth, Framework, Only, Rounds, answering
+from .table import tables
 
 _RULE = {
     "learning_rate": TRAINING.learning_rate,
@@ -24,22 +27,22 @@ _RULE = {
 
 def run(
     *,
-    framework: str = "both",
-    base: int = 32,
-    batch: int = 128,
-    block: str = "preact",
-    layers: tuple[int, ...] = (2, 2, 2),
-    rounds: int = 7,
-    only: Sequence[str] = (),
-    compilation_cache: Path | None = None,
+    framework: Framework = None,
+    base: Base = 32,
+    batch: Batch = 128,
+    block: Block = "preact",
+    depth: Depth = "2,2,2",
+    rounds: Rounds = 7,
+    only: Only = None,
+    compilation_cache: Cache = None,
     on_call: Callable[[str], Any] = lambda name: None,
 ) -> list[Row]:
-    """A step of SGD with momentum and weight decay on one TinyNet and one batch.
+    """A step of SGD with momentum and weight decay on one TinyNet, from a NumPy batch to the loss on the host.
 
     Raises:
         GradlabError: a size out of range, or a framework that is missing.
     """
-    work = Workload(base=base, batch=batch, block=block, layers=layers)
+    work = Workload(base=base, batch=batch, block=block, layers=parse_depth(depth))
     setting = work.setting  # checks the spec before anything is loaded
     names = frameworks(framework)
     described = environment(names, compilation_cache)
@@ -132,6 +135,8 @@ def _jax_cases(work: Workload) -> list[Case]:
 
 
 _CASES = {"torch": _torch_cases, "jax": _jax_cases}
+
+command = answering(run, "benchmark", tables)
 
 if __name__ == "__main__":
     from .script import main

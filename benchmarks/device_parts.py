@@ -93,12 +93,12 @@ def _monitors(framework: str, nets: Sequence[str], optimizer: str, results: Foun
         results.add(
             bench_monitor.run(
                 framework=framework,
-                nets=(net,),
+                net=(net,),
                 optimizer=optimizer,
-                sizes=sizes,
                 steps=steps,
                 rounds=rounds,
                 only=[name for name in WATCHED if framework in name],
+                **vars(sizes),
             )
         )
         if framework == "torch":
@@ -108,7 +108,7 @@ def _monitors(framework: str, nets: Sequence[str], optimizer: str, results: Foun
 
 
 def step(framework: str, results: Found, cpu: bool) -> None:
-    sizes: dict[str, Any] = {"base": 2, "batch": 4, "layers": (1,), "rounds": 1} if cpu else {"rounds": 15}
+    sizes: dict[str, Any] = {"base": 2, "batch": 4, "depth": "1", "rounds": 1} if cpu else {"rounds": 15}
     results.add(bench_step.run(framework=framework, only=STEPS, **sizes))
 
 

@@ -10,23 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from gradlab_core import backends
+from gradlab_core.cli.output import chosen_frameworks
 from gradlab_core.errors import GradlabError
 
 _PACKAGES = {"torch": ("torch",), "jax": ("jax", "jaxlib", "flax", "optax")}
 
 
-def frameworks(name: str) -> tuple[str, ...]:
-    """The frameworks to run, loaded; `both` is both.
+def frameworks(name: str | None) -> tuple[str, ...]:
+    """The frameworks to run, loaded; `both` is both, and None all that are installed.
 
     Raises:
         GradlabError: not a framework, or one that is not installed.
     """
-    if name not in ("both", *backends.BACKENDS):
-        raise GradlabError(f"framework is {name!r}; expected one of {', '.join(backends.BACKENDS)}, both")
-    names = tuple(backends.BACKENDS) if name == "both" else (name,)
-    for framework in names:
-        backends.load(framework)
+    names = chosen(name)
+    for one in names:
+        backends.load(one)
     return names
+
+
+def chosen(name: str | None) -> tuple[str, ...]:
+    """The same frameworks, not loaded yet."""
+    if name not in (None, "both", *backends.BACKENDS):
+        raise GradlabError(f"framework is {name!r}; expected one of {', '.join(backends.BACKENDS)}, both")
+    return chosen_frameworks(list(backends.BACKENDS) if name == "both" else [name] if name else None)
 
 
 def environment(names: tuple[str, ...], cache: Path | None = None) -> dict[str, str]:

@@ -121,14 +121,14 @@ def measure(
     *,
     rounds: int,
     environment: Mapping[str, str],
-    only: Sequence[str] = (),
+    only: Sequence[str] | None = None,
     clock: Callable[[], float] = time.perf_counter,
     on_call: Callable[[str], Any] = lambda name: None,
 ) -> list[Row]:
     """Time the cases in turn, round after round, every second round backwards, so that drift of the machine meets all.
 
     Args:
-        only: keep the cases whose name is one of these or, where it is no case's whole name, contains it; all if empty.
+        only: keep the cases whose name is one of these or, where it is no case's whole name, contains it; all if none.
         on_call: told the name of a case before each of its calls.
 
     Raises:

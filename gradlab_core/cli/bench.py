@@ -1,249 +1,115 @@
-"""`gradlab bench`: the benchmarks, as a table or as one JSON document."""
+"""`gradlab bench`: a benchmark, as a table or as one JSON document. Its help and its options are said by its module
+(`benchmarks/options.py` says how), which is read when somebody asks for it and never before."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import importlib.util
-import itertools
+import inspect
+import pkgutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand, TyperGroup
 
 from gradlab_core.cli import output
-from gradlab_core.cli.compare import parse_depth
 from gradlab_core.errors import GradlabError
 from gradlab_core.records import codec
 
+_PACKAGE = "gradlab_benchmarks"
+_OPTION = inspect.Parameter.KEYWORD_ONLY
+_OWN = [
+    inspect.Parameter("out", _OPTION, default=None, annotation=Annotated[
+        Path | None, typer.Option(help="Write the JSON document to this file too.")
+    ]),
+    inspect.Parameter("json", _OPTION, default=False, annotation=output.JsonOption),
+]  # fmt: skip
+"""The options of `gradlab bench` itself, whatever is measured."""
+
+
+class _Benchmark(TyperCommand):
+    """One benchmark; an option of another one is refused with the name of that one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            option = getattr(error, "option_name", None)
+            group = ctx.parent.command
+            others = [name for name in group.list_commands(ctx) if option in _options(group.get_command(ctx, name))]
+            if not others or self.name in others:
+                raise
+            raise GradlabError(f"{option} is for bench {', '.join(others)}; came with bench {self.name}") from error
+
+
+class _Benchmarks(TyperGroup):
+    """The benchmarks that there are, by name, each made a command when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        modules = [module.name for module in pkgutil.iter_modules(_package().__path__)]
+        return [name.removeprefix("bench_") for name in modules if name.startswith("bench_")]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.list_commands(ctx):
+            raise GradlabError(f"benchmark is {cmd_name!r}; expected one of {', '.join(self.list_commands(ctx))}")
+        alone = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+        module = importlib.import_module(f"{_PACKAGE}.bench_{cmd_name}")
+        made = alone.command(cmd_name, cls=_Benchmark, help=module.__doc__, rich_help_panel="Benchmarks")
+        made(_command(module.command))
+        return typer.main.get_command(alone)
+
+
 app = typer.Typer(
-    help="Speed and cost: JAX (jit) and PyTorch side by side, against peers and against the published experiment's "
-    "plain code. Medians of interleaved runs.",
+    cls=_Benchmarks,
     no_args_is_help=True,
     rich_markup_mode="markdown",
+    subcommand_metavar="BENCHMARK [OPTIONS]",
 )
 
-_PACKAGE = "gradlab_benchmarks"
 
-Framework = Annotated[
-    str | None, typer.Option("--framework", "-f", help="torch, jax or both. Default: all that are installed.")
-]
-Rounds = Annotated[int, typer.Option(help="Timed calls of each case.")]
-Only = Annotated[list[str] | None, typer.Option(help="Only cases whose name contains this; may be repeated.")]
-Out = Annotated[Path | None, typer.Option(help="Write the JSON document to this file too.")]
-Cache = Annotated[
-    Path | None,
-    typer.Option(help="Folder of JAX's persistent compilation cache: a second run compiles faster. Off by default."),
-]
-Base = Annotated[int, typer.Option(help="Channels of TinyNet's first stage.")]
-Batch = Annotated[int, typer.Option(help="Images in a batch.")]
-Block = Annotated[str, typer.Option("--block", "-b", help="TinyNet's residual block.")]
-Depth = Annotated[str, typer.Option(help="Blocks in each stage, as 2,2,2.")]
+@app.callback()
+def bench() -> None:
+    """Speed and cost: JAX (jit) and PyTorch side by side, against peers and against the published experiment's plain
+    code. Medians of interleaved runs.
 
-
-@app.command()
-def norms(
-    framework: Framework = None,
-    elements: Annotated[int, typer.Option(help="Float32 elements in all.")] = 1 << 26,
-    tensors: Annotated[int, typer.Option(help="Length of the list of tensors; divides the elements.")] = 64,
-    scale: Annotated[float, typer.Option(help="Elements are scale·N(0,1): 1e25 shows what overflows.")] = 1.0,
-    rounds: Rounds = 11,
-    only: Only = None,
-    compilation_cache: Cache = None,
-    out: Out = None,
-    json: output.JsonOption = False,
-) -> None:
-    """Norms against optax, torch and plain code: bandwidth, and error against float64.
-
-    Example: `gradlab bench norms --elements 67108864 --rounds 21`
+    Example: `gradlab bench norms --elements 1000000`; `gradlab bench norms --help` has the options and an example.
     """
-    sizes = {"elements": elements, "tensors": tensors, "scale": scale}
-    _bench("norms", framework, rounds, only, compilation_cache, out, json, sizes)
 
 
-@app.command()
-def step(
-    framework: Framework = None,
-    base: Base = 32,
-    batch: Batch = 128,
-    block: Block = "preact",
-    depth: Depth = "2,2,2",
-    rounds: Rounds = 7,
-    only: Only = None,
-    compilation_cache: Cache = None,
-    out: Out = None,
-    json: output.JsonOption = False,
-) -> None:
-    """One training step with every norm recorded, against bare steps and the published loop.
+def _command(declared: Callable[..., Any]) -> Callable[..., None]:
+    """Runs a benchmark with what was asked; its signature says so to typer: the declared options, then our own."""
 
-    Example: `gradlab bench step --base 16 --batch 64 --compilation-cache /tmp/jax-cache`
-    """
-    sizes = {"base": base, "batch": batch, "block": block, "layers": parse_depth(depth)}
-    _bench("step", framework, rounds, only, compilation_cache, out, json, sizes)
+    def command(*, out: Path | None, json: bool, **asked: Any) -> None:
+        output.output_file(out)  # refused before the minutes of measuring, not after
+        for value in asked.values():
+            if isinstance(value, Path):
+                output.output_folder(value)
+        with _progress() as on_call:
+            answer = declared(**asked, on_call=on_call)
+        document = codec.document(answer.kind, answer.rows)
+        if out is not None:
+            codec.write_text(out, document + "\n")
+        if json:
+            typer.echo(document)
+            return
+        console = _wide_console()
+        for part in answer.shown:
+            console.print(part)
 
-
-@app.command()
-def analysis(
-    framework: Framework = None,
-    base: Base = 32,
-    batch: Batch = 128,
-    block: Block = "preact",
-    depth: Depth = "2,2,2",
-    rounds: Rounds = 7,
-    only: Only = None,
-    compilation_cache: Cache = None,
-    out: Out = None,
-    json: output.JsonOption = False,
-) -> None:
-    """The whole analysis of one net, against one hook a layer that copies to the host.
-
-    Example: `gradlab bench analysis --framework torch --json > analysis.json`
-    """
-    sizes = {"base": base, "batch": batch, "block": block, "layers": parse_depth(depth)}
-    _bench("analysis", framework, rounds, only, compilation_cache, out, json, sizes)
+    parameters = inspect.signature(declared, eval_str=True).parameters.values()
+    options = [p.replace(kind=_OPTION) for p in parameters if get_origin(p.annotation) is Annotated]
+    command.__signature__ = inspect.Signature([*options, *_OWN])  # type: ignore[attr-defined]
+    return command
 
 
-@app.command()
-def monitor(
-    framework: Framework = None,
-    net: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="tinynet, wide (many parameters), deep (many tensors): these by default; gpt2 (for an accelerator)."
-        ),
-    ] = None,
-    optimizer: Annotated[str, typer.Option(help="sgd, adam or adamw.")] = "sgd",
-    base: Base = 32,
-    batch: Batch = 128,
-    width: Annotated[int, typer.Option(help="Units of the wide net.")] = 4608,
-    layers: Annotated[int, typer.Option(help="Layers of the deep net.")] = 1000,
-    rounds: Rounds = 7,
-    only: Only = None,
-    compilation_cache: Cache = None,
-    out: Out = None,
-    json: output.JsonOption = False,
-) -> None:
-    """A training step that is watched, against the bare step and the ways people watch it today.
-
-    Example: `gradlab bench monitor --net wide --optimizer adam --rounds 11`
-    """
-    sizes = benchmark("monitored").Sizes(base=base, batch=batch, width=width, depth=layers)
-    options = {"optimizer": optimizer, "sizes": sizes} | ({"nets": net} if net else {})
-    _bench("monitor", framework, rounds, only, compilation_cache, out, json, options)
-
-
-@app.command()
-def diagnosis(
-    runs: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the runs: those in it are judged again, missing ones are made and stay."),
-    ] = None,
-    programs: Annotated[int | None, typer.Option(help="Pairs of a healthy and a faulty run.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
-    framework: Framework = None,
-    jobs: Annotated[int, typer.Option(help="Processes that make runs at a time.")] = 2,
-    split: Annotated[str, typer.Option(help="tuning, held-out or both.")] = "both",
-    misses: Annotated[bool, typer.Option("--misses", help="List the misjudged runs, of the tuning part only.")] = False,
-    overhead: Annotated[
-        bool, typer.Option("--overhead", help="Measure what judging costs instead: 10,000 steps × 200 layers.")
-    ] = False,
-    out: Out = None,
-    json: output.JsonOption = False,
-) -> None:
-    """How often the diagnosis is right: recall, precision, false alarms and places, beside the rules of other tools.
-
-    Example: `gradlab bench diagnosis --runs diagnosis-runs --jobs 2`
-    """
-    bench = benchmark("bench_diagnosis")
-    output.output_file(out)
-    with contextlib.ExitStack() as stack:
-        if overhead:
-            judged, rows = [], [benchmark("diagnosis.overhead").overhead()]
-        else:
-            parts = bench.chosen(split)
-            folder = runs or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            on_run = stack.enter_context(_progress())
-            judged, rows = bench.run(
-                runs=output.output_folder(folder),
-                programs=bench.PROGRAMS if programs is None else programs,
-                seed=seed,
-                framework=framework or _installed(),
-                jobs=jobs,
-                on_run=on_run,
-            )
-            rows = [row for row in rows if row.part in parts]
-    shown = itertools.chain(bench.report(rows, judged), bench.misjudged(judged) if misses else [])
-    _hand_out("diagnosis-benchmark", rows, shown, out=out, json=json)
-
-
-@app.command()
-def parity(
-    pairs: Annotated[int | None, typer.Option(help="Healthy pairs to draw; default: 1000.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
-    planted: Annotated[bool, typer.Option(help="Plant faults in one pair of five.")] = True,
-    out: Out = None,
-    json: output.JsonOption = False,
-) -> None:
-    """How often the parity judge is right: false alarms on healthy pairs, planted faults found.
-
-    Example: `gradlab bench parity --pairs 40`
-    """
-    if out is not None:
-        output.output_folder(out.parent)
-    bench = benchmark("bench_parity")
-    with _progress() as on_pair:
-        rows = bench.run(pairs=bench.PAIRS if pairs is None else pairs, seed=seed, planted=planted, on_pair=on_pair)
-    _hand_out("parity-benchmark", rows, bench.report(rows), out=out, json=json)
-
-
-def _bench(
-    verb: str,
-    framework: str | None,
-    rounds: int,
-    only: list[str] | None,
-    compilation_cache: Path | None,
-    out: Path | None,
-    json: bool,
-    sizes: dict[str, Any],
-) -> None:
-    output.output_file(out)  # refused before the minutes of measuring, not after
-    if compilation_cache is not None:
-        output.output_folder(compilation_cache)
-    run: Callable[..., list[Any]] = benchmark(f"bench_{verb}").run
-    with _progress() as on_call:
-        rows = run(
-            framework=framework or _installed(),
-            rounds=rounds,
-            only=only or (),
-            compilation_cache=compilation_cache,
-            on_call=on_call,
-            **sizes,
-        )
-    _hand_out("benchmark", rows, benchmark("table").tables(rows), out=out, json=json)
-
-
-def _hand_out(kind: str, rows: list[Any], shown: Iterable[Any], *, out: Path | None, json: bool) -> None:
-    """The document to a file if one is named, and it or the tables to the console."""
-    document = codec.document(kind, rows)
-    if out is not None:
-        codec.write_text(out, document + "\n")
-    if json:
-        typer.echo(document)
-        return
-    console = _wide_console()
-    for part in shown:
-        console.print(part)
-
-
-def _installed() -> str:
-    """The framework that is installed, or `both`."""
-    found = output.chosen_frameworks(None)
-    return found[0] if len(found) == 1 else "both"
+def _options(command: Any) -> list[str]:
+    return [option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)]
 
 
 def _wide_console() -> Console:
@@ -264,10 +130,10 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def benchmark(name: str) -> ModuleType:
-    """A module of the benchmarks: in a checkout the folder beside `gradlab_core`, loaded by its place and not by its
-    name, since many a project has a package called benchmarks; elsewhere `gradlab_benchmarks`. The folder comes first:
-    beside an editable installation stands a copy of the day it was made."""
+def _package() -> ModuleType:
+    """The benchmarks: in a checkout the folder beside `gradlab_core`, loaded by its place and not by its name, since
+    many a project has a package called benchmarks; elsewhere `gradlab_benchmarks`. The folder comes first: beside an
+    editable installation stands a copy of the day it was made."""
     init = Path(__file__).resolve().parents[2] / "benchmarks" / "__init__.py"
     if _PACKAGE not in sys.modules and not init.is_file() and importlib.util.find_spec(_PACKAGE) is None:
         raise GradlabError(f"the benchmarks are neither installed nor at {init.parent}; reinstall gradlab-parity")
@@ -277,4 +143,4 @@ def benchmark(name: str) -> ModuleType:
         assert spec.loader is not None
         sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[_PACKAGE])
-    return importlib.import_module(f"{_PACKAGE}.{name}")
+    return importlib.import_module(_PACKAGE)

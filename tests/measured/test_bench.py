@@ -180,7 +180,7 @@ def test_norms_rows_are_complete_and_ours_is_right_where_peers_overflow() -> Non
 
 def test_step_and_analysis_rows_of_both_frameworks() -> None:
     without_compile = ("published", "torch eager", "gradlab", "plain Flax")
-    small = {"base": 2, "batch": 4, "layers": (1,), "rounds": 1}
+    small = {"base": 2, "batch": 4, "depth": "1", "rounds": 1}
     steps = bench_step.run(**small, only=without_compile)
     analyses = bench_analysis.run(**small)
     assert [row.failure for row in steps + analyses] == [None] * (len(steps) + len(analyses))
@@ -197,13 +197,13 @@ def test_step_and_analysis_rows_of_both_frameworks() -> None:
 def test_monitor_rows_of_both_frameworks() -> None:
     sizes = monitored.Sizes(base=2, batch=4, width=8, depth=3, small_batch=4)
     kept = ("bare", "Monitor", "it records", "item()", "by hand", "optax")
-    rows = bench_monitor.run(nets=("deep",), sizes=sizes, optimizer="adam", rounds=1, only=kept)
+    rows = bench_monitor.run(net=("deep",), **vars(sizes), optimizer="adam", rounds=1, only=kept)
     assert [(row.case, row.failure) for row in rows if row.failure] == []
     assert {row.setting for row in rows} == {f"{sizes.setting('deep')}, adam"}
     assert len(rows) == 8
     assert all(row.speedup is not None for row in rows)
     with pytest.raises(GradlabError, match="narrow, lion: expected nets tinynet, wide, deep, gpt2 and"):
-        bench_monitor.run(nets=("narrow",), optimizer="lion")
+        bench_monitor.run(net=("narrow",), optimizer="lion")
     with pytest.raises(GradlabError, match="steps is 0"):
         bench_monitor.run(steps=0)
 
