@@ -59,7 +59,7 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         (["nrms"], "gradlab: benchmark is 'nrms'; expected one of analysis, diagnosis, monitor, norms, parity, step"),
         (["norms", "--nosuch", "5"], "No such option: --nosuch"),
         (["norms", "--elements"], "Option '--elements' requires an argument"),
-        (["norms", "--elements", "many"], "'many' is not a valid int"),
+        (["norms", "--elements", "many"], "Invalid value for '--elements'"),
     ],
 )
 def test_what_is_not_asked_that_way_is_refused_in_words(arguments, words, capsys, monkeypatch):

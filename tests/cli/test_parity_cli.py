@@ -70,7 +70,10 @@ BAD = {
     "a batch of three": ([*TWO, "--batch", "ports:THREE"], ["the batch of", "tuple of 3; expected (x, y)"]),
     "a constant batch": ([*TWO, "--batch", "ports:constant"], ["ties"]),
     "labels for half of it": ([*TWO, "--batch", "ports:short_labels"], ["failed"]),
-    "weights that do not fit": (["ports:with_batch", "ports:wider_port"], ["weight has shape (2, 3); expected (2, 4)"]),
+    "weights that do not fit": (
+        ["ports:with_batch", "ports:wider_port"],
+        ["weight has shape (2, 4) in the candidate; expected (2, 3)"],
+    ),
     "a loss that fails": (["ports:with_batch", "ports:failing_port"], ["RuntimeError: no such luck", "users_ports.py"]),
     "a loss that cannot be": (["ports:with_batch", "ports:misshapen_loss"], ["TypeError", "users_ports.py"]),
     "an unknown precision": ([*TWO, "--precision", "fp8"], ["precision is 'fp8'"]),

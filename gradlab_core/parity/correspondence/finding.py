@@ -152,14 +152,18 @@ def _gain(
 
 
 def _partners(left: Mapping[str, Shape], others: Mapping[str, Shape]) -> dict[str, str]:
-    """For what is left over, the most alike of what is left over on the other side."""
+    """For what is left over, the array of the same name on the other side, or else the most alike of what is left over
+    there, with its shape."""
     names, partners = ranked(left), ranked(others)
-    alike = {
-        name: max(
-            partners.values(),
-            key=lambda other: likeness(names[name], other) + (math.prod(left[name]) == math.prod(others[other.full])),
-            default=None,
-        )
-        for name in left
-    }
-    return {name: "" if best is None else f"{best.full} {others[best.full]}" for name, best in alike.items()}
+
+    def partner(name: str) -> str | None:
+        if name in others:
+            return name
+        gains = {
+            other: likeness(names[name], partners[other]) + (math.prod(left[name]) == math.prod(others[other]))
+            for other in others
+        }
+        return max(gains, key=lambda other: gains[other], default=None)
+
+    alike = {name: partner(name) for name in left}
+    return {name: "" if best is None else f"{best} {others[best]}" for name, best in alike.items()}

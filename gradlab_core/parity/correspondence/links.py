@@ -166,7 +166,8 @@ class Correspondence:
     Attributes:
         links: in the candidate's order.
         shapes: of the reference's arrays.
-        left_reference, left_candidate: names that no link has, with the likeliest partner ("" if there is none).
+        left_reference, left_candidate: names that no link has, with the likeliest partner and its shape, the array of
+            the same name if there is one ("" if there is no partner).
     """
 
     links: tuple[Link, ...]
@@ -182,8 +183,19 @@ class Correspondence:
 
     def check(self) -> None:
         """Refuse what is left over, all of it in one message."""
-        problems = [_left(name, "reference", "candidate", partner) for name, partner in self.left_reference.items()]
-        problems += [_left(name, "candidate", "reference", partner) for name, partner in self.left_candidate.items()]
+        same = [name for name in self.left_reference if name in self.left_candidate]
+        problems = [
+            f"{name} has shape {self.left_reference[name].removeprefix(name).strip()} in the candidate; expected "
+            f"{self.shapes[name]} as in the reference"
+            for name in same
+        ]
+        sides = ("reference", "candidate", self.left_reference), ("candidate", "reference", self.left_candidate)
+        problems += [
+            _left(name, side, other, partner)
+            for side, other, left in sides
+            for name, partner in left.items()
+            if name not in same
+        ]
         refuse("weights that correspond to nothing (give rules={candidate's name: reference's name})", problems)
 
     def there(self, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
