@@ -28,7 +28,7 @@ from .draw import Drawn
 KIND = "diagnosis-run"
 CHUNK = 32  # runs a process makes
 
-_CHILD = "from gradlab_core.cli.bench import benchmark; benchmark('diagnosis.store').child()"
+_CHILD = "from gradlab_core.cli import bench; bench.benchmarks('diagnosis.store').child()"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ class _Benchmarks(TyperGroup):
     """The benchmarks that there are, by name, each made a command when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        modules = [module.name for module in pkgutil.iter_modules(_package().__path__)]
+        modules = [module.name for module in pkgutil.iter_modules(benchmarks().__path__)]
         return [name.removeprefix("bench_") for name in modules if name.startswith("bench_")]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -130,8 +130,8 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def _package() -> ModuleType:
-    """The benchmarks: in a checkout the folder beside `gradlab_core`, loaded by its place and not by its name, since
+def benchmarks(module: str = "") -> ModuleType:
+    """The benchmarks, or a module of theirs: in a checkout the folder beside `gradlab_core`, loaded by its place and not by its name, since
     many a project has a package called benchmarks; elsewhere `gradlab_benchmarks`. The folder comes first: beside an
     editable installation stands a copy of the day it was made."""
     init = Path(__file__).resolve().parents[2] / "benchmarks" / "__init__.py"
@@ -143,4 +143,4 @@ def _package() -> ModuleType:
         assert spec.loader is not None
         sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[_PACKAGE])
-    return importlib.import_module(_PACKAGE)
+    return importlib.import_module(f"{_PACKAGE}.{module}" if module else _PACKAGE)

@@ -97,7 +97,7 @@ print('HEAVY', [m for m in ('torch', 'jax', 'flax', 'optax', 'sklearn', 'plotly'
 
 def test_a_new_module_is_a_new_benchmark(tmp_path, monkeypatch):
     (tmp_path / "bench_counting.py").write_text(ITSELF.lstrip())
-    monkeypatch.setattr(bench._package(), "__path__", [*bench._package().__path__, str(tmp_path)])
+    monkeypatch.setattr(bench.benchmarks(), "__path__", [*bench.benchmarks().__path__, str(tmp_path)])
     run = CliRunner()
     assert "Counts to a number." in run.invoke(bench.app, ["--help"]).stdout
     assert run.invoke(bench.app, ["counting", "--upto", "4"]).stdout == "4 numbers\n"
