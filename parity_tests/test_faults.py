@@ -27,14 +27,25 @@ PLAIN, PREACT = (ModelSpec(block=block, base=3, layers=(1,)) for block in ("plai
 TWO_STAGES = dataclasses.replace(PREACT, layers=(1, 1))
 
 
-def first_divergence(spec, *, plant=lambda model: None, optimizer=TRAINING, load=None, steps=3):
+def judged(spec, *, plant=lambda model: None, optimizer=TRAINING, load=None, steps=3):
     torch_model, jax_model = pair(spec)
     plant(jax_model)
     candidate = gradlab_jax.Subject(jax_model, optimizer=optimizer)
     if load is not None:
         candidate = Misloaded(candidate, load)
-    report = compare(gradlab_torch.Subject(torch_model, optimizer=TRAINING), candidate, batch_for(spec), steps=steps)
-    return report.first_divergence
+    return compare(gradlab_torch.Subject(torch_model, optimizer=TRAINING), candidate, batch_for(spec), steps=steps)
+
+
+def first_divergence(spec, **options):
+    return judged(spec, **options).first_divergence
+
+
+def first_and_causes(spec, **options):
+    """Where it diverges first, and of each fault the codes of what explains it."""
+    report = judged(spec, **options)
+    return report.first_divergence, [
+        [c.code for c in f.explanations[0].causes] for f in report.faults if f.explanations
+    ]
 
 
 class Misloaded:
@@ -53,6 +64,12 @@ class Misloaded:
 
     def arithmetic(self):
         return self.subject.arithmetic()
+
+    def perturbed(self, arithmetic, seed):
+        return self.subject.perturbed(arithmetic, seed)
+
+    def local_step(self, x, y, epoch, given):
+        return self.subject.local_step(x, y, epoch, given)
 
     def state(self):
         return self.subject.state()
@@ -76,6 +93,14 @@ class BiasedVariance(BatchNorm):
         return mean, var
 
 
+class Frozen(BatchNorm):
+    """Normalises by its running statistics in training too."""
+
+    def __call__(self, x):
+        self.eval()
+        return super().__call__(x)
+
+
 class FlaxFlatten(type(gradlab_jax.build(SPECS["residual_toy"], seed=0))):
     """Flattens in Flax's own order, channels last, which leaves every norm and mean as it is."""
 
@@ -90,16 +115,18 @@ def test_transposed_square_kernel():
     def transpose(arrays):
         return {**arrays, "fc2.weight": arrays["fc2.weight"].T}
 
-    found = first_divergence(SPECS["residual_toy"], load=transpose)
+    found, causes = first_and_causes(SPECS["residual_toy"], load=transpose)
     assert (found.step, found.quantity, found.path) == (0, "activation", "fc2")
+    assert causes == [["square-kernel"]]
 
 
 def test_transposed_square_convolution():
     def transpose(arrays):
         return {**arrays, "stage1.0.conv1.weight": arrays["stage1.0.conv1.weight"].swapaxes(0, 1)}
 
-    found = first_divergence(PREACT, load=transpose)
+    found, causes = first_and_causes(PREACT, load=transpose)
     assert (found.step, found.quantity, found.path) == (0, "activation", "stage1.0.conv1")
+    assert causes == [["square-kernel"]]
 
 
 def test_biased_running_variance():
@@ -107,8 +134,9 @@ def test_biased_running_variance():
         for module in modules(model, BatchNorm):
             module.__class__ = BiasedVariance
 
-    found = first_divergence(PLAIN, plant=plant)
+    found, causes = first_and_causes(PLAIN, plant=plant)
     assert (found.step, found.quantity, found.path) == (0, "statistic", "bn1.running_var")
+    assert causes == [["bn-running-var"]]
 
 
 def test_wrong_batchnorm_momentum():
@@ -116,23 +144,54 @@ def test_wrong_batchnorm_momentum():
         for module in modules(model, BatchNorm):
             module.momentum = 0.01
 
-    found = first_divergence(PLAIN, plant=plant)
+    found, causes = first_and_causes(PLAIN, plant=plant)
     assert (found.step, found.quantity, found.path) == (0, "statistic", "bn1.running_mean")
+    assert causes == [["bn-momentum"]]
 
 
 def test_wrong_optimizer_momentum():
-    found = first_divergence(
+    found, causes = first_and_causes(
         SPECS["residual_toy"], optimizer=TrainSpec(learning_rate=0.05, momentum=0.8, weight_decay=5e-2)
     )
     assert (found.step, found.quantity) == (1, "optimizer")
+    assert causes == [["momentum"]]
 
 
 def test_swapped_flatten():
     def plant(model):
         model.__class__ = FlaxFlatten
 
-    found = first_divergence(SPECS["residual_toy"], plant=plant)
+    found, causes = first_and_causes(SPECS["residual_toy"], plant=plant)
     assert (found.step, found.quantity, found.path) == (0, "activation", "fc1")
+    assert causes == [["flatten-order"]]
+
+
+def test_two_faults_in_one_run_are_both_found():
+    """One in a layer does not hide one in the optimizer, nor one of the statistics another one of theirs."""
+
+    def transpose(arrays):
+        return {**arrays, "fc2.weight": arrays["fc2.weight"].T}
+
+    slow = TrainSpec(learning_rate=0.05, momentum=0.8, weight_decay=5e-2)
+    _, causes = first_and_causes(SPECS["residual_toy"], load=transpose, optimizer=slow)
+    assert causes == [["square-kernel"], ["momentum"]]
+
+    def plant(model):
+        for module in modules(model, BatchNorm):
+            module.__class__, module.momentum = BiasedVariance, 0.01
+
+    _, causes = first_and_causes(PLAIN, plant=plant)
+    assert causes == [["bn-momentum"], ["bn-momentum", "bn-running-var"]]
+
+
+def test_running_statistics_in_training():
+    def plant(model):
+        for module in modules(model, BatchNorm):
+            module.__class__ = Frozen
+
+    found, causes = first_and_causes(PLAIN, plant=plant)
+    assert (found.step, found.quantity, found.path) == (0, "activation", "bn1")
+    assert causes[0] == ["batchnorm-mode"]
 
 
 def test_missing_skip():
@@ -140,8 +199,9 @@ def test_missing_skip():
         for module in (model.stage1, model.stage2):
             module.layers[0].__class__ = PreActNoSkip
 
-    found = first_divergence(TWO_STAGES, plant=plant)
+    found, causes = first_and_causes(TWO_STAGES, plant=plant)
     assert (found.step, found.quantity, found.path) == (0, "activation", "stage2.0.bn1")
+    assert causes == [["another-input"], ["another-input"]]
 
 
 def test_reversed_weight_decay_order():
@@ -161,9 +221,10 @@ def test_other_epsilon(epsilon):
         for module in modules(model, BatchNorm):
             module.epsilon = epsilon
 
-    found = first_divergence(PLAIN, plant=plant)
+    found, causes = first_and_causes(PLAIN, plant=plant)
     assert (found.step, found.quantity, found.path) == (0, "activation", "bn1")
     assert "another definition" in found.problem
+    assert causes == [["norm-eps"]]
 
 
 def test_lost_digits_are_a_fault_of_rounding_not_of_definition():

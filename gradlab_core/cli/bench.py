@@ -131,9 +131,9 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def benchmarks(module: str = "") -> ModuleType:
-    """The benchmarks, or a module of theirs: in a checkout the folder beside `gradlab_core`, loaded by its place and not by its name, since
-    many a project has a package called benchmarks; elsewhere `gradlab_benchmarks`. The folder comes first: beside an
-    editable installation stands a copy of the day it was made."""
+    """The benchmarks, or a module of theirs: in a checkout the folder beside `gradlab_core`, loaded by its place and
+    not by its name, since many a project has a package called benchmarks; elsewhere `gradlab_benchmarks`. The folder
+    comes first: beside an editable installation stands a copy of the day it was made."""
     init = Path(__file__).resolve().parents[2] / "benchmarks" / "__init__.py"
     if _PACKAGE not in sys.modules and not init.is_file() and importlib.util.find_spec(_PACKAGE) is None:
         raise GradlabError(f"the benchmarks are neither installed nor at {init.parent}; reinstall gradlab-parity")

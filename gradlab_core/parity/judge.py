@@ -9,14 +9,16 @@ import numpy as np
 
 from gradlab_core.errors import GradlabError
 from gradlab_core.parity import tolerance
-from gradlab_core.parity.arithmetic import ARITHMETICS, BETWEEN, Arithmetic, check_precision
+from gradlab_core.parity.arithmetic import ARITHMETICS, BETWEEN, Arithmetic, check_precision, coarsest
 from gradlab_core.parity.batch import Inputs
+from gradlab_core.parity.causes import Fault, find_faults, other_points
 from gradlab_core.parity.correspondence import Correspondence, Rules, correspond, corresponding
 from gradlab_core.parity.hiding import refuse_hiding_places
+from gradlab_core.parity.local import local_steps
 from gradlab_core.parity.matching import aligned, one_sided, other_names, renamed
 from gradlab_core.parity.report import ParityReport, ParityRow
 from gradlab_core.parity.rounding import Draws, Spread, draw_more
-from gradlab_core.parity.trace import Key, Subject, Trace
+from gradlab_core.parity.trace import Key, LocalSubject, Subject, Trace
 
 Batch = tuple[Inputs, Any]
 
@@ -63,7 +65,7 @@ def compare(
         reference, candidate = corresponding(reference, candidate, correspondence)
     arithmetic = reference.arithmetic(), candidate.arithmetic()
     spreads = {a: Spread() for a in arithmetic}
-    measured, unpaired = _run(reference, candidate, batch, steps, start, spreads, correspondence)
+    measured, unpaired, names = _run(reference, candidate, batch, steps, start, spreads, correspondence)
     rows = _judged(measured, arithmetic, spreads)
     drawn = 0
     while (first := next((row for row in rows if row.problem), None)) is not None:
@@ -81,6 +83,10 @@ def compare(
     if report.failures and all(row.is_rounding for row in report.failures):
         explained = _explanation(reference, batch, steps, start, measured, arithmetic, spreads)
         report = dataclasses.replace(report, explanation=explained)
+    elif report.failures and isinstance(reference, LocalSubject) and isinstance(candidate, LocalSubject):
+        report = dataclasses.replace(
+            report, faults=_faults(reference, candidate, batch, steps, start, arithmetic, names)
+        )
     return report
 
 
@@ -120,8 +126,9 @@ def _run(
     start: dict[str, np.ndarray],
     spreads: dict[Arithmetic, Spread],
     correspondence: Correspondence,
-) -> tuple[list[_Measured], tuple[Key, ...]]:
-    """What every step measured, and the layers' tensors that one side alone shows, where layers have other names."""
+) -> tuple[list[_Measured], tuple[Key, ...], dict[Key, Key]]:
+    """What every step measured, the layers' tensors that one side alone shows, where layers have other names, and the
+    reference's names of the candidate's."""
     runs = [subject.cast(dtype) for dtype in ("float64", "float32") for subject in (reference, candidate)]
     for run in runs:
         run.load(start)
@@ -129,6 +136,7 @@ def _run(
     draws = [Draws(reference, start, arithmetic, seeds, spread) for arithmetic, spread in spreads.items()]
     measured: list[_Measured] = []
     unpaired: dict[Key, None] = {}
+    names: dict[Key, Key] = {}
     modules = None if correspondence.is_identity else correspondence.modules()
     # Where layers have other names, or are no modules but were found in the program, one side may show more than both.
     loose = modules is not None or any(getattr(subject, "guesses_layers", False) for subject in (reference, candidate))
@@ -143,7 +151,7 @@ def _run(
         measured += _measure(step, *sides)
         for perturbed in draws:
             perturbed.step(*batch, step, oracle)
-    return measured, tuple(unpaired)
+    return measured, tuple(unpaired), names
 
 
 def _measure(step: int, oracle: Trace, candidate64: Trace, reference32: Trace, candidate32: Trace) -> list[_Measured]:
@@ -199,6 +207,27 @@ _NUMBERS = (
     "reference_tolerance",
     "candidate_tolerance",
 )
+
+
+def _faults(
+    reference: LocalSubject,
+    candidate: LocalSubject,
+    batch: Batch,
+    steps: int,
+    start: dict[str, np.ndarray],
+    arithmetic: tuple[Arithmetic, Arithmetic],
+    names: dict[Key, Key],
+) -> tuple[Fault, ...]:
+    """What is wrong by itself. Where a layer may be shown at another point of the program, the search is repeated
+    without it, and the one that leaves less unexplained counts."""
+    how = reference, candidate, batch, steps, start, coarsest(arithmetic), names
+    faults = find_faults(local_steps(*how))
+    own = other_points(faults, start)
+    if not own:
+        return faults
+    again = find_faults(local_steps(*how, own))
+    fewer = sum(not f.explanations for f in again) < sum(not f.explanations for f in faults)
+    return again if again and fewer else faults
 
 
 def _explanation(

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from gradlab_core.parity import tolerance
 from gradlab_core.parity.arithmetic import Arithmetic
+from gradlab_core.parity.causes import Fault
 from gradlab_core.parity.correspondence.links import Correspondence
 from gradlab_core.parity.trace import Key
 
@@ -88,6 +89,8 @@ class ParityReport:
         explanation: the arithmetic that would explain what the candidate rounds worse, if one does.
         correspondence: which of the candidate's weights is which of the reference's.
         unpaired: tensors of layers that one side alone shows; they are not compared.
+        faults: where the candidate is wrong by itself, each with its cause if one is known; found if the definitions
+            differ and both subjects can run a step layer by layer.
     """
 
     rows: tuple[ParityRow, ...]
@@ -95,6 +98,7 @@ class ParityReport:
     explanation: Arithmetic | None = None
     correspondence: Correspondence | None = None
     unpaired: tuple[Key, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     @property
     def failures(self) -> tuple[ParityRow, ...]:
@@ -181,8 +185,11 @@ class ParityReport:
         if not failures:
             return "\n".join([f"parity holds: {head}", *notes])
         lines = [f"  {row.name}: {row.problem}" for row in failures[:10]]
+        found = [f"  fault {i}: {fault.words}" for i, fault in enumerate(self.faults, 1)]
         more = [f"  … and {len(failures) - 10} more"] if len(failures) > 10 else []
-        return "\n".join([f"parity broken at {failures[0].name}: {len(failures)} of {head}", *lines, *more, *notes])
+        return "\n".join(
+            [f"parity broken at {failures[0].name}: {len(failures)} of {head}", *found, *lines, *more, *notes]
+        )
 
 
 def _some(names: Iterable[str]) -> str:

@@ -74,3 +74,12 @@ class Subject(Protocol):
     def step(self, x: Inputs, y: Any, epoch: int) -> Trace:
         """One training step on a canonical batch, and every tensor of it."""
         ...
+
+
+@runtime_checkable
+class LocalSubject(Subject, Protocol):
+    """A subject whose layers can be run each from given inputs, so that faults are found one by one."""
+
+    def local_step(self, x: Inputs, y: Any, epoch: int, given: Trace) -> Trace:
+        """A step in which the tensors of layers, and the logits, are taken from `given` once they are computed."""
+        ...

@@ -49,6 +49,10 @@ class Tap:
             return x
         return np.moveaxis(x, -1, 1) if isinstance(x, np.ndarray) else jax.numpy.moveaxis(x, -1, 1)
 
+    def native(self, x: np.ndarray) -> np.ndarray:
+        """A tensor in canonical layout as the model has it."""
+        return np.moveaxis(x, 1, -1) if self.spatial and not self.second and x.ndim > 2 else x
+
     def canonical_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         moved = self.spatial and not self.second and len(shape) > 2
         return (shape[0], shape[-1], *shape[1:-1]) if moved else shape

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
@@ -18,15 +17,15 @@ from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, check_precis
 from gradlab_core.parity.batch import Inputs, Layout, arranged, as_pick, check_layout, mapped
 from gradlab_core.parity.trace import Key
 from gradlab_core.programs.specs import TrainSpec
-from gradlab_jax.model.checks import as_labels, check_logits
+from gradlab_jax.model.checks import as_labels
 from gradlab_jax.model.function import Function, Plain, is_equinox
-from gradlab_jax.model.gradients import Loss, structural_zeros
+from gradlab_jax.model.gradients import Loss
 from gradlab_jax.model.losses import cross_entropy
-from gradlab_jax.model.modules import Functional
-from gradlab_jax.model.taps import Tap, outputs, run_tapped
+from gradlab_jax.model.taps import outputs
 from gradlab_jax.parity.held import Held, held
+from gradlab_jax.parity.objective import Objective, cut_off, gradients, natively
 from gradlab_jax.parity.precision import measured, precise, rounded_as
-from gradlab_jax.parity.rounding import dithered, noisy, rounded_products
+from gradlab_jax.parity.rounding import dithered, noisy
 from gradlab_jax.programs.training import sgd, sgd_step
 
 Picked = str | int | Callable[[Any], Any] | None
@@ -135,6 +134,13 @@ class Subject:
 
     def step(self, x: Inputs, y: Any, epoch: int) -> dict[Key, np.ndarray | None]:
         """One training step, and every tensor of it in canonical layout."""
+        return self.local_step(x, y, epoch, {})
+
+    def local_step(
+        self, x: Inputs, y: Any, epoch: int, given: Mapping[Key, np.ndarray | None]
+    ) -> dict[Key, np.ndarray | None]:
+        """A step in which the tensors of layers, and the logits, are taken from `given` once they are computed: what
+        comes after a layer is computed from the given one, forward and backward. So no difference is handed on."""
         with self._precision():
             f, params, rest = self.model.parts()
 
@@ -148,10 +154,11 @@ class Subject:
 
             inputs = mapped(arranged(x, self.layout, self.usual), native)
             labels = mapped(np.asarray(y) if isinstance(y, list) else y, lambda name, array: as_labels(array))
-            objective = _Objective(f, self.loss, self.pick)
+            objective = Objective(f, self.loss, self.pick)
             ran, zeros, cut_slopes, cut_grads = self._plan(objective, params, rest, inputs, labels)
-            values, slopes, grads, state, logits, loss = _gradients(
-                objective, self._rounded(), self.noise, params, zeros, rest, inputs, labels
+            instead = natively(given, ran, zeros)
+            values, slopes, grads, state, logits, loss = gradients(
+                objective, self._rounded(), self.noise, params, zeros, rest, inputs, labels, instead
             )
             applied = self._apply(params, grads, cut_grads, state, epoch)
             # Layouts are changed on the host: on the device each would be a program of its own.
@@ -169,14 +176,14 @@ class Subject:
             found |= applied
             return {key: None if value is None else np.asarray(value) for key, value in found.items()}
 
-    def _plan(self, objective: _Objective, params: Any, rest: Any, x: Any, y: Any) -> tuple[Any, Any, Any, Any]:
+    def _plan(self, objective: Objective, params: Any, rest: Any, x: Any, y: Any) -> tuple[Any, Any, Any, Any]:
         """What depends on shapes alone: the layers in order, zeros to disturb them by, and what has no path."""
         leaves, structure = jax.tree.flatten((x, y))
         key = structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         if key not in self.plans:
             ran, shapes = outputs(objective.f, params, rest, x)
             zeros = [np.zeros(s.shape, s.dtype) for s in shapes]
-            self.plans[key] = (ran, zeros, *_cut(objective, params, zeros, rest, x, y))
+            self.plans[key] = (ran, zeros, *cut_off(objective, params, zeros, rest, x, y))
         return self.plans[key]
 
     def _apply(self, params: Any, grads: Any, cut: Any, state: Any, epoch: int) -> dict[Key, Any]:
@@ -237,55 +244,3 @@ def _stepped(
         return optax.apply_updates(params, updates), state
 
     return (stepped if noise is None else noisy(stepped, noise))(params, grads, state, learning_rate)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Objective:
-    """The loss as a function of the parameters and of a disturbance of every activation: the gradient of the loss in
-    an activation is its gradient in that disturbance, at zero."""
-
-    f: Functional
-    loss: Loss
-    pick: Callable[[Any], Any]
-
-    def __call__(self, params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
-        left = iter(zeros)
-
-        def on_tap(tap: Tap, value: jax.Array) -> tuple[jax.Array, jax.Array]:
-            value = value + next(left)
-            return value, value
-
-        out, state, handed = run_tapped(self.f, params, rest, x, on_tap, differentiable=True)
-        logits = check_logits(self.pick(out))
-        return self.loss(logits, y), ([value for _, value in handed], state, logits)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _gradients(
-    objective: _Objective,
-    rounded: Arithmetic | None,
-    noise: Arithmetic | None,
-    params: Any,
-    zeros: Any,
-    rest: Any,
-    x: Any,
-    y: Any,
-) -> Any:
-    def differentiate(params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> Any:
-        differentiated = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
-        (value, (values, state, logits)), (grads, slopes) = differentiated(params, zeros, rest, x, y)
-        return values, slopes, grads, state, logits, value
-
-    if rounded is not None:
-        differentiate = rounded_products(differentiate, rounded)
-    if noise is not None:
-        differentiate = noisy(differentiate, noise)
-    return differentiate(params, zeros, rest, x, y)
-
-
-def _cut(objective: _Objective, params: Any, zeros: Any, rest: Any, x: Any, y: Any) -> tuple[list[bool], list[bool]]:
-    """Which activations, and which parameters, have no path to the loss."""
-    differentiate = jax.grad(objective, argnums=(0, 1), has_aux=True)
-    jaxpr = jax.make_jaxpr(lambda *args: differentiate(*args)[0])(params, zeros, rest, x, y).jaxpr
-    flags = structural_zeros(jaxpr, [False] * len(jaxpr.invars))
-    return flags[len(params) :], flags[: len(params)]

@@ -111,8 +111,15 @@ class Subject:
 
     def step(self, x: Inputs, y: Any, epoch: int) -> dict[Key, np.ndarray | None]:
         """One training step, and every tensor of it in canonical layout."""
+        return self.local_step(x, y, epoch, {})
+
+    def local_step(
+        self, x: Inputs, y: Any, epoch: int, given: Mapping[Key, np.ndarray | None]
+    ) -> dict[Key, np.ndarray | None]:
+        """A step in which the tensors of layers, and the logits, are taken from `given` once they are computed: what
+        comes after a layer is computed from the given one, forward and backward. So no difference is handed on."""
         with self._arithmetic():
-            return self._step(x, y, epoch)
+            return self._step(x, y, epoch, given)
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
         if self.noise is not None:
@@ -120,7 +127,9 @@ class Subject:
         first = self.params[0]
         return contextlib.nullcontext() if first.dtype == torch.float64 else precise(self.precision, first.device)
 
-    def _step(self, x: Inputs, y: Any, epoch: int) -> dict[Key, np.ndarray | None]:
+    def _step(
+        self, x: Inputs, y: Any, epoch: int, given: Mapping[Key, np.ndarray | None]
+    ) -> dict[Key, np.ndarray | None]:
         private = private_copy(self.model, "train")
         first = self.params[0]
 
@@ -133,15 +142,31 @@ class Subject:
         slopes: dict[Tap, torch.Tensor] = {}
         logits: list[torch.Tensor] = []
 
+        def instead(key: Key, value: torch.Tensor) -> torch.Tensor | None:
+            array = given.get(key)
+            return None if array is None or array.shape != value.shape else torch.from_numpy(array).to(value)
+
+        def take(key: Key, value: torch.Tensor) -> torch.Tensor:
+            """Its own value; the tensor itself goes on with the given one."""
+            own = value.detach().clone()
+            other = instead(key, own)
+            if other is not None:
+                value.data.copy_(other)  # not through the graph: how it was computed stays known
+            return own
+
         def on_tap(tap: Tap, value: torch.Tensor) -> torch.Tensor:
+            def back(slope: torch.Tensor) -> torch.Tensor | None:
+                slopes[tap] = slope
+                return instead(Key("activation_gradient", tap.path, tap.call), slope)
+
             if value.requires_grad:
                 # A hook on this version of the tensor: an in-place activation after it does not disturb it.
-                value.register_hook(lambda slope: slopes.__setitem__(tap, slope))
-            return value.detach().clone()
+                value.register_hook(back)
+            return take(Key("activation", tap.path, tap.call), value)
 
         def loss(out: Any, labels: Any) -> torch.Tensor:
             picked = check_logits(self.pick(out))
-            logits.append(picked.detach())
+            logits.append(take(Key("logits"), picked))
             return self.loss(picked, labels)
 
         value, grads, handed = loss_and_gradients(private, inputs, labels, loss, on_tap)

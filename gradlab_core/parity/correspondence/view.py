@@ -11,7 +11,7 @@ import numpy as np
 from gradlab_core.parity.arithmetic import Arithmetic
 from gradlab_core.parity.batch import Inputs
 from gradlab_core.parity.correspondence.links import Correspondence, joint
-from gradlab_core.parity.trace import Key, Subject, Trace
+from gradlab_core.parity.trace import Key, LocalSubject, Subject, Trace
 
 _OF_WEIGHTS = ("gradient", "optimizer", "parameter", "statistic")
 _SUMMED = ("parameter",)  # of biases that are added up, the gradient of each is the gradient of the sum
@@ -52,7 +52,14 @@ class _View:
         self.subject.load(arrays)
 
     def step(self, x: Inputs, y: Any, epoch: int) -> Trace:
-        trace = self.subject.step(x, y, epoch)
+        return self._named(self.subject.step(x, y, epoch))
+
+    def local_step(self, x: Inputs, y: Any, epoch: int, given: Trace) -> Trace:
+        """Layers have no other names here; those of the judgement are of `gradlab_core.parity.matching`."""
+        assert isinstance(self.subject, LocalSubject)
+        return self._named(self.subject.local_step(x, y, epoch, given))
+
+    def _named(self, trace: Trace) -> Trace:
         seen: dict[Key, np.ndarray | None] = {}
         for key, value in trace.items():
             if key.quantity not in _OF_WEIGHTS:
