@@ -46,7 +46,7 @@ def parity(request: pytest.FixtureRequest) -> Callable[..., ParityReport]:
         except GradlabError as error:
             pytest.fail(f"parity cannot be judged: {error}", pytrace=False)
         if report.first_divergence is not None:
-            pytest.fail(f"{report}\n  what to do: {next_move(report.first_divergence)}", pytrace=False)
+            pytest.fail(f"{report}\n  what to do: {next_move(report)}", pytrace=False)
         return report
 
     return judge

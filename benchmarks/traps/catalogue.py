@@ -24,12 +24,13 @@ class Trap:
     cause: str
 
     @property
-    def place(self) -> frozenset[str]:
-        """Where it is, as far as two faults at one place would hide each other: a loss or an optimizer is one place,
-        and each part of attention is another."""
-        whole = {"loss", "learning_rate"} & {self.where[0]}
-        update = {"update"} if self.where[0] in ("optimizer", "parameter", "learning_rate") else set()
-        return frozenset(whole | update | {self.where[1]} - {""})
+    def place(self) -> str:
+        """Where no second fault can be beside it: one loss, one rule of updates, one function, one rotation."""
+        if self.where[0] in ("optimizer", "parameter", "learning_rate"):
+            return "update"
+        words = {"gelu": "gelu", "rotated": "rotation", "base": "rotation"}
+        named = next((place for word, place in words.items() if word in self.name), self.name)
+        return "loss" if self.where[0] == "loss" else named
 
 
 def _of(net: str, *traps: tuple[str, str, str, str]) -> tuple[Trap, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradlab_core.parity.report import ParityRow
+from gradlab_core.parity.report import ParityReport, ParityRow
 
 ROUNDING = (
     "in float64 both sides agree: look at what the products are made in (precision='as-is' measures it), at casts, and "
@@ -27,8 +27,16 @@ _DEFINITION = {
 }
 
 
-def next_move(row: ParityRow) -> str:
-    """What to do about the first tensor that differs, in a sentence."""
+def next_move(report: ParityReport) -> str:
+    """What to do first about a report that parity is broken, in a sentence: what mends the first fault, if its cause is
+    known, else where to look. "" where parity holds."""
+    if report.first_divergence is None:
+        return ""
+    known = next((fault.fix for fault in report.faults if fault.explanations), None)
+    return known or _where_to_look(report.first_divergence)
+
+
+def _where_to_look(row: ParityRow) -> str:
     if row.missing is not None:
         return MISSING
     return ROUNDING if row.is_rounding else _DEFINITION.get(row.quantity, "compare how it is computed on both sides")

@@ -52,11 +52,11 @@ def _fields(cls: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(cls))
 
 
-def document(kind: str, rows: Iterable[Any]) -> str:
-    """The JSON document that every `--json` prints and every file of records holds. It is ASCII, so that any terminal
-    can print it, whatever characters a path has."""
-    body = {"schema_version": SCHEMA_VERSION, "kind": kind, "rows": [encode(row) for row in rows]}
-    return json.dumps(body, allow_nan=False)
+def document(kind: str, rows: Iterable[Any], **beside: Iterable[Any]) -> str:
+    """The JSON document that every `--json` prints and every file of records holds, with other lists `beside` the rows.
+    It is ASCII, so that any terminal can print it, whatever characters a path has."""
+    lists = {name: [encode(row) for row in some] for name, some in {"rows": rows, **beside}.items()}
+    return json.dumps({"schema_version": SCHEMA_VERSION, "kind": kind, **lists}, allow_nan=False)
 
 
 def loads(text: str | bytes, where: str, expected: str) -> Any:

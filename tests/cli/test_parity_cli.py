@@ -48,7 +48,8 @@ def test_a_nan_is_a_finding(parity):
 def test_the_report_as_a_page(parity, tmp_path):
     done = parity("ports:with_batch", "ports:wrong_port", "--steps", "1", "--html", "new/report.html")
     assert done.returncode == 1, done.stderr
-    assert "what to do: what goes into this layer agrees" in done.stdout
+    assert "fault 1: step 0, activation: the output is 1.001 × what it is in the reference" in done.stdout
+    assert "what to do: look for a constant that one side multiplies or divides by" in done.stdout
     assert done.stdout.endswith("report: new/report.html\n")
     text = (tmp_path / "new/report.html").read_text()
     assert "Parity is broken at step 0, activation." in text

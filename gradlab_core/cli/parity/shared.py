@@ -38,11 +38,13 @@ def give(reports: Mapping[str, ParityReport], *, json: bool, html: Path | None =
 
         write_html(reports, html)
     if json:
-        typer.echo(codec.document("parity", [row for report in reports.values() for row in report.rows]))
+        rows, faults = (
+            [each for report in reports.values() for each in getattr(report, of)] for of in ("rows", "faults")
+        )
+        typer.echo(codec.document("parity", rows, faults=faults))
     else:
         for name, report in reports.items():
-            first = report.first_divergence
-            advice = f"\n  what to do: {next_move(first)}" if first is not None else ""
+            advice = f"\n  what to do: {next_move(report)}" if report.failures else ""
             said = f"{name}: " if named else ""
             output.console().print(f"{said}{report}{advice}", markup=False, soft_wrap=True)
         if html is not None:

@@ -39,15 +39,28 @@ class Fault:
     follow: tuple[Key, ...] = ()
 
     @property
-    def words(self) -> str:
-        """The fault in a sentence or two."""
-        where = f"step {self.step}, {self.key}"
+    def place(self) -> str:
+        """Where it shows."""
         also = f" (and {len(self.also)} more, as {self.also[0]})" if self.also else ""
+        return f"step {self.step}, {self.key}{also}"
+
+    @property
+    def said(self) -> str:
+        """What is wrong, or how the tensor differs if that is not known."""
         if not self.explanations:
-            return f"{where}{also}: nothing that is known explains it; {self.shape}"
-        causes = self.explanations[0].causes
-        said = "; and ".join(cause.words for cause in causes)
-        return f"{where}{also}: {said}. Fix: {'; '.join(cause.fix for cause in causes)}"
+            return f"nothing that is known explains it; {self.shape}"
+        return "; and ".join(cause.words for cause in self.explanations[0].causes)
+
+    @property
+    def fix(self) -> str:
+        """What mends it, "" if that is not known."""
+        causes = self.explanations[0].causes if self.explanations else ()
+        return "; ".join(dict.fromkeys(cause.fix for cause in causes))
+
+    @property
+    def words(self) -> str:
+        """All of it in a sentence or two."""
+        return f"{self.place}: {self.said}" + (f". Fix: {self.fix}" if self.fix else "")
 
 
 def other_points(faults: Iterable[Fault], weights: Iterable[str]) -> frozenset[Key]:

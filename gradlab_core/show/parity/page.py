@@ -8,6 +8,7 @@ from typing import Any
 
 from gradlab_core.parity import ParityReport
 from gradlab_core.parity.advice import next_move
+from gradlab_core.parity.causes import Fault
 from gradlab_core.show.parity.cells import LEVELS, MISSING, NOTHING, ODD, SCALE, SIDES, columns, figure
 from gradlab_core.show.parity.tree import numbers, tree
 from gradlab_core.show.rendering import fill, version
@@ -25,6 +26,15 @@ DEFINITIONS = (
         "How far float64 runs lie from the oracle whose every operation carries a random error of float32's size.",
     ),
     ("Limit", "So many σ that of 10,000 healthy pairs fewer than one would raise an alarm; in float64 at least 1e-9."),
+    (
+        "Fault",
+        "A tensor that differs although all that goes into it is the reference's: after each layer the candidate goes "
+        "on with what the reference computed, so that no fault hides another.",
+    ),
+    (
+        "Cause",
+        "A hypothesis that computes from the reference's tensors what the candidate has, up to rounding.",
+    ),
     (
         "Colours",
         "The largest of a tensor's three errors over its limit, in powers of ten: blue holds, orange with a cross is "
@@ -72,7 +82,8 @@ def _section(key: str, name: str, report: ParityReport) -> dict[str, Any]:
         "first": None if first is None else numbers(first),
         "first_name": "" if first is None else first.name,
         "before": f"{before:,} tensor{'s' if before != 1 else ''} before it agree{'s' if before == 1 else ''}.",
-        "move": "" if first is None else next_move(first),
+        "move": next_move(report),
+        "faults": [_fault(fault) for fault in report.faults],
         "others": [(row.name, row.problem) for row in failures[1 : MOST + 1]],
         "more": max(0, len(failures) - 1 - MOST),
         "sentences": report.notes,
@@ -81,6 +92,20 @@ def _section(key: str, name: str, report: ParityReport) -> dict[str, Any]:
         "steps": steps,
         "columns": len(columns(steps)),
         "width": len(columns(steps)[0]),
+    }
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    """Where it is, what it is, what mends it, and how much follows from it."""
+    many = len(fault.follow)
+    return {
+        "place": fault.place,
+        "said": fault.said,
+        "fix": fault.fix,
+        "others": [" and ".join(cause.words for cause in e.causes) for e in fault.explanations[1:]],
+        "follow": f"{many:,} tensor{'s' if many != 1 else ''} differ{'s' if many == 1 else ''} because of it"
+        if many
+        else "",
     }
 
 
