@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, closest, coarsest
-from gradlab_torch.parity.rounding import RoundedProducts
+from gradlab_torch.parity.rounding import Noise, RoundedProducts
 
 
 @contextlib.contextmanager
@@ -29,6 +29,19 @@ def precise(precision: str, device: torch.device) -> Iterator[None]:
     else:
         with _switches(tf32=precision == "tf32"):
             yield
+
+
+@contextlib.contextmanager
+def wide(noise: Noise | None) -> Iterator[None]:
+    """Float64, with that noise. What a program makes by itself, a mask or a table of positions, is then float64 too: in
+    float32 it would round, and the least number of float64 is none of float32."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with noise or contextlib.nullcontext():
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextlib.contextmanager

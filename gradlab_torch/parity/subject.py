@@ -20,7 +20,7 @@ from gradlab_torch.model.losses import cross_entropy
 from gradlab_torch.model.modules import private_copy, trainable
 from gradlab_torch.model.taps import Tap
 from gradlab_torch.model.weights import as_numpy, astype, from_canonical, to_canonical, to_native
-from gradlab_torch.parity.precision import measured, precise
+from gradlab_torch.parity.precision import measured, precise, wide
 from gradlab_torch.parity.rounding import Noise
 
 Optimizer = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
@@ -115,10 +115,8 @@ class Subject:
             return self._step(x, y, epoch)
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
-        if self.noise is not None:
-            return self.noise
         first = self.params[0]
-        return contextlib.nullcontext() if first.dtype == torch.float64 else precise(self.precision, first.device)
+        return wide(self.noise) if first.dtype == torch.float64 else precise(self.precision, first.device)
 
     def _step(self, x: Inputs, y: Any, epoch: int) -> dict[Key, np.ndarray | None]:
         private = private_copy(self.model, "train")
