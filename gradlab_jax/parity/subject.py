@@ -26,7 +26,7 @@ from gradlab_jax.model.modules import Functional
 from gradlab_jax.model.taps import Tap, outputs, run_tapped
 from gradlab_jax.parity.held import Held, held
 from gradlab_jax.parity.precision import measured, precise, rounded_as
-from gradlab_jax.parity.rounding import dithered, noisy, rounded_products
+from gradlab_jax.parity.rounding import dithered, noisy, rounded_products, widened
 from gradlab_jax.programs.training import sgd, sgd_step
 
 Picked = str | int | Callable[[Any], Any] | None
@@ -278,6 +278,8 @@ def _gradients(
 
     if rounded is not None:
         differentiate = rounded_products(differentiate, rounded)
+    if params[0].dtype == jnp.float64:
+        differentiate = widened(differentiate)
     if noise is not None:
         differentiate = noisy(differentiate, noise)
     return differentiate(params, zeros, rest, x, y)

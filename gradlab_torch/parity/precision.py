@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, closest, coarsest
 from gradlab_torch.parity.rounding import Noise, RoundedProducts
@@ -33,15 +35,23 @@ def precise(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def wide(noise: Noise | None) -> Iterator[None]:
-    """Float64, with that noise. What a program makes by itself, a mask or a table of positions, is then float64 too: in
-    float32 it would round, and the least number of float64 is none of float32."""
+    """Float64, with that noise, also where a program names float32 or makes a mask or a table by itself: what it would
+    lose there is rounding, and two sides never lose the same."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with noise or contextlib.nullcontext():
+        with _Widened(), noise or contextlib.nullcontext():
             yield
     finally:
         torch.set_default_dtype(before)
+
+
+class _Widened(TorchDispatchMode):
+    """What is asked for in float32 is made in float64."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return function(*args, **{**kwargs, "dtype": torch.float64} if kwargs.get("dtype") == torch.float32 else kwargs)
 
 
 @contextlib.contextmanager
