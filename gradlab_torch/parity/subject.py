@@ -120,6 +120,9 @@ class Subject:
 
     def _step(self, x: Inputs, y: Any, epoch: int) -> dict[Key, np.ndarray | None]:
         private = private_copy(self.model, "train")
+        frozen = [name for name, p in self.model.named_parameters() if not p.requires_grad]
+        for name in frozen:  # its gradient is nobody's, here or in a port that stops it
+            private.get_parameter(name).requires_grad_(False)
         first = self.params[0]
 
         def native(name: str, array: Any) -> torch.Tensor:
@@ -145,7 +148,8 @@ class Subject:
         value, grads, handed = loss_and_gradients(private, inputs, labels, loss, on_tap)
         found: dict[Key, torch.Tensor | None] = {Key("activation", t.path, t.call): v for t, v in handed}
         found |= {Key("logits"): logits[0], Key("loss"): value}
-        found |= {Key("activation_gradient", t.path, t.call): slopes.get(t) for t, _ in reversed(handed)}
+        backward = (t for t, _ in reversed(handed) if t in slopes or not frozen)
+        found |= {Key("activation_gradient", t.path, t.call): slopes.get(t) for t in backward}
         found |= {Key("gradient", path): g for path, g in grads.items()}
         self._apply(grads, dict(private.named_buffers()), epoch)
         found |= self._after()
@@ -156,7 +160,7 @@ class Subject:
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
         for name, p in self.model.named_parameters():
-            p.grad = gradients[name] if p.requires_grad else None
+            p.grad = gradients.get(name)
         if isinstance(self.recipe, TrainSpec):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.recipe.rate(epoch)
