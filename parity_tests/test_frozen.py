@@ -1,4 +1,4 @@
-"""Parameters that the reference does not train."""
+"""What the reference keeps no gradient of: parameters that it does not train, layers inside a function of its own."""
 
 from __future__ import annotations
 
@@ -56,3 +56,49 @@ def test_a_port_leaves_alone_what_the_reference_has_frozen(how):
     reference = gradlab_torch.Subject(original, optimizer=lambda params: torch.optim.SGD(params, lr=0.1))
     report = compare(reference, gradlab_jax.Subject(Jax(stopped), optimizer=optimizer), batch, steps=2)
     assert (report.first_divergence and report.first_divergence.name) == fault, report
+
+
+class Own(torch.autograd.Function):
+    """SiLU with a backward of its own, in which no layer's gradient is seen."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        s = torch.sigmoid(x)
+        return slope * s * (1 + x * (1 - s))
+
+
+class TorchOwn(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.out = torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.out(Own.apply(self.fc(x)))
+
+
+class JaxOwn(nnx.Module):
+    def __init__(self, factor):
+        self.fc, self.out = (nnx.Linear(i, o, rngs=nnx.Rngs(0)) for i, o in ((3, 4), (4, 2)))
+        self.factor = factor
+
+    def __call__(self, x):
+        h = self.fc(x)
+        slope = h * self.factor - jax.lax.stop_gradient(h * (self.factor - 1))
+        return self.out(slope * jax.nn.sigmoid(h))
+
+
+@pytest.mark.parametrize(("factor", "holds"), [(1.0, True), (1.5, False)])
+def test_an_activation_with_a_backward_of_its_own(factor, holds):
+    torch.manual_seed(0)
+    batch = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32), np.array([0, 1, 0, 1])
+    subjects = gradlab_torch.Subject(TorchOwn()), gradlab_jax.Subject(JaxOwn(factor))
+    report = compare(*subjects, batch, steps=2)
+    assert bool(report.failures) is not holds, report
+    if not holds:
+        assert report.first_divergence.name == "step 0, activation_gradient fc"

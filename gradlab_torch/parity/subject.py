@@ -132,12 +132,15 @@ class Subject:
         inputs = mapped(arranged(x, self.layout, "NCHW"), native)
         labels = mapped(np.asarray(y) if isinstance(y, list) else y, lambda name, array: as_labels(array, first.device))
         slopes: dict[Tap, torch.Tensor] = {}
+        unseen: set[Tap] = set()  # inside of a function with a backward of its own, or behind what is frozen
         logits: list[torch.Tensor] = []
 
         def on_tap(tap: Tap, value: torch.Tensor) -> torch.Tensor:
             if value.requires_grad:
                 # A hook on this version of the tensor: an in-place activation after it does not disturb it.
                 value.register_hook(lambda slope: slopes.__setitem__(tap, slope))
+            elif frozen or not torch.is_grad_enabled():
+                unseen.add(tap)
             return value.detach().clone()
 
         def loss(out: Any, labels: Any) -> torch.Tensor:
@@ -148,7 +151,7 @@ class Subject:
         value, grads, handed = loss_and_gradients(private, inputs, labels, loss, on_tap)
         found: dict[Key, torch.Tensor | None] = {Key("activation", t.path, t.call): v for t, v in handed}
         found |= {Key("logits"): logits[0], Key("loss"): value}
-        backward = (t for t, _ in reversed(handed) if t in slopes or not frozen)
+        backward = (t for t, _ in reversed(handed) if t not in unseen)
         found |= {Key("activation_gradient", t.path, t.call): slopes.get(t) for t in backward}
         found |= {Key("gradient", path): g for path, g in grads.items()}
         self._apply(grads, dict(private.named_buffers()), epoch)
