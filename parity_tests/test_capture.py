@@ -129,6 +129,17 @@ def test_torch_nnx_and_linen_agree_on_paths_kinds_calls_and_order():
     assert places(gradlab_jax.activation_stats(bound, native, mode="train")) == expected
 
 
+class Halved(nn.LayerNorm):
+    def __call__(self, x):
+        return super().__call__(x) / 2
+
+
+def test_a_layer_that_calls_the_one_it_is_made_from_is_called_once():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 4)))
+    bound = Halved().bind(Halved().init(jax.random.key(0), x))
+    assert places(gradlab_jax.activation_stats(bound, x, mode="eval")) == [("", "norm", 0, (4, 4))]
+
+
 def test_nnx_and_linen_give_the_same_flow():
     model = NnxBlock()
     native, labels = gradlab_jax.to_native(X), np.array([0, 1, 2, 3])

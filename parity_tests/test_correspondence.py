@@ -12,7 +12,7 @@ from flax import nnx
 import gradlab_jax
 import gradlab_torch
 from gradlab_core.errors import GradlabError
-from gradlab_core.parity import assert_parity, compare, correspond, moved, transfer
+from gradlab_core.parity import assert_parity, compare, compare_traces, correspond, moved, record, transfer
 
 rng = np.random.default_rng(0)
 WIDTH, TIME = 6, 5
@@ -77,6 +77,31 @@ def test_a_fault_behind_other_names_is_found_where_it_is():
     port = Port(["dense_0", "dense_1", "dense_2"], act=lambda x: jnp.tanh(1.01 * x))
     first = compare(*subjects(Chain(["fc1", "fc2", "fc3"]), port), BATCH, steps=1).first_divergence
     assert (first.quantity, first.path, first.call) == ("activation", "", 0)  # a function that the model itself calls
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_traces_of_ports_with_other_names_are_judged_as_the_ports_are(factor, tmp_path):
+    """The program decides which weight is which when the candidate is recorded."""
+    port = Port(["p", "q", "r"], order=["r", "p", "q"], act=lambda x: jnp.tanh(factor * x))
+    reference, candidate = subjects(Chain(["a", "b", "c"]), port)
+    record(reference, BATCH, tmp_path / "r.trace", steps=2)
+    rules = {"r.weight": "a.weight", "r.bias": "a.bias"}  # a port at fault may need them
+    record(candidate, None, tmp_path / "c.trace", like=tmp_path / "r.trace", rules=rules if factor > 1 else None)
+    report = compare_traces(tmp_path / "r.trace", tmp_path / "c.trace")
+    live = compare(reference, candidate, BATCH, steps=2, rules=rules)
+    assert [row.name for row in report.rows] == [row.name for row in live.rows]
+    assert report.unpaired == live.unpaired
+    if factor == 1:
+        assert not report.failures, report
+    else:
+        assert report.first_divergence.key == live.first_divergence.key
+
+
+def test_traces_cannot_tell_apart_what_is_one_array_in_the_port(tmp_path):
+    reference, candidate = subjects(Memory(), MemoryPort())
+    record(reference, SEQUENCE, tmp_path / "r.trace", steps=1)
+    with pytest.raises(GradlabError, match="cannot tell apart"):
+        record(candidate, None, tmp_path / "c.trace", like=tmp_path / "r.trace")
 
 
 def test_what_corresponds_to_nothing_is_refused():

@@ -107,6 +107,26 @@ def test_modules_under_a_private_name_count():
     assert list(flow.layers) == ["_enc.weight", "_enc.bias"] == list(gradlab_jax.to_canonical(Net()))
 
 
+def test_a_module_may_hold_settings_that_cannot_be_hashed():
+    """And they may change in place: then it is another program."""
+
+    class Net(nnx.Module):
+        def __init__(self):
+            self.fc = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+            self.factors, self.options = [1.0, 2.0], {"shift": [0.5], "act": nnx.relu}
+
+        def __call__(self, x):
+            return self.options["act"](self.fc(x)) * self.factors[0] + self.options["shift"][0]
+
+    def norm(model):
+        return gradlab_jax.gradient_flow(model, jnp.asarray(X), labels, loss=lambda out, y: out.sum()).global_norm
+
+    model, labels = Net(), np.zeros(len(X), np.int32)
+    first = norm(model)
+    model.factors[0] = 3.0
+    assert norm(model) == pytest.approx(3 * first, rel=1e-6)
+
+
 def test_gradients_of_flaxs_own_making_carry_canonical_names():
     model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
     grads = nnx.grad(lambda m: jnp.sum(m(jnp.asarray(X)) ** 2))(model)

@@ -250,8 +250,11 @@ def _explanation(
 
 def _missing(key: Key, oracle: Trace, candidate: Trace) -> str | None:
     """None when both sides agree that there is no gradient path. A path along which all is exactly 0 (through `round`
-    or `sign`) is one in PyTorch and none in JAX; nothing follows from it."""
+    or `sign`) is one in PyTorch and none in JAX; nothing follows from it. Of what the reference has frozen it keeps no
+    gradient; whether the candidate has one is its own affair, as long as it does not move the parameter."""
     if all(key in trace and (trace[key] is None or not np.any(trace[key])) for trace in (oracle, candidate)):
+        return None
+    if key not in oracle and key.quantity in ("gradient", "activation_gradient"):
         return None
     sides = [
         "is absent" if key not in trace else "has no gradient path" if trace[key] is None else "has a value"

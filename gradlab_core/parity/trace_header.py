@@ -54,7 +54,8 @@ class Drawn:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Header:
     """What the JSON of a trace holds. Weights, batch and spreads are in a reference's trace only; digests are in both,
-    so that a candidate's trace says what it was recorded like."""
+    so that a candidate's trace says what it was recorded like. Where a candidate's weights have other names, its
+    tensors are under the reference's, and `modules` says which of its modules is which."""
 
     role: Annotated[str, OneOf(ROLES)]
     framework: str
@@ -70,6 +71,7 @@ class Header:
     x: Arrays | None = None
     y: Arrays | None = None
     drawn: tuple[Drawn, ...] = ()
+    modules: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         problems = []

@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,12 +19,16 @@ from gradlab_core import backends
 from gradlab_core.errors import GradlabError, refuse
 from gradlab_core.parity import tolerance
 from gradlab_core.parity.arithmetic import ARITHMETICS, BETWEEN, Arithmetic, check_precision
+from gradlab_core.parity.batch import Inputs
+from gradlab_core.parity.correspondence import Correspondence, Rules, correspond
+from gradlab_core.parity.correspondence.links import joint
+from gradlab_core.parity.correspondence.view import Port
 from gradlab_core.parity.hiding import refuse_hiding_places
 from gradlab_core.parity.judge import Batch, _judged, _measure
-from gradlab_core.parity.matching import other_names, renamed
+from gradlab_core.parity.matching import aligned, one_sided, other_names, renamed
 from gradlab_core.parity.report import ParityReport
 from gradlab_core.parity.rounding import Draws, Spread, draw_more
-from gradlab_core.parity.trace import Subject
+from gradlab_core.parity.trace import Key, Subject, Trace
 from gradlab_core.parity.trace_file import Reader, Writer, writing
 from gradlab_core.parity.trace_header import Drawn, Header, Stored, digest
 
@@ -39,6 +44,7 @@ def record(
     steps: int | None = None,
     precision: str | None = None,
     like: File | None = None,
+    rules: Rules | None = None,
 ) -> None:
     """Train a subject in float64 and in its own float32, and write every tensor of every step to one file, whole or not
     at all. Only one step's tensors are held at a time.
@@ -52,6 +58,7 @@ def record(
             arithmetic that a candidate may turn out to be made in, which takes four times as long.
         like: a reference's trace. Without it the trace is a reference's itself: it holds the weights and the batch, and
             of each tensor the spread of 24 perturbed runs.
+        rules: with `like`, as in `compare`.
 
     Raises:
         GradlabError: as `compare`; or the file cannot be written, or `like` is no reference's trace.
@@ -60,7 +67,7 @@ def record(
         came = {"batch": batch, "steps": steps, "precision": precision}
         refuse("record", [f"{n} is that of {like}; expected None" for n, value in came.items() if value is not None])
         with Reader(like) as reference:
-            _record_candidate(subject, reference, path)
+            _record_candidate(subject, reference, path, rules)
     elif batch is None:
         raise GradlabError("record: there is no batch; expected (x, y), or a reference's trace to record like")
     else:
@@ -78,11 +85,16 @@ def compare_traces(reference: File, candidate: File) -> ParityReport:
     with Reader(reference) as ours, Reader(candidate) as theirs:
         _refuse_strangers(ours, theirs)
         measured = []
+        unpaired: dict[Key, None] = {}
+        modules = theirs.header.modules
         for step in range(ours.header.steps):
             oracle, candidate64 = (side.trace("float64", step) for side in (ours, theirs))
             reference32, candidate32 = (side.trace("float32", step) for side in (ours, theirs))
-            names = other_names(oracle, candidate64)
-            measured += _measure(step, oracle, renamed(candidate64, names), reference32, renamed(candidate32, names))
+            names = other_names(oracle, candidate64) if modules is None else aligned(oracle, candidate64, modules)
+            sides = [oracle, renamed(candidate64, names), reference32, renamed(candidate32, names)]
+            alone = set() if modules is None else one_sided(sides[0], sides[1])
+            unpaired |= dict.fromkeys(alone)
+            measured += _measure(step, *({k: v for k, v in side.items() if k not in alone} for side in sides))
         arithmetic = ours.header.arithmetic, theirs.header.arithmetic
         drawn = ours.spreads()
     spreads = {a: drawn[a] for a in arithmetic}
@@ -90,7 +102,7 @@ def compare_traces(reference: File, candidate: File) -> ParityReport:
     if BETWEEN in drawn and (first := next((row for row in rows if row.problem), None)) and first.is_saturated:
         spreads[BETWEEN] = drawn[BETWEEN]
         rows = _judged(measured, arithmetic, spreads)
-    report = ParityReport(rows=rows, arithmetic=arithmetic)
+    report = ParityReport(rows=rows, arithmetic=arithmetic, unpaired=tuple(unpaired))
     if report.failures and all(row.is_rounding for row in report.failures):
         for coarser in (a for a in drawn if a.products > arithmetic[1].products):
             tried = _judged(measured, (arithmetic[0], coarser), {**spreads, coarser: drawn[coarser]})
@@ -137,7 +149,7 @@ def _record_reference(subject: Subject, batch: Batch, path: File, steps: int | N
         )
 
 
-def _record_candidate(subject: Subject, reference: Reader, path: File) -> None:
+def _record_candidate(subject: Subject, reference: Reader, path: File, rules: Rules | None) -> None:
     header = reference.header
     if header.role != "reference":
         raise GradlabError(f"{reference.path} is a candidate's trace; expected a reference's to record like")
@@ -145,12 +157,44 @@ def _record_candidate(subject: Subject, reference: Reader, path: File) -> None:
         raise GradlabError(f"{path} is the reference's own trace; name another file for the candidate's")
     if header.precision is not None:
         subject = subject.at(check_precision(header.precision))
+    found = _found(reference, subject, rules)
+    if not found.is_identity:
+        subject = Port(subject, found)
     with writing(path) as writer:
         run = _Run(subject, reference.weights(), reference.batch(), writer, [])
         for step in range(header.steps):
             run.step(step)
         same = {n: getattr(header, n) for n in ("precision", "steps", "weights_digest", "batch_digest")}
-        writer.header(Header(role="candidate", **run.told(subject.arithmetic()), **same))
+        modules = None if found.is_identity else found.modules()
+        writer.header(Header(role="candidate", **run.told(subject.arithmetic()), **same, modules=modules))
+
+
+def _found(reference: Reader, candidate: Subject, rules: Rules | None) -> Correspondence:
+    """Which of the candidate's weights is which of the recorded reference's."""
+    found = correspond(cast(Subject, _Recorded(reference)), candidate, reference.batch(), rules=rules)
+    found.check()
+    together = [f"{link} is one array there" for link in joint(found.links)]
+    refuse("weights that a trace cannot tell apart (judge both sides at once with compare)", together)
+    return found
+
+
+class _Recorded:
+    """A reference as its trace knows it: a subject that starts from its weights and has made one step."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader, self.framework = reader, reader.header.framework
+
+    def cast(self, dtype: str) -> Subject:
+        return cast(Subject, self)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return self.reader.weights()
+
+    def load(self, arrays: Mapping[str, Any]) -> None:
+        """Nothing else can be loaded."""
+
+    def step(self, x: Inputs, y: Any, epoch: int) -> Trace:
+        return self.reader.trace("float64", epoch)
 
 
 class _Run:

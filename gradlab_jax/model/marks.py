@@ -50,7 +50,7 @@ def marked() -> Iterator[None]:
     def linen(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         if context.method_name != "__call__":
             return call(*args, **kwargs)
-        return _mark(context.module, ".".join(context.module.path), lambda: call(*args, **kwargs))
+        return _mark_once(context.module, ".".join(context.module.path), lambda: call(*args, **kwargs))
 
     with _PATCHING, _patched_nnx(), nn.intercept_methods(linen):
         yield
@@ -75,6 +75,18 @@ def _classify(module: Any) -> tuple[str, bool] | None:
     return (kinds.EMBEDDING, False) if isinstance(module, _EMBEDDING) else None
 
 
+def _mark_once(module: Any, path: str, call: Callable[[], Any]) -> Any:
+    """The outermost call: super().__call__ is the same one."""
+    inside: list[int] = _active.__dict__.setdefault("modules", [])
+    if inside and inside[-1] == id(module):
+        return call()
+    inside.append(id(module))
+    try:
+        return _mark(module, path, call)
+    finally:
+        inside.pop()
+
+
 def _mark(module: Any, path: str, call: Callable[[], Any]) -> Any:
     with jax.named_scope(_SCOPE + path):
         out = call()
@@ -94,14 +106,9 @@ def _patched_nnx() -> Iterator[None]:
         @functools.wraps(original)
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             path = getattr(self, PATH, None)
-            inside: list[int] = _active.__dict__.setdefault("modules", [])
-            if path is None or (inside and inside[-1] == id(self)):  # super().__call__ is the same call
+            if path is None:
                 return original(self, *args, **kwargs)
-            inside.append(id(self))
-            try:
-                return _mark(self, path, lambda: original(self, *args, **kwargs))
-            finally:
-                inside.pop()
+            return _mark_once(self, path, lambda: original(self, *args, **kwargs))
 
         return call
 

@@ -127,13 +127,13 @@ def clone(model: nnx.Module, cast: Callable[[jax.Array], jax.Array] = lambda lea
     """A copy with `cast` applied to every array. Flax sorts a module's attributes when it copies; here the copy keeps
     the order of definition."""
     graphdef, state = nnx.split(model)
-    copy: nnx.Module = nnx.merge(graphdef, jax.tree.map(cast, state), copy=True)
+    made: nnx.Module = nnx.merge(graphdef, jax.tree.map(cast, state), copy=True)
     originals = dict(nnx.iter_modules(model))
-    for path, module in list(nnx.iter_modules(copy)):
+    for path, module in list(nnx.iter_modules(made)):
         attributes = dict(vars(module))
         vars(module).clear()
         vars(module).update({name: attributes[name] for name in vars(originals[path])})
-    return copy
+    return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +142,10 @@ class _Nnx:
     names: tuple[str, ...]
     keys: tuple[Any, ...]
     axes: tuple[tuple[int, ...], ...]
+
+    def __hash__(self) -> int:
+        """A module may hold a list or a dict of numbers, which cannot be hashed, and can be compared."""
+        return hash((self.names, self.keys, self.axes))
 
     def apply(self, params: tuple[jax.Array, ...], rest: Any, x: jax.Array) -> tuple[jax.Array, Any]:
         state: Any = nnx.from_flat_state(list(zip(self.keys, params, strict=True)))
@@ -156,6 +160,9 @@ class _Nnx:
 
 def _nnx_functional(model: nnx.Module, mode: str) -> tuple[Functional, tuple[jax.Array, ...], Any]:
     model = clone(model)  # the mode is set on it, not on the user's
+    for _, module in named_modules(model):
+        # What the user changes in place later is another program, and must not be taken for the one compiled now.
+        vars(module).update({name: _containers_copied(value) for name, value in vars(module).items()})
     model.train() if mode == "train" else model.eval()
     where = {id(node): path for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable)}
     params = [
@@ -166,6 +173,15 @@ def _nnx_functional(model: nnx.Module, mode: str) -> tuple[Functional, tuple[jax
     graphdef, _, rest = _split(model)
     names, keys, axes, values = (tuple(column) for column in zip(*params, strict=True)) if params else ((), (), (), ())
     return _Nnx(graphdef, names, keys, axes), values, rest
+
+
+def _containers_copied(value: Any) -> Any:
+    """Lists, dicts and sets of its own, of the same things."""
+    if type(value) is dict:
+        return {key: _containers_copied(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_containers_copied, value))
+    return set(value) if type(value) is set else value
 
 
 def _axes(owner: nnx.Module, count: int) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from gradlab_jax.model.gradients import Loss, structural_zeros
 from gradlab_jax.model.modules import Functional
 from gradlab_jax.model.taps import Tap, run_tapped
 from gradlab_jax.parity.instead import instead
-from gradlab_jax.parity.rounding import noisy, rounded_products
+from gradlab_jax.parity.rounding import noisy, rounded_products, widened
 
 
 class Given(NamedTuple):
@@ -86,6 +86,8 @@ def gradients(
 
     if rounded is not None:
         differentiate = rounded_products(differentiate, rounded)
+    if params[0].dtype == jnp.float64:
+        differentiate = widened(differentiate)
     if noise is not None:
         differentiate = noisy(differentiate, noise)
     return differentiate(params, zeros, rest, x, y)

@@ -31,6 +31,9 @@ _EXACT = frozenset(
 )
 Rule = Callable[[Any, list[Any]], list[Any]]
 """From an equation and its inputs to its outputs."""
+Cast = Callable[[Any], Any]
+"""What is done to every value."""
+_WIDE = np.dtype("float64")
 
 
 def noisy(f: Callable[..., Any], arithmetic: Arithmetic) -> Callable[..., Any]:
@@ -68,6 +71,19 @@ def rounded_products(f: Callable[..., Any], arithmetic: Arithmetic) -> Callable[
     return _transformed(f, rule)
 
 
+def widened(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`f` in float64 also where it names float32: what it would lose there is rounding, and two sides never lose the
+    same."""
+
+    def rule(eqn: Any, inputs: list[Any]) -> list[Any]:
+        if eqn.primitive.name == "bitcast_convert_type":  # the bits of one type are not those of another
+            return bind(eqn, [x.astype(v.aval.dtype) for x, v in zip(inputs, eqn.invars, strict=True)])
+        named = {k: _WIDE for k, v in eqn.params.items() if isinstance(v, np.dtype) and v == np.float32}
+        return bind(eqn.replace(params={**eqn.params, **named}), inputs)
+
+    return _transformed(f, rule, _wide)
+
+
 def dithered(x: Any, seed: int, arithmetic: Arithmetic) -> np.ndarray:
     """A float64 array that differs in its last bits, by far less than what that arithmetic does to it."""
     x = np.asarray(x)
@@ -76,42 +92,46 @@ def dithered(x: Any, seed: int, arithmetic: Arithmetic) -> np.ndarray:
     return np.asarray(x * (1 + arithmetic.dither * np.random.default_rng(seed).standard_normal(x.shape)))
 
 
-def _transformed(f: Callable[..., Any], rule: Rule) -> Callable[..., Any]:
+def _transformed(f: Callable[..., Any], rule: Rule, cast: Cast = lambda x: x) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
-        made = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args), rule)
+        made = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args), rule, cast)
         return jax.tree.unflatten(jax.tree.structure(shape), made)
 
     return run
 
 
-def _evaluate(jaxpr: core.Jaxpr, consts: Any, args: Any, rule: Rule) -> list[Any]:
+def _evaluate(jaxpr: core.Jaxpr, consts: Any, args: Any, rule: Rule, cast: Cast) -> list[Any]:
     env: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
     def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, core.Literal) else env[atom]
+        return cast(atom.val if isinstance(atom, core.Literal) else env[atom])
 
     for eqn in jaxpr.eqns:
         inputs = [read(v) for v in eqn.invars]
         if eqn.primitive.name in CALLS | CUSTOM_RULES:  # the program is differentiated: such rules have no more say
-            made = _evaluate(*opened(called(eqn)), inputs, rule)
+            made = _evaluate(*opened(called(eqn)), inputs, rule, cast)
         else:
-            made = rule(eqn.replace(params={k: _rewritten(v, rule) for k, v in eqn.params.items()}), inputs)
+            made = rule(eqn.replace(params={k: _rewritten(v, rule, cast) for k, v in eqn.params.items()}), inputs)
         env.update(zip(eqn.outvars, made, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
 
-def _rewritten(value: Any, rule: Rule) -> Any:
+def _rewritten(value: Any, rule: Rule, cast: Cast) -> Any:
     """A program inside an equation (the body of a loop, a branch) under the same rule; anything else as it is."""
     if isinstance(value, (tuple, list)) and value and all(isinstance(v, (core.Jaxpr, core.ClosedJaxpr)) for v in value):
-        return type(value)(_rewritten(v, rule) for v in value)
+        return type(value)(_rewritten(v, rule, cast) for v in value)
     if not isinstance(value, (core.Jaxpr, core.ClosedJaxpr)):
         return value
     body, consts = opened(value)
     avals: list[Any] = [v.aval for v in body.invars]
-    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals]
-    closed = jax.make_jaxpr(lambda *args: _evaluate(body, consts, args, rule))(*shapes)
+    shapes = [jax.eval_shape(cast, jax.ShapeDtypeStruct(a.shape, a.dtype)) for a in avals]
+    closed = jax.make_jaxpr(lambda *args: _evaluate(body, consts, args, rule, cast))(*shapes)
     return closed if isinstance(value, core.ClosedJaxpr) else closed.jaxpr
+
+
+def _wide(x: Any) -> Any:
+    return jnp.asarray(x, _WIDE) if getattr(x, "dtype", None) == np.float32 else x
 
 
 def _terms(eqn: Any) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradlab_core.parity.arithmetic import ARITHMETICS, Arithmetic, closest, coarsest
-from gradlab_torch.parity.rounding import RoundedProducts
+from gradlab_torch.parity.rounding import Noise, RoundedProducts
 
 
 @contextlib.contextmanager
@@ -29,6 +31,27 @@ def precise(precision: str, device: torch.device) -> Iterator[None]:
     else:
         with _switches(tf32=precision == "tf32"):
             yield
+
+
+@contextlib.contextmanager
+def wide(noise: Noise | None) -> Iterator[None]:
+    """Float64, with that noise, also where a program names float32 or makes a mask or a table by itself: what it would
+    lose there is rounding, and two sides never lose the same."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _Widened(), noise or contextlib.nullcontext():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class _Widened(TorchDispatchMode):
+    """What is asked for in float32 is made in float64."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return function(*args, **{**kwargs, "dtype": torch.float64} if kwargs.get("dtype") == torch.float32 else kwargs)
 
 
 @contextlib.contextmanager

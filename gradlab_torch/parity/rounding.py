@@ -8,12 +8,14 @@ TF32 does, so that a machine without it can show what it would do.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch._decomp import decomposition_table
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradlab_core.parity.arithmetic import FLOAT32, Arithmetic
@@ -51,7 +53,7 @@ _COMPOSITE = _packets(
     "mse_loss mse_loss_backward smooth_l1_loss smooth_l1_loss_backward huber_loss huber_loss_backward "
     "binary_cross_entropy binary_cross_entropy_backward binary_cross_entropy_with_logits soft_margin_loss "
     "logsumexp logaddexp var var_mean std std_mean addcmul addcmul_ addcdiv addcdiv_ lerp lerp_ "
-    "linalg_vector_norm _scaled_dot_product_flash_attention_for_cpu"
+    "linalg_vector_norm"
 )
 
 _SUMS = _packets("sum mean")
@@ -69,6 +71,19 @@ class Noise(TorchDispatchMode):
         super().__init__()
         self.arithmetic = arithmetic
         self.draws = torch.Generator().manual_seed(seed)
+        self.entered: list[contextlib.AbstractContextManager[None]] = []
+
+    def __enter__(self) -> Noise:
+        # Attention in one operation keeps the sums of its softmax for a backward that takes them for exact: with an
+        # error in them its gradients are of any size. As products and a softmax it rounds as they do.
+        self.entered.append(sdpa_kernel(SDPBackend.MATH))
+        self.entered[-1].__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self.entered.pop().__exit__(*error)
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, packet = kwargs or {}, function.overloadpacket

@@ -20,7 +20,7 @@ from gradlab_torch.model.losses import cross_entropy
 from gradlab_torch.model.modules import private_copy, trainable
 from gradlab_torch.model.taps import Tap
 from gradlab_torch.model.weights import as_numpy, astype, from_canonical, to_canonical, to_native
-from gradlab_torch.parity.precision import measured, precise
+from gradlab_torch.parity.precision import measured, precise, wide
 from gradlab_torch.parity.rounding import Noise
 
 Optimizer = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
@@ -122,15 +122,16 @@ class Subject:
             return self._step(x, y, epoch, given)
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
-        if self.noise is not None:
-            return self.noise
         first = self.params[0]
-        return contextlib.nullcontext() if first.dtype == torch.float64 else precise(self.precision, first.device)
+        return wide(self.noise) if first.dtype == torch.float64 else precise(self.precision, first.device)
 
     def _step(
         self, x: Inputs, y: Any, epoch: int, given: Mapping[Key, np.ndarray | None]
     ) -> dict[Key, np.ndarray | None]:
         private = private_copy(self.model, "train")
+        frozen = [name for name, p in self.model.named_parameters() if not p.requires_grad]
+        for name in frozen:  # its gradient is nobody's, here or in a port that stops it
+            private.get_parameter(name).requires_grad_(False)
         first = self.params[0]
 
         def native(name: str, array: Any) -> torch.Tensor:
@@ -140,6 +141,7 @@ class Subject:
         inputs = mapped(arranged(x, self.layout, "NCHW"), native)
         labels = mapped(np.asarray(y) if isinstance(y, list) else y, lambda name, array: as_labels(array, first.device))
         slopes: dict[Tap, torch.Tensor] = {}
+        unseen: set[Tap] = set()  # inside of a function with a backward of its own, or behind what is frozen
         logits: list[torch.Tensor] = []
 
         def instead(key: Key, value: torch.Tensor) -> torch.Tensor | None:
@@ -162,6 +164,8 @@ class Subject:
             if value.requires_grad:
                 # A hook on this version of the tensor: an in-place activation after it does not disturb it.
                 value.register_hook(back)
+            elif frozen or not torch.is_grad_enabled():
+                unseen.add(tap)
             return take(Key("activation", tap.path, tap.call), value)
 
         def loss(out: Any, labels: Any) -> torch.Tensor:
@@ -172,7 +176,8 @@ class Subject:
         value, grads, handed = loss_and_gradients(private, inputs, labels, loss, on_tap)
         found: dict[Key, torch.Tensor | None] = {Key("activation", t.path, t.call): v for t, v in handed}
         found |= {Key("logits"): logits[0], Key("loss"): value}
-        found |= {Key("activation_gradient", t.path, t.call): slopes.get(t) for t, _ in reversed(handed)}
+        backward = (t for t, _ in reversed(handed) if t not in unseen)
+        found |= {Key("activation_gradient", t.path, t.call): slopes.get(t) for t in backward}
         found |= {Key("gradient", path): g for path, g in grads.items()}
         self._apply(grads, dict(private.named_buffers()), epoch)
         found |= self._after()
@@ -183,7 +188,7 @@ class Subject:
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
         for name, p in self.model.named_parameters():
-            p.grad = gradients[name] if p.requires_grad else None
+            p.grad = gradients.get(name)
         if isinstance(self.recipe, TrainSpec):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.recipe.rate(epoch)
