@@ -7,8 +7,10 @@ import pytest
 
 import gradlab_jax
 import gradlab_torch
-from gradlab_core.parity import Key
+from gradlab_core.parity import Key, compare, compare_traces, record
+from gradlab_core.programs.specs import TrainSpec
 from parity_tests.conftest import SPECS, batch_for, pair
+from parity_tests.test_faults import FlaxFlatten
 
 NETS = ("postact", "transformer", "residual_toy")
 
@@ -74,3 +76,22 @@ def test_another_shape_or_none_is_not_taken():
         key = Key("activation", "fc2")
         given = {key: truth[key][:, :1], Key("activation", "head"): None, Key("activation", "nobody"): np.ones(3)}
         assert differing(again.local_step(*batch, 0, given), truth) == []
+
+
+def test_traces_on_disk_tell_the_faults_that_both_sides_together_tell(tmp_path):
+    spec = SPECS["residual_toy"]
+    torch_model, jax_model = pair(spec)
+    jax_model.__class__ = FlaxFlatten
+    slow = TrainSpec(learning_rate=0.05, momentum=0.8)
+    reference = gradlab_torch.Subject(torch_model, optimizer=TrainSpec(learning_rate=0.05, momentum=0.9))
+    candidate = gradlab_jax.Subject(jax_model, optimizer=slow)
+    ours, theirs = tmp_path / "reference.trace", tmp_path / "candidate.trace"
+    record(reference, batch_for(spec), ours)
+    record(candidate, None, theirs, like=ours)
+    told = [compare_traces(ours, theirs), compare(reference, candidate, batch_for(spec))]
+    faults = [
+        [(f.step, f.key, f.also, [c.code for e in f.explanations[:1] for c in e.causes]) for f in report.faults]
+        for report in told
+    ]
+    assert faults[0] == faults[1]
+    assert [fault[-1] for fault in faults[0]] == [["flatten-order"], ["momentum"]]

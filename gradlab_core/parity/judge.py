@@ -15,7 +15,7 @@ from gradlab_core.parity.causes import Fault, find_faults, other_points
 from gradlab_core.parity.correspondence import Correspondence, Rules, correspond, corresponding
 from gradlab_core.parity.hiding import refuse_hiding_places
 from gradlab_core.parity.local import local_steps
-from gradlab_core.parity.matching import aligned, one_sided, other_names, renamed
+from gradlab_core.parity.matching import layer_names, one_sided, renamed
 from gradlab_core.parity.report import ParityReport, ParityRow
 from gradlab_core.parity.rounding import Draws, Spread, draw_more
 from gradlab_core.parity.trace import Key, LocalSubject, Subject, Trace
@@ -66,7 +66,7 @@ def compare(
     arithmetic = reference.arithmetic(), candidate.arithmetic()
     spreads = {a: Spread() for a in arithmetic}
     measured, unpaired, names = _run(reference, candidate, batch, steps, start, spreads, correspondence)
-    rows = _judged(measured, arithmetic, spreads)
+    rows = judged_rows(measured, arithmetic, spreads)
     drawn = 0
     while (first := next((row for row in rows if row.problem), None)) is not None:
         if first.is_saturated and BETWEEN not in spreads:
@@ -78,7 +78,7 @@ def compare(
             drawn += 1
         else:
             break
-        rows = _judged(measured, arithmetic, spreads)
+        rows = judged_rows(measured, arithmetic, spreads)
     report = ParityReport(rows=rows, arithmetic=arithmetic, correspondence=correspondence, unpaired=unpaired)
     if report.failures and all(row.is_rounding for row in report.failures):
         explained = _explanation(reference, batch, steps, start, measured, arithmetic, spreads)
@@ -142,19 +142,19 @@ def _run(
     loose = modules is not None or any(getattr(subject, "guesses_layers", False) for subject in (reference, candidate))
     for step in range(steps):
         oracle, candidate64, reference32, candidate32 = (run.step(*batch, step) for run in runs)
-        names = other_names(oracle, candidate64) if modules is None else aligned(oracle, candidate64, modules)
+        names = layer_names(oracle, candidate64, modules)
         sides = [oracle, renamed(candidate64, names), reference32, renamed(candidate32, names)]
         if loose:
             alone = one_sided(sides[0], sides[1])
             unpaired |= dict.fromkeys(alone)
             sides = [{key: value for key, value in side.items() if key not in alone} for side in sides]
-        measured += _measure(step, *sides)
+        measured += measure(step, *sides)
         for perturbed in draws:
             perturbed.step(*batch, step, oracle)
     return measured, tuple(unpaired), names
 
 
-def _measure(step: int, oracle: Trace, candidate64: Trace, reference32: Trace, candidate32: Trace) -> list[_Measured]:
+def measure(step: int, oracle: Trace, candidate64: Trace, reference32: Trace, candidate32: Trace) -> list[_Measured]:
     sides = (candidate64, reference32, candidate32)
     known = [{key.quantity for key in trace} for trace in (oracle, candidate64)]
     measured = []
@@ -171,7 +171,7 @@ def _measure(step: int, oracle: Trace, candidate64: Trace, reference32: Trace, c
     return measured
 
 
-def _judged(
+def judged_rows(
     measured: list[_Measured], arithmetic: tuple[Arithmetic, Arithmetic], spreads: dict[Arithmetic, Spread]
 ) -> tuple[ParityRow, ...]:
     times = tolerance.factor(2 * len(measured))
@@ -243,7 +243,7 @@ def _explanation(
     for coarser in (a for a in ARITHMETICS.values() if a.products > arithmetic[1].products):
         tried = {**spreads, coarser: Spread()}
         draw_more(reference, start, batch, steps, range(tolerance.DRAWS[0]), {coarser: tried[coarser]})
-        if not any(row.problem for row in _judged(measured, (arithmetic[0], coarser), tried)):
+        if not any(row.problem for row in judged_rows(measured, (arithmetic[0], coarser), tried)):
             return coarser
     return None
 

@@ -20,7 +20,8 @@ from gradlab_core.parity.matching import renamed
 from gradlab_core.parity.rounding import Spread
 from gradlab_core.parity.trace import Key, LocalSubject, Subject, Trace
 
-_FORCED = ("activation", "activation_gradient", "logits")
+FORCED = ("activation", "activation_gradient", "logits")
+"""What is taken from the reference once it is computed."""
 _DRAWS = 4
 """Perturbed runs: a layer by itself adds little rounding, so that its limit is mostly `tolerance.LOGIC`."""
 _HISTORY = 1 << 20
@@ -89,36 +90,57 @@ def local_steps(
     own = {Key(quantity, *key[1:]) for key in own for quantity in ("activation", "activation_gradient")}
     before: Mapping[str, np.ndarray] = dict(start)
     oracle.load(before)
-    earlier: list[Trace] = []
-    spread = Spread()
+    held = Held(batch, start, Spread(), arithmetic)
     for step in range(steps):
         truth = oracle.step(*batch, step)
-        given = {key: value for key, value in truth.items() if key.quantity in _FORCED and key not in own}
+        given = {key: value for key, value in truth.items() if key.quantity in FORCED and key not in own}
         for run in draws:
             run.load(before)
-            spread.add(step, truth, run.local_step(*batch, step, given))
+            held.spread.add(step, truth, run.local_step(*batch, step, given))
         local.load(before)
         value = renamed(local.local_step(*batch, step, {theirs.get(k, k): v for k, v in given.items()}), names)
+        yield held.local(step, before, truth, value, own)
+        before = oracle.state()
+
+
+@dataclasses.dataclass
+class Held:
+    """The steps of a comparison, each held against what the reference computed.
+
+    Attributes:
+        batch, start: as in `Local`.
+        spread: what rounding does to each tensor, in that arithmetic.
+        earlier: the reference's tensors of the steps before, small parameters only.
+    """
+
+    batch: tuple[Inputs, Any]
+    start: Mapping[str, np.ndarray]
+    spread: Spread
+    arithmetic: Arithmetic
+    earlier: list[Trace] = dataclasses.field(default_factory=list)
+
+    def local(
+        self, step: int, before: Mapping[str, np.ndarray], truth: Trace, value: Trace, own: Collection[Key] = ()
+    ) -> Local:
+        """The next step; of `own` nothing is compared."""
         known = {key.quantity for key in value}
         # A layer that one side alone shows, or an optimizer that one side does not know, is not compared.
-        shared = [k for k in truth if k in value or (k.quantity not in _FORCED and k.quantity in known)]
-        shared = [key for key in shared if key not in own]
-        limits = {key: _limit(step, key, truth[key], spread, arithmetic) for key in shared}
-        yield Local(step, batch, start, before, truth, value, tuple(earlier), limits)
-        before = oracle.state()
-        small = {k: v for k, v in truth.items() if v is None or v.size <= _HISTORY}
-        earlier.append({k: v for k, v in small.items() if k.quantity not in _FORCED})
+        shared = [k for k in truth if k in value or (k.quantity not in FORCED and k.quantity in known)]
+        limits = {key: self._limit(step, key, truth[key]) for key in shared if key not in own}
+        earlier = tuple(self.earlier)
+        small = {k: v for k, v in truth.items() if k.quantity not in FORCED and (v is None or v.size <= _HISTORY)}
+        self.earlier.append(small)
+        return Local(step, self.batch, self.start, before, truth, value, earlier, limits)
+
+    def _limit(self, step: int, key: Key, truth: np.ndarray | None) -> float:
+        if truth is None:
+            return 0.0
+        scale = tolerance.size(truth)
+        expected = self.spread.expected(step, key, scale, self.arithmetic)
+        relative = tolerance.relative(expected, scale or expected)
+        return tolerance.logic_tolerance(relative, self.arithmetic.products, tolerance.factor(1)) * (scale or expected)
 
 
 def _local(subject: Subject) -> LocalSubject:
     assert isinstance(subject, LocalSubject)  # a copy of one
     return subject
-
-
-def _limit(step: int, key: Key, truth: np.ndarray | None, spread: Spread, arithmetic: Arithmetic) -> float:
-    if truth is None:
-        return 0.0
-    scale = tolerance.size(truth)
-    expected = spread.expected(step, key, scale, arithmetic)
-    relative = tolerance.relative(expected, scale or expected)
-    return tolerance.logic_tolerance(relative, arithmetic.products, tolerance.factor(1)) * (scale or expected)

@@ -11,6 +11,12 @@ from gradlab_core.parity.trace import Key, Trace
 _OF_LAYERS = ("activation", "activation_gradient")
 
 
+def layer_names(reference: Trace, candidate: Trace, modules: Mapping[str, str] | None) -> dict[Key, Key]:
+    """`{key of the candidate: key of the reference}` of layers' tensors; `modules` as in `aligned`, None where modules
+    have the same names."""
+    return other_names(reference, candidate) if modules is None else aligned(reference, candidate, modules)
+
+
 def other_names(reference: Trace, candidate: Trace) -> dict[Key, Key]:
     """`{key of the candidate: key of the reference}` of activations that are a module of their own on one side and a
     function on the other: `mlp.act` and `mlp`, which called it.

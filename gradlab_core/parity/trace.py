@@ -40,6 +40,11 @@ Trace = Mapping[Key, "np.ndarray | None"]
 """Tensors of one step in order; None where there is no gradient path."""
 
 
+def weights_after(trace: Trace) -> dict[str, np.ndarray]:
+    """Parameters and statistics after a step, by name."""
+    return {k.path: v for k, v in trace.items() if k.quantity in ("parameter", "statistic") and v is not None}
+
+
 @runtime_checkable
 class Subject(Protocol):
     """A model with its loss and optimizer, as the judgement needs it. Each twin has one: `gradlab_torch.Subject`."""

@@ -55,7 +55,8 @@ class Drawn:
 class Header:
     """What the JSON of a trace holds. Weights, batch and spreads are in a reference's trace only; digests are in both,
     so that a candidate's trace says what it was recorded like. Where a candidate's weights have other names, its
-    tensors are under the reference's, and `modules` says which of its modules is which."""
+    tensors are under the reference's, and `modules` says which of its modules is which. `local` are those of a
+    candidate that are each computed from the reference's tensors."""
 
     role: Annotated[str, OneOf(ROLES)]
     framework: str
@@ -72,6 +73,7 @@ class Header:
     y: Arrays | None = None
     drawn: tuple[Drawn, ...] = ()
     modules: Mapping[str, str] | None = None
+    local: tuple[Stored, ...] = ()
 
     def __post_init__(self) -> None:
         problems = []

@@ -6,7 +6,6 @@ candidate's trace only what came of it.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Mapping
@@ -24,11 +23,11 @@ from gradlab_core.parity.correspondence import Correspondence, Rules, correspond
 from gradlab_core.parity.correspondence.links import joint
 from gradlab_core.parity.correspondence.view import Port
 from gradlab_core.parity.hiding import refuse_hiding_places
-from gradlab_core.parity.judge import Batch, _judged, _measure
-from gradlab_core.parity.matching import aligned, one_sided, other_names, renamed
-from gradlab_core.parity.report import ParityReport
+from gradlab_core.parity.judge import Batch
+from gradlab_core.parity.local import FORCED
+from gradlab_core.parity.matching import layer_names
 from gradlab_core.parity.rounding import Draws, Spread, draw_more
-from gradlab_core.parity.trace import Key, Subject, Trace
+from gradlab_core.parity.trace import LocalSubject, Subject, Trace, weights_after
 from gradlab_core.parity.trace_file import Reader, Writer, writing
 from gradlab_core.parity.trace_header import Drawn, Header, Stored, digest
 
@@ -73,42 +72,6 @@ def record(
     else:
         x, y = batch
         _record_reference(subject, (x, np.asarray(y) if isinstance(y, list) else y), path, steps, precision)
-
-
-def compare_traces(reference: File, candidate: File) -> ParityReport:
-    """`compare`, of what was recorded: the same rows, with the spread of 24 perturbed runs.
-
-    Raises:
-        GradlabError: a file is no trace or is cut off, it is not one of a reference and one of a candidate, or they
-            were recorded from other weights or on another batch.
-    """
-    with Reader(reference) as ours, Reader(candidate) as theirs:
-        _refuse_strangers(ours, theirs)
-        measured = []
-        unpaired: dict[Key, None] = {}
-        modules = theirs.header.modules
-        for step in range(ours.header.steps):
-            oracle, candidate64 = (side.trace("float64", step) for side in (ours, theirs))
-            reference32, candidate32 = (side.trace("float32", step) for side in (ours, theirs))
-            names = other_names(oracle, candidate64) if modules is None else aligned(oracle, candidate64, modules)
-            sides = [oracle, renamed(candidate64, names), reference32, renamed(candidate32, names)]
-            alone = set() if modules is None else one_sided(sides[0], sides[1])
-            unpaired |= dict.fromkeys(alone)
-            measured += _measure(step, *({k: v for k, v in side.items() if k not in alone} for side in sides))
-        arithmetic = ours.header.arithmetic, theirs.header.arithmetic
-        drawn = ours.spreads()
-    spreads = {a: drawn[a] for a in arithmetic}
-    rows = _judged(measured, arithmetic, spreads)
-    if BETWEEN in drawn and (first := next((row for row in rows if row.problem), None)) and first.is_saturated:
-        spreads[BETWEEN] = drawn[BETWEEN]
-        rows = _judged(measured, arithmetic, spreads)
-    report = ParityReport(rows=rows, arithmetic=arithmetic, unpaired=tuple(unpaired))
-    if report.failures and all(row.is_rounding for row in report.failures):
-        for coarser in (a for a in drawn if a.products > arithmetic[1].products):
-            tried = _judged(measured, (arithmetic[0], coarser), {**spreads, coarser: drawn[coarser]})
-            if not any(row.problem for row in tried):
-                return dataclasses.replace(report, explanation=coarser)
-    return report
 
 
 def _record_reference(subject: Subject, batch: Batch, path: File, steps: int | None, precision: str | None) -> None:
@@ -160,13 +123,17 @@ def _record_candidate(subject: Subject, reference: Reader, path: File, rules: Ru
     found = _found(reference, subject, rules)
     if not found.is_identity:
         subject = Port(subject, found)
+    modules = None if found.is_identity else found.modules()
     with writing(path) as writer:
         run = _Run(subject, reference.weights(), reference.batch(), writer, [])
+        beside = _Beside(subject, reference, writer, modules) if isinstance(subject, LocalSubject) else None
         for step in range(header.steps):
-            run.step(step)
+            own = run.step(step)
+            if beside is not None:
+                beside.step(step, own)
+        local = () if beside is None else tuple(beside.stored)
         same = {n: getattr(header, n) for n in ("precision", "steps", "weights_digest", "batch_digest")}
-        modules = None if found.is_identity else found.modules()
-        writer.header(Header(role="candidate", **run.told(subject.arithmetic()), **same, modules=modules))
+        writer.header(Header(role="candidate", **run.told(subject.arithmetic()), **same, modules=modules, local=local))
 
 
 def _found(reference: Reader, candidate: Subject, rules: Rules | None) -> Correspondence:
@@ -208,13 +175,15 @@ class _Run:
         self.stored: dict[str, list[Stored]] = {dtype: [] for dtype in self.sides}
         self.sizes: dict[tuple[int, Any], float] = {}
 
-    def step(self, step: int) -> None:
+    def step(self, step: int) -> Trace:
+        """One step of both; its tensors in float64."""
         oracle = self.sides["float64"].step(*self.batch, step)
         self.stored["float64"] += self.writer.trace(step, oracle)
         self.sizes |= {(step, key): tolerance.size(value) for key, value in oracle.items() if value is not None}
         for perturbed in self.draws:
             perturbed.step(*self.batch, step, oracle)
         self.stored["float32"] += self.writer.trace(step, self.sides["float32"].step(*self.batch, step))
+        return oracle
 
     def saturates(self, spread: Spread, arithmetic: Arithmetic) -> bool:
         """Whether the judge may ask for an arithmetic between float32 and float64."""
@@ -231,34 +200,27 @@ class _Run:
         return {"framework": self.framework, "versions": versions, "arithmetic": arithmetic, **tensors}
 
 
+class _Beside:
+    """The run of a candidate whose layers are each given what the reference's trace holds, so that its faults can be
+    told one by one."""
+
+    def __init__(self, subject: LocalSubject, reference: Reader, writer: Writer, modules: Any) -> None:
+        self.reference, self.writer, self.modules = reference, writer, modules
+        self.side = cast(LocalSubject, subject.cast("float64"))
+        self.batch, self.before = reference.batch(), reference.weights()
+        self.stored: list[Stored] = []
+
+    def step(self, step: int, own: Trace) -> None:
+        """One step, of which `own` is the candidate's own run."""
+        truth = self.reference.trace("float64", step)
+        theirs = {ours: name for name, ours in layer_names(truth, own, self.modules).items()}
+        given = {theirs.get(key, key): truth[key] for key in truth if key.quantity in FORCED}
+        self.side.load(self.before)
+        self.stored += self.writer.trace(step, self.side.local_step(*self.batch, step, given))
+        self.before |= weights_after(truth)
+
+
 def _drawn(arithmetic: Arithmetic, spread: Spread, tensors: list[Stored]) -> Drawn:
     keys = [(stored.step, stored.key) for stored in tensors]
     totals, counts = ([values.get(key, 0) for key in keys] for values in (spread.totals, spread.counts))
     return Drawn(arithmetic, tuple(map(float, totals)), tuple(map(int, counts)))
-
-
-def _refuse_strangers(reference: Reader, candidate: Reader) -> None:
-    """Two traces that do not belong together: all reasons at once."""
-    ours, theirs = reference.header, candidate.header
-    problems = [
-        f"{side.path} is a {side.header.role}'s trace; expected a {role}'s"
-        for side, role in ((reference, "reference"), (candidate, "candidate"))
-        if side.header.role != role
-    ]
-    if not problems:
-        again = f"; record it again with --like {reference.path}"
-        if ours.weights_digest != theirs.weights_digest:
-            problems.append(f"{candidate.path} started from other weights{again}")
-        if ours.batch_digest != theirs.batch_digest:
-            problems.append(f"{candidate.path} was recorded on another batch{again}")
-        if ours.steps != theirs.steps:
-            problems.append(f"{candidate.path} holds {theirs.steps} steps, the reference {ours.steps}{again}")
-        known = [drawn.arithmetic for drawn in ours.drawn]
-        problems += [
-            f"the {role} multiplies in {side.arithmetic.words}, and {reference.path} holds what rounding to expect of "
-            f"{', '.join(a.words for a in known if a != BETWEEN)}; record the reference with precision as-is, "
-            "which holds all"
-            for role, side in (("reference", ours), ("candidate", theirs))
-            if side.arithmetic not in known
-        ]
-    refuse("compare traces", problems)

@@ -84,7 +84,7 @@ BAD = {
     ),
     "weights that do not fit": (
         ["record", "ports:wider_port", "--out", "x.trace", "--like", "T/reference.trace"],
-        ["weight has shape (2, 3); expected (2, 4)"],
+        ["weight has shape (2, 4) in the candidate; expected (2, 3)"],
     ),
     "a loss that fails": (
         ["record", "ports:failing_port", "--out", "x.trace", "--like", "T/reference.trace"],

@@ -195,7 +195,7 @@ def test_a_saturated_tensor_behind_one_that_needs_more_draws_is_given_the_finer_
     where = {"step": 0, "quantity": "gradient", "path": "w", "call": 0, "missing": None}
     verdicts = iter([(judge.ParityRow(**where, **numbers),) for numbers in (rounding, saturated, fine)])
     drawn = []
-    monkeypatch.setattr(judge, "_judged", lambda *args: next(verdicts))
+    monkeypatch.setattr(judge, "judged_rows", lambda *args: next(verdicts))
     monkeypatch.setattr(judge, "draw_more", lambda *args: drawn.append([arithmetic.name for arithmetic in args[-1]]))
     assert not judged().failures
     assert drawn == [["highest"], [judge.BETWEEN.name]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 import pytest
 
 from gradlab_core.errors import GradlabError
-from gradlab_core.parity import ParityReport, ParityRow
+from gradlab_core.parity import Cause, Explanation, Fault, Key, ParityReport, ParityRow
 from gradlab_core.parity.arithmetic import ARITHMETICS
 from gradlab_core.report import write_html
 from gradlab_core.show.parity.cells import LEVELS, MISSING, NOTHING, ODD, cell
-from gradlab_core.show.parity.page import content
+from gradlab_core.show.parity.page import content, render
 from gradlab_core.show.parity.tree import every, tree
 from tests.recorded import step
 
@@ -179,3 +180,24 @@ def test_reports_and_records_do_not_go_together(tmp_path: Path) -> None:
 def test_every_level_has_a_colour_of_its_own() -> None:
     css = Path(__file__).parents[2].joinpath("gradlab_core/show/parity/parity.css").read_text()
     assert all(f".l{level} {{ background" in css for level in range(len(LEVELS)))
+
+
+def test_faults_are_listed_with_cause_fix_and_what_follows():
+    key = Key("activation", "encoder.layers.1.fc")
+    known = Explanation((Cause("square-kernel", "the kernel is transposed", "transpose it"),), 0.0)
+    other = Explanation((Cause("factor", "it is 3 ×", "divide by 3"),), 0.0)
+    about = {"step": 1, "key": key, "error": 1.0, "relative": 0.5, "shape": "differs everywhere"}
+    faults = (
+        Fault(**about, explanations=(known, other), follow=(Key("logits"), Key("loss"))),
+        Fault(**{**about, "key": Key("loss")}, explanations=()),
+    )
+    page = render({"pair": dataclasses.replace(report(**BROKEN), faults=faults)})
+    for words in (
+        "The faults, one by one",
+        "step 1, activation encoder.layers.1.fc</strong>: the kernel is transposed. Fix: transpose it.",
+        "2 tensors differ because of it",
+        "<li>it is 3 ×</li>",
+        "step 1, loss</strong>: nothing that is known explains it; differs everywhere.",
+        "What to do: transpose it.",
+    ):
+        assert words in page, words
