@@ -43,6 +43,19 @@ def test_the_example_runs(capsys):
     assert "parity broken at step 0, statistic stage2.0.bn1.running_mean" in printed
 
 
+def test_the_tutorial_shows_what_the_example_prints(capsys):
+    runpy.run_path(str(ROOT / "examples" / "mend_a_port.py"), run_name="__main__")
+    printed = capsys.readouterr().out.splitlines()
+    tutorial = (ROOT / "docs" / "porting.md").read_text()
+    faults = [line for line in printed if line.startswith("  fault ")]
+    assert len(faults) == 4
+    assert all(line in tutorial for line in faults)
+    assert printed[-1].startswith("parity holds: 78 tensors compared")
+    code = re.search(r"```python\n(class Port.*?)```", tutorial, re.DOTALL)[1].splitlines()
+    example = re.sub(r": nnx.Rngs|: jnp.ndarray| -> [\w.]+", "", (ROOT / "examples" / "mend_a_port.py").read_text())
+    assert all(line in example for line in code)
+
+
 def test_links_lead_somewhere():
     texts = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     for text in texts:

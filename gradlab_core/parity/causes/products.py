@@ -152,7 +152,8 @@ def convolution(local: Local, key: Key, weights: Mapping[str, np.ndarray], targe
 
 
 def _pads(size: int) -> list[tuple[int, int]]:
-    return [(p, q) for p in range(size) for q in range(size) if abs(p - q) <= 1]
+    both = [(p, q) for p in range(size) for q in range(size) if abs(p - q) <= 1]
+    return sorted(both, key=lambda pads: pads[0] != pads[1])  # with a stride, (1, 0) may do what (1, 1) does
 
 
 def _convolved(s: Settings) -> np.ndarray | None:
