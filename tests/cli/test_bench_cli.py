@@ -17,7 +17,7 @@ from gradlab_core.records import codec
 
 ROOT = Path(__file__).parents[2]
 GROUP = typer.main.get_command(bench.app)
-NAMES = ["analysis", "diagnosis", "monitor", "norms", "parity", "step"]
+NAMES = ["analysis", "causes", "diagnosis", "monitor", "norms", "parity", "step"]
 ITSELF = '''
 """Counts to a number.
 
@@ -56,7 +56,10 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         (["norms", "--block=plain"], "gradlab: --block is for bench analysis, step; came with bench norms"),
         (["parity", "-f", "torch"], "gradlab: -f is for bench analysis, diagnosis, monitor, norms, step; came with"),
         (["norms", "--no-planted"], "gradlab: --no-planted is for bench parity; came with bench norms"),
-        (["nrms"], "gradlab: benchmark is 'nrms'; expected one of analysis, diagnosis, monitor, norms, parity, step"),
+        (
+            ["nrms"],
+            "gradlab: benchmark is 'nrms'; expected one of analysis, causes, diagnosis, monitor, norms, parity, step",
+        ),
         (["norms", "--nosuch", "5"], "No such option: --nosuch"),
         (["norms", "--elements"], "Option '--elements' requires an argument"),
         (["norms", "--elements", "many"], "Invalid value for '--elements'"),

@@ -204,9 +204,7 @@ def _convolution_changes(local: Local, key: Key, settings: Settings) -> Iterator
 
 
 def _padded_otherwise(pads: tuple[int, int], other: tuple[int, int]) -> Cause:
-    words = (
-        f"each side is padded by {other[0]} before and {other[1]} after, in the reference by {pads[0]} and {pads[1]}"
-    )
+    words = f"each axis is padded by {other[0]} and {other[1]}, in the reference by {pads[0]} and {pads[1]}"
     fix = f"say padding=(({pads[0]}, {pads[1]}), ({pads[0]}, {pads[1]})): 'SAME' pads what is left over at the end"
     return Cause("same-vs-explicit", words, fix)
 
