@@ -18,6 +18,11 @@ from gradlab_core.parity.trace import Key
 
 _BASES = (10_000.0, 500_000.0)
 _NEAREST = 5
+_NEAR = 1e-5
+"""Of the difference: rotary tables are often rounded to float32 before a net is run in float64."""
+_JOINED = ("one after the other", "head by head")
+_LONGEST = 64
+"""Of longer sequences the first positions are looked at, which tell if positions look back only."""
 _EXAMPLES = 2
 """Attention treats each example by itself: so many are enough."""
 
@@ -28,14 +33,48 @@ def after_attention(local: Local, key: Key, weights: Mapping[str, np.ndarray], t
     width = weight.shape[1]
     if target.truth.ndim != 3:
         return
-    target = Target(target.truth[:_EXAMPLES], target.value[:_EXAMPLES], target.limit)
-    for q, k, v in ((a[:_EXAMPLES] for a in found) for found in _projections(local, key, width)):
-        for heads in (h for h in range(1, width + 1) if width % h == 0):
-            for settings in _guesses(q, k, v, heads, local):
-                settings |= {"w": weight, "b": bias}
+    whole = target.truth.shape[1] <= _LONGEST
+    part = np.s_[:_EXAMPLES, :_LONGEST]
+    target = Target(target.truth[part], target.value[part], target.limit, _NEAR)
+    for q, k, v in ((a[part] for a in found) for found in _projections(local, key, width)):
+        heads = [h for h in range(1, width + 1) if width % h == 0]
+        # Where positions look back only, the first one sees itself alone, whatever all else is: then v is known.
+        ways = [_looking(q, k, v, h, local) | {"w": weight, "b": bias} for h in heads if _fit(q, k, h)]
+        back = any(_is_first_alone(s, target) for s in ways)
+        if back or whole:
+            for settings in _guesses(ways, windows=_windows(q.shape[1]) if back else (False,)):
                 if target.is_reference(_projected(settings)):
                     yield from search(_projected, settings, list(_changes(settings, local)), target)
                     return
+
+
+def _fit(q: np.ndarray, k: np.ndarray, heads: int) -> bool:
+    """Whether the heads of the keys, as large as those of the queries, go evenly into so many."""
+    head = q.shape[-1] // heads
+    return k.shape[-1] % head == 0 and heads % (k.shape[-1] // head) == 0
+
+
+def _looking(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, local: Local) -> dict[str, Any]:
+    """Settings of plain attention that looks back, without rotation."""
+    how = {"rope": "none", "causal": True, "scale": 1.0, "base": _BASES[0], "joined": _JOINED[0]}
+    usual = {"repeat": "each", "cap": 0.0, "first": 0, "mask": _mask(local, k.shape[:2])}
+    return {"q": q, "k": k, "v": v, "heads": heads, **how, **usual}
+
+
+def _is_first_alone(settings: Settings, target: Target) -> bool:
+    first = {**settings, **{name: settings[name][:, :1] for name in "qkv"}, "mask": None}
+    start = Target(target.truth[:, :1], target.value[:, :1], target.limit, _NEAR)
+    return any(start.is_reference(_projected({**first, "joined": joined})) for joined in _joins(settings))
+
+
+def _joins(settings: Settings) -> tuple[str, ...]:
+    fused = settings["k"].shape == settings["q"].shape and settings["heads"] > 1
+    return _JOINED if fused else _JOINED[:1]
+
+
+def _windows(length: int) -> tuple[bool | int, ...]:
+    """True, all before it, and how many positions each may look at else."""
+    return (True, *(w for w in (*range(1, 17), 24, 32, 48) if w < length))
 
 
 def _projections(local: Local, key: Key, width: int) -> Iterator[tuple[np.ndarray, ...]]:
@@ -59,22 +98,15 @@ def _projections(local: Local, key: Key, width: int) -> Iterator[tuple[np.ndarra
             yield q, k, v
 
 
-def _guesses(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, local: Local) -> Iterator[dict[str, Any]]:
-    head = q.shape[-1] // heads
-    if k.shape[-1] % head or heads % (k.shape[-1] // head):
-        return
-    for rope, causal, scale, joined in itertools.product(
-        ("none", "halves", "pairs") if head % 2 == 0 else ("none",),
-        (False, True),
-        (1 / math.sqrt(head), 1.0, 1 / math.sqrt(q.shape[-1])),
-        ("one after the other", "head by head"),
-    ):
-        if joined == "head by head" and not (k.shape == q.shape and heads > 1):
-            continue
-        for base in _BASES if rope != "none" else _BASES[:1]:
-            how = {"rope": rope, "causal": causal, "scale": scale, "base": base, "joined": joined}
-            usual = {"repeat": "each", "cap": 0.0, "first": 0, "mask": _mask(local, k.shape[:2])}
-            yield {"q": q, "k": k, "v": v, "heads": heads, **how, **usual}
+def _guesses(ways: list[dict[str, Any]], windows: tuple[bool | int, ...]) -> Iterator[dict[str, Any]]:
+    for causal, settings in itertools.product(windows, ways):
+        width = settings["q"].shape[-1]
+        head = width // settings["heads"]
+        ropes = ("none", "halves", "pairs") if head % 2 == 0 else ("none",)
+        scales = (1 / math.sqrt(head), 1.0, 1 / math.sqrt(width))
+        for rope, scale, joined in itertools.product(ropes, scales, _joins(settings)):
+            for base in _BASES if rope != "none" else _BASES[:1]:
+                yield settings | {"rope": rope, "causal": causal, "scale": scale, "base": base, "joined": joined}
 
 
 def _mask(local: Local, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -93,7 +125,7 @@ def _projected(s: Settings) -> np.ndarray | None:
 
 def _attended(s: Settings) -> np.ndarray:
     q, k, v = s["q"], s["k"], s["v"]
-    if s["joined"] == "head by head":
+    if s["joined"] == _JOINED[1]:
         fused = np.concatenate([q, k, v], axis=-1)
         parts = fused.reshape(*fused.shape[:2], s["heads"], 3, -1)
         q, k, v = (parts[..., i, :].reshape(q.shape) for i in range(3))
@@ -107,7 +139,9 @@ def _attended(s: Settings) -> np.ndarray:
     if s["cap"]:
         scores = s["cap"] * np.tanh(scores / s["cap"])
     if s["causal"]:
-        scores = np.where(np.tril(np.ones(scores.shape[-2:], bool)), scores, -np.inf)
+        seen = np.tril(np.ones(scores.shape[-2:], bool))
+        seen = seen if s["causal"] is True else seen & ~np.tril(seen, -s["causal"])
+        scores = np.where(seen, scores, -np.inf)
     if s["mask"] is not None:
         scores = np.where(s["mask"][:, None, None, :], scores, -1e300)
     out = special.softmax(scores, axis=-1) @ v
@@ -158,10 +192,17 @@ def _changes(settings: Settings, local: Local) -> Iterator[Change]:
     if settings["k"].shape[-1] < width:
         words = "heads of keys are tiled, in the reference each is repeated"
         yield Cause("gqa-repeat", words, "use repeat (repeat_interleave), not tile"), to(repeat="all")
-    words = "every position looks at all others" if settings["causal"] else "positions look back only"
+    ours = settings["causal"]
+    for window in (w for w in _windows(settings["q"].shape[1]) if ours and w is not ours and w != ours):
+        names = {
+            w: "all positions before it" if w is True else f"{w} positions, its own among them" for w in (window, ours)
+        }
+        words = f"each position looks at {names[window]}, in the reference at {names[ours]}"
+        yield Cause("attention-window", words, f"let it look at {names[ours]}"), to(causal=window)
+    words = "every position looks at all others" if ours else "positions look back only"
     yield (
         Cause("causal-mask", f"{words}, in the reference not", "give both the same causal mask"),
-        to(causal=not settings["causal"]),
+        to(causal=not ours),
     )
     if settings["mask"] is not None:
         yield Cause("mask", "padding is not masked", "hand the mask to attention"), to(mask=None)
@@ -177,7 +218,7 @@ def _changes(settings: Settings, local: Local) -> Iterator[Change]:
     for other in (h for h in range(1, width + 1) if width % h == 0 and h != heads and settings["k"].shape[-1] == width):
         words = f"it has {other} heads, the reference {heads}"
         yield Cause("heads", words, f"give both {heads} heads"), to(heads=other, scale=1 / math.sqrt(width // other))
-    other_joined = "head by head" if settings["joined"] != "head by head" else "one after the other"
+    other_joined = _JOINED[settings["joined"] == _JOINED[0]]
     if heads > 1 and settings["k"].shape[-1] == width:
         words = f"queries, keys and values are split {other_joined}, in the reference {settings['joined']}"
         yield Cause("qkv-fused-order", words, "split them the way the weights were fused"), to(joined=other_joined)

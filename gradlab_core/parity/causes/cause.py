@@ -58,11 +58,16 @@ def to(**values: Any) -> Callable[[Settings], Settings]:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A tensor to be explained: what the reference has, what the candidate has, and how far rounding may go."""
+    """A tensor to be explained: what the reference has, what the candidate has, and how far rounding may go.
+
+    A definition gives what the reference has within `limit`, or within the part `near` of the difference, where tables
+    that were rounded beforehand are known to be in it.
+    """
 
     truth: np.ndarray
     value: np.ndarray
     limit: float
+    near: float = 0.0
 
     @property
     def difference(self) -> float:
@@ -70,14 +75,18 @@ class Target:
 
     def is_reference(self, array: np.ndarray | None) -> bool:
         """Whether a definition gives what the reference has."""
-        return array is not None and tolerance.distance(array, self.truth) <= self.limit
+        return array is not None and tolerance.distance(array, self.truth) <= max(
+            self.limit, self.near * self.difference
+        )
 
     def left(self, array: np.ndarray | None) -> float | None:
         """The part of the difference that is left, or None if it is more than rounding."""
         if array is None:
             return None
         rest = tolerance.distance(array, self.value)
-        explained = rest <= max(self.limit, 1e-6 * self.difference) and rest <= _COLLAPSE * self.difference
+        explained = (
+            rest <= max(self.limit, max(self.near, 1e-6) * self.difference) and rest <= _COLLAPSE * self.difference
+        )
         return rest / self.difference if explained else None
 
 
