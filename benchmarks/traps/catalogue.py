@@ -64,8 +64,8 @@ TRAPS = (
     ),
     *_of(
         "decoder",
-        ("embeddings scaled", "activation", "embed", "embed-scale"),
-        ("positions from 2", "activation", "places", "position-offset"),
+        ("embeddings scaled", "activation", "norm1", "embed-scale"),
+        ("positions from 2", "activation", "norm1", "position-offset"),
         ("one plus weight", "activation", "norm1", "rmsnorm-plus-one"),
         ("layer norm's ε", "activation", "norm2", "norm-eps"),
         ("sample variance", "activation", "norm2", "var-std"),

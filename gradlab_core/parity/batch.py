@@ -52,9 +52,9 @@ def each(x: Any) -> dict[str, np.ndarray]:
     >>> list(each({"tokens": [1, 2], "mask": None}))
     ['tokens']
     """
-    found: dict[str, np.ndarray] = {}
-    mapped(x, lambda name, array: found.__setitem__(name, np.asarray(array)))
-    return found
+    arrays: dict[str, np.ndarray] = {}
+    mapped(x, lambda name, array: arrays.__setitem__(name, np.asarray(array)))
+    return arrays
 
 
 def arranged(x: Any, layout: Layout, usual: str) -> Any:

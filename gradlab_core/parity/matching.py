@@ -30,12 +30,12 @@ def other_names(reference: Trace, candidate: Trace) -> dict[Key, Key]:
     """
     alone = [key for key in reference if key not in candidate], [key for key in candidate if key not in reference]
     mine, theirs = _by_parent(*alone), _by_parent(*reversed(alone))
-    found: dict[Key, Key] = {}
+    names: dict[Key, Key] = {}
     for group, keys in theirs.items():
         partners = mine.get(group, [])
         if [_shape(candidate[k]) for k in keys] == [_shape(reference[k]) for k in partners]:
-            found |= dict(zip(keys, partners, strict=True))
-    return found
+            names |= dict(zip(keys, partners, strict=True))
+    return names
 
 
 def aligned(reference: Trace, candidate: Trace, modules: Mapping[str, str]) -> dict[Key, Key]:

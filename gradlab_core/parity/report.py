@@ -137,31 +137,31 @@ class ParityReport:
     def notes(self) -> tuple[str, ...]:
         """What is to be known of the arithmetic: where the sides differ in it, or it explains what was found."""
         reference, candidate = self.arithmetic
-        found = []
+        notes = []
         if reference != candidate:
             coarse = min(reference, candidate, key=lambda a: a.bits)
-            found.append(
+            notes.append(
                 f"the candidate multiplies in {candidate.words}, the reference in {reference.words}: expected "
                 f"differences of {coarse.words.partition(' ')[2][1:-1]}"
             )
         elif candidate.name != "highest":
-            found.append(f"both sides multiply in {candidate.words}")
+            notes.append(f"both sides multiply in {candidate.words}")
         if self.correspondence is not None and not self.correspondence.is_identity:
-            found.append(f"weights have other names or another layout: {len(self.correspondence.links)} links")
+            notes.append(f"weights have other names or another layout: {len(self.correspondence.links)} links")
         if self.unpaired:
             layers = _some(key.path or "the model itself" for key in self.unpaired)
-            found.append(f"layers seen on one side only are not compared: {layers}")
+            notes.append(f"layers seen on one side only are not compared: {layers}")
         if self.elsewhere:
-            found.append(
+            notes.append(
                 "taken at another point of the program, for nothing computed from it differs: "
                 f"{_some(str(row.key) for row in self.elsewhere)}"
             )
         if self.explanation is not None:
-            found.append(
+            notes.append(
                 f"products in {self.explanation.words} on the candidate's side would explain every failure: look at "
                 "its matmul precision before its code, or judge with precision='as-is'"
             )
-        return tuple(found)
+        return tuple(notes)
 
     def worst(self, field: str) -> float:
         """The largest of `logic_error`, `reference_error`, `candidate_error` where float32 has digits to compare."""
@@ -185,10 +185,10 @@ class ParityReport:
         if not failures:
             return "\n".join([f"parity holds: {head}", *notes])
         lines = [f"  {row.name}: {row.problem}" for row in failures[:10]]
-        found = [f"  fault {i}: {fault.words}" for i, fault in enumerate(self.faults, 1)]
+        told = [f"  fault {i}: {fault.words}" for i, fault in enumerate(self.faults, 1)]
         more = [f"  … and {len(failures) - 10} more"] if len(failures) > 10 else []
         return "\n".join(
-            [f"parity broken at {failures[0].name}: {len(failures)} of {head}", *found, *lines, *more, *notes]
+            [f"parity broken at {failures[0].name}: {len(failures)} of {head}", *told, *lines, *more, *notes]
         )
 
 

@@ -101,10 +101,8 @@ class Reader:
             return plain(array)
 
     def arrays(self, arrays: Arrays) -> Any:
-        found = {name: None if member is None else self.array(member) for name, member in arrays.members.items()}
-        return {"by name": found, "by place": tuple(found.values()), "one": next(iter(found.values()), None)}[
-            arrays.shape
-        ]
+        read = {name: None if member is None else self.array(member) for name, member in arrays.members.items()}
+        return {"by name": read, "by place": tuple(read.values()), "one": next(iter(read.values()), None)}[arrays.shape]
 
     def weights(self) -> dict[str, np.ndarray]:
         return {path: self.array(member) for path, member in self.header.weights.items()}

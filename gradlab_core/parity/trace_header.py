@@ -124,11 +124,11 @@ def digest(*parts: Any) -> str:
     >>> digest(np.ones(2)) == digest(np.ones(2)) != digest({"x": np.ones(2)})
     True
     """
-    found = hashlib.sha256()
+    hashed = hashlib.sha256()
     for part in parts:
-        found.update(shape_of(part).encode())
+        hashed.update(shape_of(part).encode())
         for name, array in each(part).items():
             kept = np.ascontiguousarray(plain(array))
-            found.update(f"|{name}|{kept.dtype.str}|{kept.shape}|".encode(errors="surrogatepass"))
-            found.update(kept.tobytes())
-    return found.hexdigest()
+            hashed.update(f"|{name}|{kept.dtype.str}|{kept.shape}|".encode(errors="surrogatepass"))
+            hashed.update(kept.tobytes())
+    return hashed.hexdigest()

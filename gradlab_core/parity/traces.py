@@ -120,10 +120,10 @@ def _record_candidate(subject: Subject, reference: Reader, path: File, rules: Ru
         raise GradlabError(f"{path} is the reference's own trace; name another file for the candidate's")
     if header.precision is not None:
         subject = subject.at(check_precision(header.precision))
-    found = _found(reference, subject, rules)
-    if not found.is_identity:
-        subject = Port(subject, found)
-    modules = None if found.is_identity else found.modules()
+    correspondence = _correspondence(reference, subject, rules)
+    if not correspondence.is_identity:
+        subject = Port(subject, correspondence)
+    modules = None if correspondence.is_identity else correspondence.modules()
     with writing(path) as writer:
         run = _Run(subject, reference.weights(), reference.batch(), writer, [])
         beside = _Beside(subject, reference, writer, modules) if isinstance(subject, LocalSubject) else None
@@ -136,13 +136,13 @@ def _record_candidate(subject: Subject, reference: Reader, path: File, rules: Ru
         writer.header(Header(role="candidate", **run.told(subject.arithmetic()), **same, modules=modules, local=local))
 
 
-def _found(reference: Reader, candidate: Subject, rules: Rules | None) -> Correspondence:
+def _correspondence(reference: Reader, candidate: Subject, rules: Rules | None) -> Correspondence:
     """Which of the candidate's weights is which of the recorded reference's."""
-    found = correspond(cast(Subject, _Recorded(reference)), candidate, reference.batch(), rules=rules)
-    found.check()
-    together = [f"{link} is one array there" for link in joint(found.links)]
+    correspondence = correspond(cast(Subject, _Recorded(reference)), candidate, reference.batch(), rules=rules)
+    correspondence.check()
+    together = [f"{link} is one array there" for link in joint(correspondence.links)]
     refuse("weights that a trace cannot tell apart (judge both sides at once with compare)", together)
-    return found
+    return correspondence
 
 
 class _Recorded:

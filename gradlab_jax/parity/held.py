@@ -172,8 +172,8 @@ class _Linen:
         return self.canonical(params) | dict(self._statistics())
 
     def _statistics(self) -> list[tuple[str, jax.Array]]:
-        found = flatten(self.variables.get("batch_stats", {}))
-        return [(".".join((*key[:-1], canonical_name(key[-1]))), value) for key, value in found]
+        entries = flatten(self.variables.get("batch_stats", {}))
+        return [(".".join((*key[:-1], canonical_name(key[-1]))), value) for key, value in entries]
 
 
 class _Plain:

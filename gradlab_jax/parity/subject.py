@@ -145,12 +145,12 @@ class Subject:
             f, params, rest = self.model.parts()
 
             def native(name: str, array: Any) -> jax.Array:
-                found = jnp.asarray(array)
-                if jnp.issubdtype(found.dtype, jnp.floating):
-                    found = found.astype(params[0].dtype)
+                moved = jnp.asarray(array)
+                if jnp.issubdtype(moved.dtype, jnp.floating):
+                    moved = moved.astype(params[0].dtype)
                     if self.noise is not None:
-                        found = jnp.asarray(dithered(found, self.seed, self.noise))
-                return found
+                        moved = jnp.asarray(dithered(moved, self.seed, self.noise))
+                return moved
 
             inputs = mapped(arranged(x, self.layout, self.usual), native)
             labels = mapped(np.asarray(y) if isinstance(y, list) else y, lambda name, array: as_labels(array))
@@ -163,18 +163,18 @@ class Subject:
             applied = self._apply(params, grads, cut_grads, state, epoch)
             # Layouts are changed on the host: on the device each would be a program of its own.
             values, slopes, grads = jax.device_get((values, slopes, grads))
-            found: dict[Key, Any] = {
+            trace: dict[Key, Any] = {
                 Key("activation", t.path, t.call): t.canonical(v) for t, v in zip(ran, values, strict=True)
             }
-            found |= {Key("logits"): logits, Key("loss"): loss}
+            trace |= {Key("logits"): logits, Key("loss"): loss}
             backward = reversed(list(zip(ran, slopes, cut_slopes, strict=True)))
-            found |= {
+            trace |= {
                 Key("activation_gradient", t.path, t.call): None if cut else t.canonical(g) for t, g, cut in backward
             }
             paths = tuple(None if cut else g for g, cut in zip(grads, cut_grads, strict=True))
-            found |= {Key("gradient", path): g for path, g in self.model.canonical(paths).items()}
-            found |= applied
-            return {key: None if value is None else np.asarray(value) for key, value in found.items()}
+            trace |= {Key("gradient", path): g for path, g in self.model.canonical(paths).items()}
+            trace |= applied
+            return {key: None if value is None else np.asarray(value) for key, value in trace.items()}
 
     def _plan(self, objective: Objective, params: Any, rest: Any, x: Any, y: Any) -> tuple[Any, Any, Any, Any]:
         """What depends on shapes alone: the layers in order, zeros to disturb them by, and what has no path."""
@@ -187,21 +187,21 @@ class Subject:
         return self.plans[key]
 
     def _apply(self, params: Any, grads: Any, cut: Any, state: Any, epoch: int) -> dict[Key, Any]:
-        found: dict[Key, Any] = {}
+        trace: dict[Key, Any] = {}
         if isinstance(self.recipe, TrainSpec):
             rate, decay = self.recipe.rate(epoch), (self.recipe.momentum, self.recipe.weight_decay)
             new, self.opt_state = _stepped(decay, self.noise, params, grads, self.opt_state, rate, tuple(cut))
-            found[Key("learning_rate")] = np.float64(rate)
+            trace[Key("learning_rate")] = np.float64(rate)
             velocities = self.model.canonical(tuple(jax.device_get(self.opt_state[1].trace)))
             kept = [path for path, c in zip(velocities, cut, strict=True) if not c]
-            found |= {Key("optimizer", path): velocities[path] for path in kept}
+            trace |= {Key("optimizer", path): velocities[path] for path in kept}
         else:
             directions, self.opt_state = self.optimizer.update(grads, self.opt_state, params)
             new = optax.apply_updates(params, directions)
         self.model.take(tuple(new), state)
         names, tensors = set(self.model.canonical(tuple(new))), self.model.arrays()
-        found |= {Key("parameter", path): t for path, t in tensors.items() if path in names}
-        return found | {Key("statistic", path): t for path, t in tensors.items() if path not in names}
+        trace |= {Key("parameter", path): t for path, t in tensors.items() if path in names}
+        return trace | {Key("statistic", path): t for path, t in tensors.items() if path not in names}
 
     @contextlib.contextmanager
     def _precision(self) -> Iterator[None]:

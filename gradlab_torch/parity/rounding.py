@@ -127,12 +127,12 @@ class Noise(TorchDispatchMode):
         """Three results, with sums of two lengths."""
         *how, mask = rest
         lengths = (weight.shape[0] * weight[0, 0].numel(), slope.numel() // slope.shape[1])
-        found: list[Any] = [None, None, None]
+        results: list[Any] = [None, None, None]
         for i in (i for i, wanted in enumerate(mask) if wanted):
             error = self._of_product(lengths[min(i, 1)])
             operands = (self._disturbed(t.clone(), error, operand=True) for t in (slope, x, weight))
-            found[i] = self._disturbed(function(*operands, *how, [j == i for j in range(3)])[i], error)
-        return tuple(found)
+            results[i] = self._disturbed(function(*operands, *how, [j == i for j in range(3)])[i], error)
+        return tuple(results)
 
     def _disturbed(self, value: Any, error: float, *, operand: bool = False) -> Any:
         """The same tensors, off by that relative error; they are changed in place."""

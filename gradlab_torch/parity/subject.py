@@ -174,14 +174,14 @@ class Subject:
             return self.loss(picked, labels)
 
         value, grads, handed = loss_and_gradients(private, inputs, labels, loss, on_tap)
-        found: dict[Key, torch.Tensor | None] = {Key("activation", t.path, t.call): v for t, v in handed}
-        found |= {Key("logits"): logits[0], Key("loss"): value}
+        trace: dict[Key, torch.Tensor | None] = {Key("activation", t.path, t.call): v for t, v in handed}
+        trace |= {Key("logits"): logits[0], Key("loss"): value}
         backward = (t for t, _ in reversed(handed) if t not in unseen)
-        found |= {Key("activation_gradient", t.path, t.call): slopes.get(t) for t in backward}
-        found |= {Key("gradient", path): g for path, g in grads.items()}
+        trace |= {Key("activation_gradient", t.path, t.call): slopes.get(t) for t in backward}
+        trace |= {Key("gradient", path): g for path, g in grads.items()}
         self._apply(grads, dict(private.named_buffers()), epoch)
-        found |= self._after()
-        return {key: None if t is None else as_numpy(t) for key, t in found.items()}
+        trace |= self._after()
+        return {key: None if t is None else as_numpy(t) for key, t in trace.items()}
 
     def _apply(self, gradients: dict[str, torch.Tensor | None], buffers: dict[str, torch.Tensor], epoch: int) -> None:
         with torch.no_grad():
@@ -196,13 +196,13 @@ class Subject:
 
     def _after(self) -> dict[Key, torch.Tensor | None]:
         rate = torch.tensor(self.optimizer.param_groups[0]["lr"], dtype=torch.float64)
-        found: dict[Key, torch.Tensor | None] = {Key("learning_rate"): rate}
+        trace: dict[Key, torch.Tensor | None] = {Key("learning_rate"): rate}
         for path, p in self.model.named_parameters():
             velocity = self.optimizer.state.get(p, {}).get("momentum_buffer")
             if velocity is not None:
-                found[Key("optimizer", path)] = velocity.clone()
+                trace[Key("optimizer", path)] = velocity.clone()
         names = {path for path, _ in self.model.named_parameters()}
         # A copy: these tensors change at the next step.
         tensors = {path: torch.from_numpy(value) for path, value in to_canonical(self.model).items()}
-        found |= {Key("parameter", path): t for path, t in tensors.items() if path in names}
-        return found | {Key("statistic", path): t for path, t in tensors.items() if path not in names}
+        trace |= {Key("parameter", path): t for path, t in tensors.items() if path in names}
+        return trace | {Key("statistic", path): t for path, t in tensors.items() if path not in names}

@@ -36,7 +36,7 @@ def after_attention(local: Local, key: Key, weights: Mapping[str, np.ndarray], t
     whole = target.truth.shape[1] <= _LONGEST
     part = np.s_[:_EXAMPLES, :_LONGEST]
     target = Target(target.truth[part], target.value[part], target.limit, _NEAR)
-    for q, k, v in ((a[part] for a in found) for found in _projections(local, key, width)):
+    for q, k, v in ((a[part] for a in three) for three in _projections(local, key, width)):
         heads = [h for h in range(1, width + 1) if width % h == 0]
         # Where positions look back only, the first one sees itself alone, whatever all else is: then v is known.
         ways = [_looking(q, k, v, h, local) | {"w": weight, "b": bias} for h in heads if _fit(q, k, h)]

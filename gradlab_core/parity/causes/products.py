@@ -217,8 +217,8 @@ def embedding(local: Local, key: Key, weights: Mapping[str, np.ndarray], target:
     for _name, ids in [*inputs, ("positions", places)]:
         for offset in range(3):
             settings: Settings = {"ids": ids + offset, "table": table, "rows": len(table)}
-            found = _looked_up(settings)
-            if found is not None and found.shape == target.truth.shape and target.is_reference(found):
+            rows = _looked_up(settings)
+            if rows is not None and rows.shape == target.truth.shape and target.is_reference(rows):
                 root = math.sqrt(table.shape[1])
                 scaled = Cause("embed-scale", "embeddings are multiplied by √d, in the reference they are not",
                                "leave the factor √d out")  # fmt: skip

@@ -36,12 +36,12 @@ def stream(local: Local, key: Key, theirs: np.ndarray, ours: np.ndarray) -> Iter
     shifted = dict(_shifted(local, plain))
     for extra in ({}, *({name: array} for name, (array, _) in shifted.items())):
         everything = {**plain, **extra}
-        found = multiples(theirs, list(everything.values()))
-        if found is None:
+        other = multiples(theirs, list(everything.values()))
+        if other is None:
             continue
         expected = np.concatenate([own, np.zeros(len(extra))])
         names = list(everything)
-        told = [_told(local, names, found, expected, by) for by in _scales(found, expected)]
+        told = [_told(local, names, other, expected, by) for by in _scales(other, expected)]
         if extra and told:
             yield Explanation((shifted[names[-1]][1],), 0.0)
         elif told:
@@ -52,16 +52,16 @@ def stream(local: Local, key: Key, theirs: np.ndarray, ours: np.ndarray) -> Iter
         return
 
 
-def _scales(found: np.ndarray, expected: np.ndarray) -> list[float]:
+def _scales(other: np.ndarray, expected: np.ndarray) -> list[float]:
     """What the candidate's multiples may be over the reference's."""
-    both = (np.abs(found) > _EXACT) & (np.abs(expected) > _EXACT)
+    both = (np.abs(other) > _EXACT) & (np.abs(expected) > _EXACT)
     # The smallest first: what is multiplied is likelier than all the others being divided.
-    return sorted(set((found[both] / expected[both]).round(9).tolist()), key=abs)
+    return sorted(set((other[both] / expected[both]).round(9).tolist()), key=abs)
 
 
-def _told(local: Local, names: list[str], found: np.ndarray, expected: np.ndarray, scale: float) -> tuple[Cause, ...]:
+def _told(local: Local, names: list[str], other: np.ndarray, expected: np.ndarray, scale: float) -> tuple[Cause, ...]:
     """The causes, if the candidate's multiples are in that scale."""
-    own = found / scale
+    own = other / scale
     changed = [i for i in range(len(own)) if not math.isclose(own[i], expected[i], rel_tol=1e-6, abs_tol=_EXACT)]
     without = [names[i] for i in changed if abs(own[i]) <= _EXACT]
     beside = [names[i] for i in changed if abs(expected[i]) <= _EXACT]
@@ -94,8 +94,8 @@ def multiples(x: np.ndarray, tensors: list[np.ndarray]) -> np.ndarray | None:
         scale = max(float(np.linalg.norm(a)) for a in rows) or 1.0
         _, sizes, vectors = np.linalg.svd(across / scale, full_matrices=False)
         if sizes[-1] <= _EXACT and (len(sizes) == 1 or sizes[-2] > 1e3 * _EXACT):
-            found = vectors[-1]
-            return np.asarray(found / found[np.argmax(np.abs(found))])
+            vector = vectors[-1]
+            return np.asarray(vector / vector[np.argmax(np.abs(vector))])
     return None
 
 

@@ -66,8 +66,8 @@ def _history(local: Local, path: str) -> tuple[list[np.ndarray], list[np.ndarray
 
 
 def _rates(local: Local) -> list[float] | None:
-    found = [trace.get(Key("learning_rate")) for trace in (*local.earlier, local.truth)]
-    return None if any(rate is None for rate in found) else [float(np.asarray(rate)) for rate in found]
+    rates = [trace.get(Key("learning_rate")) for trace in (*local.earlier, local.truth)]
+    return None if any(rate is None for rate in rates) else [float(np.asarray(rate)) for rate in rates]
 
 
 def _guesses(

@@ -61,17 +61,17 @@ def _dealt_out(ones: Mapping[str, Shape], several: Mapping[str, Shape]) -> list[
 def _families(shapes: Mapping[str, Shape]) -> dict[tuple[str, str, str], list[Name]]:
     """Arrays of one kind whose modules are parts of one thing, in the conventional order, by `(parent, family, kind)`;
     those of a recurrent cell belong to `ih` or `hh`."""
-    found: dict[tuple[str, str, str], dict[int, Name]] = {}
+    groups: dict[tuple[str, str, str], dict[int, Name]] = {}
     for name in ranked(shapes).values():
         parent, _, last = name.owner.rpartition(".")
         gate = _GATE.fullmatch(last)
         spoken = [word for word in name.words if word in _ATTENTION]
         if gate:
             place = next(order.index(gate[2]) for order in _ORDERS if gate[2] in order)
-            found.setdefault((parent, f"{gate[1]}h", name.kind), {})[place] = name
+            groups.setdefault((parent, f"{gate[1]}h", name.kind), {})[place] = name
         elif spoken:
-            found.setdefault((parent, "attention", name.kind), {})[_ATTENTION.index(spoken[-1])] = name
-    return {key: [parts[i] for i in sorted(parts)] for key, parts in found.items() if len(parts) > 1}
+            groups.setdefault((parent, "attention", name.kind), {})[_ATTENTION.index(spoken[-1])] = name
+    return {key: [parts[i] for i in sorted(parts)] for key, parts in groups.items() if len(parts) > 1}
 
 
 def _pieces(one: Shape, several: list[Shape]) -> tuple[Turn, ...]:
@@ -80,8 +80,8 @@ def _pieces(one: Shape, several: list[Shape]) -> tuple[Turn, ...]:
     sizes = [math.prod(shape) for shape in several]
     if not one or sum(sizes) != math.prod(one) or any(size % row for size in sizes):
         return ()
-    found = [turns((size // row, *one[1:]), shape, canonical=True) for size, shape in zip(sizes, several, strict=True)]
-    return tuple(options[0] for options in found) if all(found) else ()
+    ways = [turns((size // row, *one[1:]), shape, canonical=True) for size, shape in zip(sizes, several, strict=True)]
+    return tuple(options[0] for options in ways) if all(ways) else ()
 
 
 def _biases(reference: Mapping[str, Shape], candidate: Mapping[str, Shape]) -> list[Link]:

@@ -41,8 +41,8 @@ def decide(
         improved = False
         for other in _alternatives(best, canonical):
             trials += 1
-            if (found := runs.score(other)) > score:
-                best, score, improved = other, found, True
+            if (reached := runs.score(other)) > score:
+                best, score, improved = other, reached, True
                 break
             if trials >= _TRIALS:
                 break
@@ -80,12 +80,12 @@ class _Runs:
 def _signatures(trace: Trace) -> dict[Key, np.ndarray]:
     """Size, norm, sum and sum of cubes of what forward and backward give."""
     kinds = ("activation", "logits", "loss", "gradient")
-    found = {}
+    marks = {}
     for key, value in trace.items():
         if key.quantity in kinds and value is not None:
             flat = np.asarray(value, np.float64).ravel()
-            found[key] = np.array([flat.size, np.linalg.norm(flat), flat.sum(), (flat**3).sum()])
-    return found
+            marks[key] = np.array([flat.size, np.linalg.norm(flat), flat.sum(), (flat**3).sum()])
+    return marks
 
 
 def _alike(key: Key, a: np.ndarray, other: Key, b: np.ndarray) -> bool:

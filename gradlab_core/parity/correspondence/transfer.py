@@ -43,9 +43,9 @@ def transfer(
     Raises:
         GradlabError: weights that correspond to nothing, or that the candidate gives back otherwise than it got them.
     """
-    found = correspond(reference, candidate, batch, rules=rules)
-    found.check()
-    arrays = found.there(reference.state())
+    correspondence = correspond(reference, candidate, batch, rules=rules)
+    correspondence.check()
+    arrays = correspondence.there(reference.state())
     candidate.load(arrays)
     now = candidate.state()
     refuse(
@@ -102,15 +102,15 @@ def check_transfer(reference: Subject, candidate: Subject, *, rules: Rules | Non
     reference's, and if not, what has been done to it: turned, permuted, scaled, shifted by a constant, taken for
     another, or never transferred.
     """
-    found = correspond(reference, candidate, rules=rules)
+    correspondence = correspond(reference, candidate, rules=rules)
     ours, theirs = reference.state(), candidate.state()
-    wanted = found.there(ours)
+    wanted = correspondence.there(ours)
     rows = []
-    for link in found.links:
+    for link in correspondence.links:
         for name in link.candidate:
             verdict, detail = _verdict(name, theirs[name], wanted)
             rows.append(TransferRow(link=link, candidate=name, verdict=verdict, detail=detail))
-    return TransferCheck(rows=tuple(rows), left_over=(*found.left_reference, *found.left_candidate))
+    return TransferCheck(rows=tuple(rows), left_over=(*correspondence.left_reference, *correspondence.left_candidate))
 
 
 def _verdict(name: str, array: np.ndarray, wanted: dict[str, np.ndarray]) -> tuple[str, str]:

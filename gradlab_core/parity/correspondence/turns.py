@@ -42,14 +42,14 @@ def _permuted(reference: Shape, candidate: Shape) -> list[Turn]:
     n = len(reference)
     usual = _USUAL.get(n, ())
     others = [axes for axes in itertools.permutations(range(n)) if axes not in usual] if n < 5 else []
-    found = []
+    ways = []
     for axes in (*usual, *others):
         if axes != tuple(range(n)) and tuple(reference[axis] for axis in axes) == candidate:
-            found.append(Turn(reference, candidate, reference, axes))
+            ways.append(Turn(reference, candidate, reference, axes))
             if axes in _SPACE_FIRST:
                 # The gradient of a convolution and a dilated one read their kernels in opposite directions.
-                found.append(Turn(reference, candidate, reference, axes, _SPACE_FIRST[axes]))
-    return found
+                ways.append(Turn(reference, candidate, reference, axes, _SPACE_FIRST[axes]))
+    return ways
 
 
 def _reshaped(reference: Shape, candidate: Shape) -> list[Turn]:
