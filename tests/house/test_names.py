@@ -13,7 +13,6 @@ FOLDERS = ("gradlab_core", "gradlab_torch", "gradlab_jax", "benchmarks")
 # These files still have the name; the list may only become shorter.
 STILL = (
     "gradlab_core/cli/bench.py",
-    "gradlab_core/judge/norm_report.py",
     "gradlab_core/parity/",
     "gradlab_jax/parity/",
     "gradlab_torch/parity/",
