@@ -10,6 +10,7 @@ from gradlab_core.compare.comparison import Run
 from gradlab_core.errors import GradlabError, refuse
 from gradlab_core.judge.bands import BandSet, band_set
 from gradlab_core.judge.examination import RangeTest
+from gradlab_core.judge.judged import judged_runs
 from gradlab_core.parity import ParityReport
 from gradlab_core.records import Finding, StepRecord, codec
 
@@ -74,12 +75,12 @@ def _page(
         problems = [f"{name!r} is a parity report beside recorded runs; expected one or the other" for name in reports]
         empty = [name for name, records in recordings.items() if not records]
         refuse("write_html", problems + [f"the run {n!r} holds no record; expected at least one" for n in empty])
-        return recorded.render(recordings, findings, range_tests)
+        return recorded.render(judged_runs(recordings, findings, range_tests))
     compared = [run for run in runs if isinstance(run, Run)]
     records = [run for run in runs if isinstance(run, StepRecord)]
     if len(compared) == len(runs):
         return page.render(compared, bands)
     if len(records) == len(runs):
-        return recorded.render({"Recorded run": records})
+        return recorded.render(judged_runs({"Recorded run": records}))
     kinds = sorted({type(run).__name__ for run in runs})
     raise GradlabError(f"write_html: got {', '.join(kinds)}; expected only Run, or only StepRecord")

@@ -16,10 +16,10 @@ from gradlab_core.sinks.opening import FORMS, open_sinks
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from gradlab_core.judge.examination import RangeTest
+    from gradlab_core.judge.judged import JudgedRun
     from gradlab_core.programs.program import ProgramSpec
     from gradlab_core.programs.scenarios import Scenario
-    from gradlab_core.records import Finding, StepRecord
+    from gradlab_core.records import StepRecord
 
 AS_IS, REPAIRED = "as it is", "repaired"
 
@@ -102,19 +102,20 @@ def _target(target: str, shown: _Shown) -> bool:
 
 
 def _recorded(target: str, shown: _Shown) -> bool:
-    from gradlab_core.judge.diagnosis import diagnose
+    from gradlab_core.judge.judged import JudgedRun
     from gradlab_core.sinks import load_records
 
     records = load_records(target)
     if not records:
         raise GradlabError(f"{target} holds no record; expected at least one")
-    return _show(target, records, diagnose(records), shown)
+    return _show(target, JudgedRun(records, steps=shown.steps), shown)
 
 
 def _examined(target: str, shown: _Shown) -> bool:
     from gradlab_core import backends
     from gradlab_core.cli.findings import range_test_text
     from gradlab_core.cli.target import build, running
+    from gradlab_core.judge.judged import JudgedRun
 
     with output.progress(shown.json) as bar:
         bar.add_task("trying learning rates", total=None)
@@ -124,38 +125,30 @@ def _examined(target: str, shown: _Shown) -> bool:
             examination = examine(*built.positional, **built.keywords)
     if not shown.json:
         output.console().print(range_test_text(examination), soft_wrap=True)
-    return _show(target, examination.records, examination.findings, shown, examination.range_test)
+    known = {"findings": examination.findings, "range_test": examination.range_test}
+    return _show(target, JudgedRun(examination.records, **known, steps=shown.steps), shown)
 
 
-def _show(
-    name: str,
-    records: Sequence[StepRecord],
-    findings: Sequence[Finding],
-    shown: _Shown,
-    range_test: RangeTest | None = None,
-) -> bool:
+def _show(name: str, run: JudgedRun, shown: _Shown) -> bool:
     """One run, as was asked for; whether something is wrong with it."""
     from gradlab_core.cli.findings import finding_texts, is_bad, losses, norm_tables
-    from gradlab_core.judge.norm_report import norm_report
     from gradlab_core.records import codec
-    from gradlab_core.records.ordering import in_order
 
+    rows = run.norms.rows if shown.norms else ()  # a step that was not recorded is refused before anything is shown
     if shown.out is not None:
-        tests = {} if range_test is None else {name: range_test}
-        _write({name: (records, findings)}, shown.out, tests)  # which says what was recorded twice
-    records = in_order(records)
-    rows = norm_report(records, steps=shown.steps).rows if shown.norms else ()
+        _write({name: run}, shown.out)
+    bad = is_bad(run.findings)
     if shown.json:
-        typer.echo(codec.document("norms", rows) if shown.norms else codec.document("finding", findings))
-        return is_bad(findings)
+        typer.echo(codec.document("norms", rows) if shown.norms else codec.document("finding", run.findings))
+        return bad
     console = output.console()
-    console.print(f"{name}: {len(records):,} records, loss {losses(records)}", soft_wrap=True, markup=False)
-    for text in finding_texts(findings):
+    console.print(f"{name}: {len(run.records):,} records, loss {losses(run.records)}", soft_wrap=True, markup=False)
+    for text in finding_texts(run.findings):
         console.print(text)
-    for table in norm_tables(records, shown.steps) if shown.norms else ():
+    for table in norm_tables(run) if shown.norms else ():
         console.print(table)
     _say_where(shown.out)
-    return is_bad(findings)
+    return bad
 
 
 def _list(json: bool) -> None:
@@ -171,7 +164,7 @@ def _list(json: bool) -> None:
 
 def _scenario(name: str, fix: bool, framework: str, sinks: Sequence[str], shown: _Shown) -> bool:
     from gradlab_core.cli.findings import finding_texts, is_bad, scenario_run, side_by_side
-    from gradlab_core.judge.diagnosis import diagnose
+    from gradlab_core.judge.judged import JudgedRun
     from gradlab_core.records import codec
 
     case = _known(name)
@@ -184,23 +177,23 @@ def _scenario(name: str, fix: bool, framework: str, sinks: Sequence[str], shown:
         programs[REPAIRED] = case.fix
     records = _run(programs, framework, sinks, quiet=shown.json)
     if not fix:
-        return _show(name, records[AS_IS], diagnose(records[AS_IS]), shown)
-    runs = {program: (own, diagnose(own)) for program, own in records.items()}
+        return _show(name, JudgedRun(records[AS_IS], steps=shown.steps), shown)
+    runs = {program: JudgedRun(own) for program, own in records.items()}
     if shown.out is not None:
         _write({f"{name}, {program}": run for program, run in runs.items()}, shown.out)
     if shown.json:
-        typer.echo(codec.document("scenario-run", [scenario_run(name, p, framework, *run) for p, run in runs.items()]))
-        return is_bad(runs[REPAIRED][1])
+        typer.echo(codec.document("scenario-run", [scenario_run(name, p, framework, run) for p, run in runs.items()]))
+        return is_bad(runs[REPAIRED].findings)
     console = output.console()
     console.print(f"{name} ({case.family}): {case.about}\nRepaired: {case.remedy}.", soft_wrap=True, markup=False)
     console.print(side_by_side(runs))
-    for program, (_, findings) in runs.items():
-        if findings:
+    for program, run in runs.items():
+        if run.findings:
             console.print(f"Found in the program {program}:", markup=False)
-            for text in finding_texts(findings):
+            for text in finding_texts(run.findings):
                 console.print(text)
     _say_where(shown.out)
-    return is_bad(runs[REPAIRED][1])
+    return is_bad(runs[REPAIRED].findings)
 
 
 def _known(name: str) -> Scenario:
@@ -237,15 +230,11 @@ def _run(
     return records
 
 
-def _write(
-    runs: dict[str, tuple[Sequence[StepRecord], Sequence[Finding]]],
-    out: Path,
-    range_tests: dict[str, RangeTest] | None = None,
-) -> None:
-    from gradlab_core.report import write_html
+def _write(runs: dict[str, JudgedRun], out: Path) -> None:
+    from gradlab_core.records import codec
+    from gradlab_core.show.run import page
 
-    findings = {name: findings for name, (_, findings) in runs.items()}
-    write_html({name: records for name, (records, _) in runs.items()}, out, findings=findings, range_tests=range_tests)
+    codec.write_text(out, page.render(runs))
 
 
 def _say_where(out: Path | None) -> None:

@@ -11,9 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradlab_core.judge import norm_report, trend_words, trends
+from gradlab_core.judge import trend_words, trends
 from gradlab_core.judge.diagnosis import CODES
 from gradlab_core.judge.examination import Examination
+from gradlab_core.judge.judged import JudgedRun
 from gradlab_core.programs.scenarios import Scenario
 from gradlab_core.records import Finding, Severity, StepRecord
 from gradlab_core.show.run.norms import HEADINGS, row, stretch_words, ways
@@ -37,18 +38,16 @@ class ScenarioRun:
     findings: tuple[Finding, ...]
 
 
-def scenario_run(
-    scenario: str, program: str, framework: str, records: Sequence[StepRecord], findings: Sequence[Finding]
-) -> ScenarioRun:
+def scenario_run(scenario: str, program: str, framework: str, run: JudgedRun) -> ScenarioRun:
     """One program of a scenario, in a row."""
     return ScenarioRun(
         scenario=scenario,
         program=program,
         framework=framework,
-        steps=len(records),
-        first_loss=records[0].loss,
-        last_loss=records[-1].loss,
-        findings=tuple(findings),
+        steps=len(run.records),
+        first_loss=run.records[0].loss,
+        last_loss=run.records[-1].loss,
+        findings=tuple(run.findings),
     )
 
 
@@ -99,16 +98,16 @@ def scenario_table(scenarios: Mapping[str, Scenario]) -> Table:
     return table
 
 
-def side_by_side(programs: Mapping[str, tuple[Sequence[StepRecord], Sequence[Finding]]]) -> Table:
+def side_by_side(programs: Mapping[str, JudgedRun]) -> Table:
     """Programs across; their findings, losses and steps down."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
     for name in programs:
         table.add_column(Text(name))
     runs = list(programs.values())
-    table.add_row("findings", *(_listed(findings) for _, findings in runs))
-    table.add_row("loss, first → last", *(Text(losses(records)) for records, _ in runs))
-    table.add_row("steps", *(Text(f"{len(records):,}") for records, _ in runs))
+    table.add_row("findings", *(_listed(run.findings) for run in runs))
+    table.add_row("loss, first → last", *(Text(losses(run.records)) for run in runs))
+    table.add_row("steps", *(Text(f"{len(run.records):,}") for run in runs))
     return table
 
 
@@ -141,10 +140,9 @@ def range_test_text(examination: Examination) -> Text:
     )
 
 
-def norm_tables(records: Sequence[StepRecord], steps: Iterable[int]) -> Iterable[RenderableType]:
+def norm_tables(run: JudgedRun) -> Iterable[RenderableType]:
     """The norm report with a column a step, its notes, and the trends of every tensor."""
-    report = norm_report.norm_report(records, steps=steps)
-    shown = [row(each) for each in report.rows]
+    shown = [row(each) for each in run.norms.rows]
     table = Table(box=box.SIMPLE_HEAD, title="Norm report", title_justify="left", title_style="bold")
     table.add_column(HEADINGS[0].lower())
     for each in shown:
@@ -153,14 +151,13 @@ def norm_tables(records: Sequence[StepRecord], steps: Iterable[int]) -> Iterable
         table.add_row(heading, *(each.figures[i] for each in shown))
     table.add_row(HEADINGS[-1], *(Text(r.norm_class, style=_CLASSES.get(r.norm_class, "dim")) for r in shown))
     yield table
-    yield Text("\n".join(f"• {note}" for note in (stretch_words(report), *report.notes)))
-    if any(record.tensors for record in records):
-        fitted = trends.trends(records)
+    yield Text("\n".join(f"• {note}" for note in (stretch_words(run.norms), *run.norms.notes)))
+    if run.trends.tensors:
         table = Table(box=box.SIMPLE_HEAD, title="\nTrends", title_justify="left", title_style="bold")
         for heading in ("parameter", *(name.lower() for name in trends.QUANTITIES.values())):
             table.add_column(heading)
-        for path in dict.fromkeys(trend.path for trend in fitted.tensors):
-            cells = [Text(f"{way.ends}\n{way.direction}") for way in ways(fitted.tensors, path)]
+        for path in dict.fromkeys(trend.path for trend in run.trends.tensors):
+            cells = [Text(f"{way.ends}\n{way.direction}") for way in ways(run.trends.tensors, path)]
             table.add_row(Text(path), *cells)
         yield table
-        yield Text("\n".join(f"• {sentence}" for sentence in trend_words.sentences(fitted)))
+        yield Text("\n".join(f"• {sentence}" for sentence in trend_words.sentences(run.trends)))

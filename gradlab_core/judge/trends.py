@@ -16,8 +16,7 @@ import numpy as np
 from gradlab_core.definitions import reference
 from gradlab_core.definitions.thresholds import TREND_ERRORS, TREND_LEAST_CHANGE, TREND_LEAST_POINTS
 from gradlab_core.errors import GradlabError
-from gradlab_core.records import StepRecord, TensorNorms
-from gradlab_core.records.ordering import in_order
+from gradlab_core.records import RecordedRun, StepRecord, TensorNorms
 
 QUANTITIES = {"param": "Parameter norm", "grad": "Gradient norm", "ratio": "Update ratio"}
 RISES, FALLS, STEADY, UNKNOWN = "rises", "falls", "steady", "unknown"
@@ -123,7 +122,7 @@ def trends(records: Iterable[StepRecord]) -> Trends:
     Raises:
         GradlabError: there is no record.
     """
-    run = in_order(records)
+    run = RecordedRun(records)
     if not run:
         raise GradlabError("trends: no record; expected at least one")
     stride = -(-len(run) // MOST)

@@ -19,6 +19,7 @@ from gradlab_core.records.model import (
     TensorStats,
     Verdict,
 )
+from gradlab_core.records.ordering import RecordedRun
 from gradlab_core.records.step import (
     EpochRecord,
     GradientState,
@@ -42,6 +43,7 @@ __all__ = [
     "NonfiniteOrigin",
     "Probe",
     "QuantityValues",
+    "RecordedRun",
     "Severity",
     "StepRecord",
     "TensorNorms",

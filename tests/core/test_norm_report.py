@@ -10,7 +10,9 @@ import pytest
 
 from gradlab_core.definitions import reference
 from gradlab_core.errors import GradlabError
-from gradlab_core.judge.norm_report import EXPLODING, STABLE, VANISHING, moving_average, norm_class, norm_report
+from gradlab_core.judge.diagnosis import diagnose
+from gradlab_core.judge.norm_classes import EXPLODING, STABLE, VANISHING
+from gradlab_core.judge.norm_report import moving_average, norm_class, norm_report
 from gradlab_core.records import GradientState, Probe, StepRecord, TensorNorms, TensorStats
 from tests.recorded import eventful, step
 
@@ -110,12 +112,44 @@ def test_a_net_that_starts_well_has_not_vanished():
 
 def test_a_large_gradient_is_no_explosion_while_the_loss_falls():
     falls = [record(i, grad=500.0, loss=100.0 * 0.9**i) for i in range(50)]
-    assert classes(falls)[0] == EXPLODING  # nothing is known yet
-    assert set(classes(falls)[5:]) == {STABLE}
+    assert set(classes(falls)) == {STABLE}
+    assert diagnose(falls) == []
+    assert norm_class(500.0, 10.0, loss=100.0) == EXPLODING  # of the first record nothing is known yet
     rises = [record(i, grad=500.0, loss=1.1**i) for i in range(50)]
     assert set(classes(rises)) == {EXPLODING}
     sudden = [*falls, record(50, grad=5e4, loss=0.5, anomaly=12.0)]
     assert classes(sudden)[-1] == EXPLODING
+    harmless = [*falls, record(50, grad=5e4, loss=0.5, anomaly=12.0, update_ratio=1e-3)]
+    assert classes(harmless)[-1] == STABLE
+
+
+def test_the_class_agrees_with_the_findings():
+    """An optimizer that makes a large gradient harmless, one that does not, and layers that get no gradient."""
+    stuck = [record(i, grad=30.0, loss=2.0 + 0.01 * math.sin(i), update_ratio=1e-3) for i in range(50)]
+    assert [f.code for f in diagnose(stuck) if "gradient" in f.code] == []
+    assert set(classes(stuck)) == {STABLE}
+    thrown = [record(i, grad=30.0, loss=2.0 + 0.01 * math.sin(i), update_ratio=0.02) for i in range(50)]
+    assert "exploding-gradient" in [f.code for f in diagnose(thrown)]
+    assert set(classes(thrown)) == {EXPLODING}
+    grads = {"fc1.weight": 1e-6, "fc2.weight": 1e-3, "fc3.weight": 1.0}
+
+    def norms(i: int) -> dict[str, TensorNorms]:
+        return {p: TensorNorms(param=1 + i / 100, grad=g, update=g / 100, ratio=g / 100) for p, g in grads.items()}
+
+    faded = [record(i, loss=2.0 + 0.01 * math.sin(i), tensors=norms(i)) for i in range(50)]
+    assert "vanishing-gradient" in [f.code for f in diagnose(faded)]
+    assert set(classes(faded)) == {VANISHING}
+
+
+def test_the_class_sees_what_a_finding_explains():
+    """The target is far too large: that is the finding, and the exploding gradient only follows from it."""
+    target = dataclasses.replace(ANSWERS, mean=100.0, std=1000.0, rms=1000.0)
+    first = dataclasses.replace(probe(), classes=None, target=target)
+    records = [record(i, grad=1e4, loss=1e6 + i, probe=first if i == 0 else None) for i in range(30)]
+    codes = [f.code for f in diagnose(records)]
+    assert "unscaled-target" in codes
+    assert "exploding-gradient" not in codes
+    assert set(classes(records)) == {EXPLODING}
 
 
 def test_where_the_class_changes_is_said_and_shown():

@@ -12,20 +12,25 @@ from typing import Any
 import pytest
 
 from gradlab_core.errors import GradlabError
+from gradlab_core.judge.judged import JudgedRun, judged_runs
 from gradlab_core.records import GradientState, StepRecord
 from gradlab_core.report import write_html
 from gradlab_core.show.canvas import MOST
 from gradlab_core.show.run.heat import NO_PATH, NOT_RECORDED, ZERO, heatmap
 from gradlab_core.show.run.lines import curves
 from gradlab_core.show.run.page import render
-from gradlab_core.show.run.steps import recorded_run
+from gradlab_core.show.run.steps import DrawnRun, drawn_run
 from gradlab_core.show.run.summary import state_rows, summary
 from tests.pages.test_report import EVIL, marks, run
 from tests.recorded import ANOMALY_AT, CUT, DEAD, NONFINITE_AT, PATHS, SKIPPED_AT, eventful, healthy, step, with_tensor
 
 
+def drawn(records: list[StepRecord]) -> DrawnRun:
+    return drawn_run("run", JudgedRun(records))
+
+
 def said(records: list[StepRecord]) -> str:
-    found = summary(recorded_run("run", records))
+    found = summary(drawn(records))
     return " ".join([*found.facts, *(sentence for _, sentence in found.found)])
 
 
@@ -43,10 +48,10 @@ def cells(trace: dict[str, Any]) -> set[tuple[str, str]]:
 
 
 def test_a_healthy_run_has_nothing_that_stands_out() -> None:
-    found = summary(recorded_run("run", healthy()))
+    found = summary(drawn(healthy()))
     assert (found.found, found.level) == ([], "good")
     assert "30 steps recorded, from step 0 to step 29" in found.facts[0]
-    assert "Nothing stands out" in render({"run": healthy()})
+    assert "Nothing stands out" in render(judged_runs({"run": healthy()}))
 
 
 def test_everything_odd_is_said_with_its_steps_and_paths() -> None:
@@ -61,7 +66,7 @@ def test_everything_odd_is_said_with_its_steps_and_paths() -> None:
         "Whether gradients were clipped was not measured",
     ):
         assert part in words
-    assert summary(recorded_run("run", eventful())).level == "bad"
+    assert summary(drawn(eventful())).level == "bad"
 
 
 def test_what_was_not_measured_is_said_and_not_drawn_as_a_number() -> None:
@@ -69,7 +74,7 @@ def test_what_was_not_measured_is_said_and_not_drawn_as_a_number() -> None:
     words = said(records)
     assert "Not measured: the loss, the learning rate, cosines between steps and the distance" in words
     assert "out of the ordinary was not measured (it needs more than 20 steps)" in words
-    titles = [a["text"] for a in curves(recorded_run("run", records))["layout"]["annotations"]]
+    titles = [a["text"] for a in curves(drawn(records))["layout"]["annotations"]]
     assert titles == ["<b>Gradient norm</b>", "<b>Update ratio</b>"]
 
 
@@ -80,20 +85,20 @@ def test_clipping_is_counted() -> None:
 
 def test_states_have_a_row_each_with_their_stretches() -> None:
     records = [with_tensor(r, DEAD, GradientState.TINY) if r.step in (2, 3, 4, 9) else r for r in healthy(12)]
-    rows, always_ok = state_rows(recorded_run("run", records))
+    rows, always_ok = state_rows(drawn(records))
     assert [(r.path, r.state, r.steps, r.count) for r in rows] == [(DEAD, "tiny", "at steps 2–4 and 9", "4")]
     assert always_ok == [path for path in PATHS if path != DEAD]
 
 
 def test_an_infinite_ratio_of_a_parameter_that_was_zero_is_no_alarm() -> None:
     records = [with_tensor(step(0), "fc.bias", GradientState.OK, param=0.0, ratio=math.inf), *healthy()[1:]]
-    assert summary(recorded_run("run", records)).found == []
-    assert ("fc.bias", "0") in cells(layer(heatmap(recorded_run("run", records), "ratio"), "Inf"))
+    assert summary(drawn(records)).found == []
+    assert ("fc.bias", "0") in cells(layer(heatmap(drawn(records), "ratio"), "Inf"))
 
 
 def test_a_run_that_was_continued_shows_the_later_record_of_a_step() -> None:
     records = [step(i, loss=9.0) for i in range(10)] + [step(i, loss=1.0) for i in range(6, 12)]
-    found = recorded_run("run", records)
+    found = drawn(records)
     assert [r.step for r in found.records] == list(range(12))
     assert [r.loss for r in found.records] == [9.0] * 6 + [1.0] * 6
     assert "4 steps were recorded more than once" in said(records)
@@ -103,7 +108,7 @@ def test_a_run_that_was_continued_shows_the_later_record_of_a_step() -> None:
 
 
 def test_the_heatmap_names_what_is_no_number() -> None:
-    chart = heatmap(recorded_run("run", eventful()), "grad")
+    chart = heatmap(drawn(eventful()), "grad")
     every = {str(r.step) for r in eventful()}
     at = str(NONFINITE_AT)
     assert cells(layer(chart, "NaN")) == {(PATHS[0], at)}
@@ -121,18 +126,18 @@ def test_the_heatmap_names_what_is_no_number() -> None:
 
 def test_a_tensor_that_comes_later_is_not_recorded_before() -> None:
     records = [step(0), step(1, paths=(*PATHS, "late.weight"))]
-    chart = heatmap(recorded_run("run", records), "grad")
+    chart = heatmap(drawn(records), "grad")
     assert cells(layer(chart, NOT_RECORDED)) == {("late.weight", "0")}
 
 
 def test_the_curves_have_healthy_zones_and_marked_anomalies() -> None:
-    chart = curves(recorded_run("run", eventful()))
+    chart = curves(drawn(eventful()))
     zones = [(shape["yref"], shape["y0"], shape["y1"]) for shape in chart["layout"]["shapes"]]
     assert zones == [("y3", 1e-4, 1e-2), ("y4", -6.0, 6.0)]
     marked = [trace for trace in chart["data"] if trace["name"] == "anomaly"]
     assert len(marked) == 4  # one a panel
     assert all(ANOMALY_AT in trace["x"] for trace in marked)
-    assert [t for t in curves(recorded_run("run", healthy()))["data"] if t["name"] == "anomaly"] == []
+    assert [t for t in curves(drawn(healthy()))["data"] if t["name"] == "anomaly"] == []
     assert marks(chart) == {"NaN", "Inf", "exactly 0"}
 
 
@@ -142,10 +147,10 @@ def test_long_runs_are_thinned_but_nothing_odd_is_dropped() -> None:
     records[777] = step(777, loss=math.nan)
     records[3_333] = step(3_333, grad_norm=40.0, anomaly=9.0)
     records[15_001] = with_tensor(records[15_001], PATHS[0], GradientState.NONFINITE, grad=math.inf)
-    found = recorded_run("run", records)
-    drawn = {r.step for r in found.drawn}
-    assert {*odd, 0, 19_999} <= drawn
-    assert len(drawn) <= MOST + len(odd) + 1
+    found = drawn(records)
+    steps = {r.step for r in found.drawn}
+    assert {*odd, 0, 19_999} <= steps
+    assert len(steps) <= MOST + len(odd) + 1
     assert "The charts show" in said(records)
     # The check can fail: the plain stride misses all three.
     assert not {i for i in odd if i % -(-20_000 // MOST) == 0}
@@ -153,9 +158,9 @@ def test_long_runs_are_thinned_but_nothing_odd_is_dropped() -> None:
 
 def test_a_run_that_goes_on_for_long_after_it_broke_is_thinned_too() -> None:
     records = [step(i, loss=math.nan if i >= 5_001 else 1.0) for i in range(20_000)]
-    drawn = [r.step for r in recorded_run("run", records).drawn]
-    assert {5_001, 19_999} <= set(drawn)
-    assert len(drawn) <= MOST + 3
+    steps = [r.step for r in drawn(records).drawn]
+    assert {5_001, 19_999} <= set(steps)
+    assert len(steps) <= MOST + 3
 
 
 # As a page.
@@ -180,7 +185,7 @@ EVERY = {
 @pytest.mark.parametrize("case", EVERY)
 def test_every_kind_of_run_gives_a_page_with_valid_charts(case: str) -> None:
     go = pytest.importorskip("plotly.graph_objects")
-    page = render(EVERY[case])
+    page = render(judged_runs(EVERY[case]))
     found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
     assert found is not None
     for figure in json.loads(found[1], parse_constant=pytest.fail).values():

@@ -22,6 +22,7 @@ from gradlab_core.compare.pages.table import comparison_table
 from gradlab_core.definitions.thresholds import HEALTHY_UPDATE_RATIO
 from gradlab_core.errors import GradlabError
 from gradlab_core.judge import bands
+from gradlab_core.judge.judged import judged_runs
 from gradlab_core.judge.norm_report import norm_report
 from gradlab_core.records import (
     ActivationSummary,
@@ -241,7 +242,11 @@ def test_one_range_of_update_ratios_is_called_usual() -> None:
     captions = {item.key: item.caption for item in main_charts([run()])}
     assert f"update ratio stays within {low} to {high}" in captions["training"]
     steps = [dataclasses.replace(step, update_ratio=1e-3) for step in run().training.steps]
-    (words,) = [item.caption for item in recorded({"a": steps})["sections"][0]["charts"] if item.key == "run-0-curves"]
+    (words,) = [
+        item.caption
+        for item in recorded(judged_runs({"a": steps}))["sections"][0]["charts"]
+        if item.key == "run-0-curves"
+    ]
     assert f"zone from {low} to {high}" in words
     assert any(f"usual {low} to {high}" in note for note in norm_report(steps).notes)
 

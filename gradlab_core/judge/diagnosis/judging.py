@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gradlab_core.judge.diagnosis.history import History
 from gradlab_core.judge.diagnosis.rules import activations, gradients, nonfinite, plateau, rates, start, updating
-from gradlab_core.records import Finding, Severity, StepRecord
-from gradlab_core.records.ordering import in_order
+from gradlab_core.records import Finding, RecordedRun, Severity, StepRecord
 
 Rule = Callable[[History], Iterator[Finding]]
 
@@ -70,7 +69,7 @@ def diagnose(records: Iterable[StepRecord]) -> list[Finding]:
     [('disconnected-parameter', ('fc1.weight',))]
     """
     history = History()
-    for record in in_order(records):
+    for record in RecordedRun(records):
         history.add(record)
     return judge(history)
 

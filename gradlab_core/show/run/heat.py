@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from gradlab_core.records import GradientState, StepRecord
 from gradlab_core.show import style
 from gradlab_core.show.canvas import Chart
-from gradlab_core.show.run.steps import RecordedRun, is_anomaly, nonfinite
+from gradlab_core.show.run.steps import DrawnRun, is_anomaly, nonfinite
 from gradlab_core.text import NOT_MEASURED, number, odd
 
 ZERO, NO_PATH, NOT_RECORDED = "exactly 0", "no gradient path", "not recorded"
@@ -40,7 +40,7 @@ class _Cells:
     words: list[list[str | None]]
 
 
-def heatmap(run: RecordedRun, quantity: str) -> Chart:
+def heatmap(run: DrawnRun, quantity: str) -> Chart:
     """The chart of one quantity of `TensorNorms`."""
     paths, columns = run.paths, [str(record.step) for record in run.drawn]
     cells = _cells(run.drawn, paths, quantity)

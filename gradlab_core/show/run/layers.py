@@ -9,7 +9,7 @@ from gradlab_core.records import GradientState, StepRecord
 from gradlab_core.show import style
 from gradlab_core.show.canvas import Canvas, Chart, Line, Panel, Point
 from gradlab_core.show.run.heat import NO_PATH, NOT_RECORDED
-from gradlab_core.show.run.steps import RecordedRun
+from gradlab_core.show.run.steps import DrawnRun
 from gradlab_core.show.spread import Spread
 from gradlab_core.text import NOT_MEASURED, number, odd
 
@@ -23,7 +23,7 @@ _PANELS: tuple[tuple[Panel, str, Callable[[str], bool]], ...] = (
 _LABEL = 22  # characters
 
 
-def layer_norms(run: RecordedRun) -> Chart:
+def layer_norms(run: DrawnRun) -> Chart:
     """Parameter and gradient norms of the tensors of up to `MOST` layers, evenly from the first to the last."""
     layers = shown_layers(run.paths)
     panels = [panel for panel in _PANELS if any(panel[2](path) for own in layers for path in own)]

@@ -8,7 +8,7 @@ from gradlab_core.definitions.thresholds import ANOMALY_SCORE, HEALTHY_UPDATE_RA
 from gradlab_core.records import StepRecord
 from gradlab_core.show import style
 from gradlab_core.show.canvas import Canvas, Chart, Line, Panel, Point
-from gradlab_core.show.run.steps import RecordedRun, is_anomaly
+from gradlab_core.show.run.steps import DrawnRun, is_anomaly
 from gradlab_core.show.spread import Spread
 from gradlab_core.text import number, odd
 
@@ -25,7 +25,7 @@ _PANELS: tuple[tuple[Panel, Callable[[StepRecord], float | None]], ...] = (
 _ANOMALIES = Line("anomaly", style.colour_of("postact"))  # a colour that stands out from the line's
 
 
-def curves(run: RecordedRun, onsets: Mapping[int, str] | None = None) -> Chart:
+def curves(run: DrawnRun, onsets: Mapping[int, str] | None = None) -> Chart:
     """One panel a quantity that was measured at any step; anomalies are marked on every curve, and the steps at which
     findings begin with their numbers, `{step: "1, 3"}`."""
     shown = [(panel, value) for panel, value in _PANELS if any(value(r) is not None for r in run.records)]

@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from gradlab_core.judge import norm_report, trend_words, trends
+from gradlab_core.judge import norm_classes, norm_report, trend_words, trends
+from gradlab_core.judge.judged import JudgedRun
 from gradlab_core.judge.norm_report import NormReport, NormRow, Stretch
 from gradlab_core.judge.trends import Trend
-from gradlab_core.show.run.steps import RecordedRun
 from gradlab_core.text import number
 
 DEFINITIONS = (*norm_report.DEFINITIONS, *trends.DEFINITIONS)
-LEVELS = {norm_report.STABLE: "good", norm_report.EXPLODING: "bad", norm_report.VANISHING: "watch", None: "unknown"}
+LEVELS = {norm_classes.STABLE: "good", norm_classes.EXPLODING: "bad", norm_classes.VANISHING: "watch", None: "unknown"}
 HEADINGS = (
     "Step", "Loss", "η", "‖g‖", "moving average of ‖g‖", "‖θ‖", "η‖g‖", "‖Δθ‖ applied", "η‖g‖/‖θ‖", "‖Δθ‖/‖θ‖ applied",
     "Class",
@@ -39,15 +39,14 @@ class Way:
     direction: str
 
 
-def norms(run: RecordedRun, diagnosis: str = "good") -> dict[str, Any]:
+def norms(run: JudgedRun, diagnosis: str = "good") -> dict[str, Any]:
     """What the template shows of the norm report: beside a diagnosis that is not `good`, `stable` is a word without a
     colour, for norms of the whole net cannot see what the diagnosis saw."""
-    report = norm_report.norm_report(run.records)
     return {
         "headings": HEADINGS,
-        "rows": [row(each, diagnosis) for each in report.rows],
-        "stretches": stretch_words(report),
-        "notes": report.notes,
+        "rows": [row(each, diagnosis) for each in run.norms.rows],
+        "stretches": stretch_words(run.norms),
+        "notes": run.norms.notes,
     }
 
 
@@ -76,15 +75,14 @@ def stretch_words(report: NormReport) -> str:
     return f"{shown[:1].upper()}{shown[1:]}{f'; and {more:,} more changes' if more > 0 else ''}."
 
 
-def trend_tables(run: RecordedRun) -> dict[str, Any]:
+def trend_tables(run: JudgedRun) -> dict[str, Any]:
     """What the template shows of the trends; without tensors there are none."""
-    if not run.paths:
+    if not run.trends.tensors:
         return {"sentences": [], "rows": []}
-    fitted = trends.trends(run.records)
     return {
-        "sentences": trend_words.sentences(fitted),
+        "sentences": trend_words.sentences(run.trends),
         "headings": list(trends.QUANTITIES.values()),
-        "rows": [(path, ways(fitted.tensors, path)) for path in dict.fromkeys(t.path for t in fitted.tensors)],
+        "rows": [(path, ways(run.trends.tensors, path)) for path in dict.fromkeys(t.path for t in run.trends.tensors)],
     }
 
 

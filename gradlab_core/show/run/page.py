@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from gradlab_core.definitions.thresholds import ANOMALY_SCORE, ANOMALY_WARM_UP, HEALTHY_UPDATE_RATIO
-from gradlab_core.judge.diagnosis import diagnose
 from gradlab_core.judge.examination import RangeTest
-from gradlab_core.records import Finding, StepRecord
+from gradlab_core.judge.judged import JudgedRun
+from gradlab_core.records import Finding
 from gradlab_core.show.canvas import Illustration
 from gradlab_core.show.rendering import fill, version
 from gradlab_core.show.run.diagnosis import diagnosed, level, onsets
@@ -19,7 +19,7 @@ from gradlab_core.show.run.lines import curves
 from gradlab_core.show.run.norms import DEFINITIONS as NORM_DEFINITIONS
 from gradlab_core.show.run.norms import norms, trend_tables
 from gradlab_core.show.run.range_test import range_chart
-from gradlab_core.show.run.steps import RecordedRun, recorded_run
+from gradlab_core.show.run.steps import DrawnRun, drawn_run
 from gradlab_core.show.run.summary import state_rows, summary
 from gradlab_core.show.run.together import losses
 from gradlab_core.show.words import DEFINITIONS
@@ -37,26 +37,15 @@ _SCORE = (
 )
 
 
-def render(
-    runs: Mapping[str, Sequence[StepRecord]],
-    findings: Mapping[str, Sequence[Finding]] | None = None,
-    range_tests: Mapping[str, RangeTest] | None = None,
-) -> str:
+def render(runs: Mapping[str, JudgedRun]) -> str:
     """The whole HTML page."""
-    return fill(Path(__file__).with_name("page.html.j2"), content(runs, findings, range_tests))
+    return fill(Path(__file__).with_name("page.html.j2"), content(runs))
 
 
-def content(
-    runs: Mapping[str, Sequence[StepRecord]],
-    findings: Mapping[str, Sequence[Finding]] | None = None,
-    range_tests: Mapping[str, RangeTest] | None = None,
-) -> dict[str, Any]:
-    """Everything the template shows, under the names it uses; what was not yet diagnosed is."""
-    every = [recorded_run(name, records) for name, records in runs.items()]
-    known = findings or {}
-    diagnoses = [known[run.name] if run.name in known else diagnose(run.records) for run in every]
-    tests = [(range_tests or {}).get(run.name) for run in every]
-    sections = [_section(i, *parts) for i, parts in enumerate(zip(every, diagnoses, tests, strict=True))]
+def content(runs: Mapping[str, JudgedRun]) -> dict[str, Any]:
+    """Everything the template shows, under the names it uses."""
+    every = [drawn_run(name, judged) for name, judged in runs.items()]
+    sections = [_section(i, run) for i, run in enumerate(every)]
     shared = _shared_charts(every)
     charts = [*shared, *(item for section in sections for item in (*section["charts"], *section["trend_charts"]))]
     return {
@@ -69,17 +58,18 @@ def content(
     }
 
 
-def _section(index: int, run: RecordedRun, findings: Sequence[Finding], range_test: RangeTest | None) -> dict[str, Any]:
+def _section(index: int, run: DrawnRun) -> dict[str, Any]:
     rows, always_ok = state_rows(run)
+    findings = run.judged.findings
     facts, heaviest = summary(run), level(findings)
-    tables = trend_tables(run)
+    tables = trend_tables(run.judged)
     parts = [part for part in _PARTS if part[0] != "trends" or tables["rows"]]
-    charts = [*_range_charts(index, range_test), *_charts(index, run, findings)]
+    charts = [*_range_charts(index, run.judged.range_test), *_charts(index, run, findings)]
     return {
         "key": f"run-{index}", "name": run.name, "parts": parts, "summary": facts, "states": rows,
         "level": _beside(heaviest, facts.level),
         "always_ok": always_ok, "charts": charts, "findings": diagnosed(findings),
-        "diagnosis_level": heaviest, "norms": norms(run, heaviest), "trends": tables,
+        "diagnosis_level": heaviest, "norms": norms(run.judged, heaviest), "trends": tables,
         "trend_charts": _trend_charts(index, run),
     }  # fmt: skip
 
@@ -89,7 +79,7 @@ def _beside(diagnosis: str, own: str) -> str:
     return "unknown" if own == "good" and diagnosis != "good" else own
 
 
-def _shared_charts(runs: Sequence[RecordedRun]) -> list[Illustration]:
+def _shared_charts(runs: Sequence[DrawnRun]) -> list[Illustration]:
     figure = losses(runs)
     words = (
         "The loss of every run on this page at every step drawn. What is no number leaves a gap and is marked below."
@@ -107,7 +97,7 @@ def _range_charts(index: int, test: RangeTest | None) -> list[Illustration]:
     return [Illustration(f"run-{index}-range", "Range test of the learning rate", words, range_chart(test))]
 
 
-def _trend_charts(index: int, run: RecordedRun) -> list[Illustration]:
+def _trend_charts(index: int, run: DrawnRun) -> list[Illustration]:
     if not run.paths:
         return []
     layers = shown_layers(run.paths)
@@ -120,7 +110,7 @@ def _trend_charts(index: int, run: RecordedRun) -> list[Illustration]:
     return [Illustration(f"run-{index}-layers", "Norms layer by layer", words, layer_norms(run))]
 
 
-def _charts(index: int, run: RecordedRun, findings: Sequence[Finding]) -> list[Illustration]:
+def _charts(index: int, run: DrawnRun, findings: Sequence[Finding]) -> list[Illustration]:
     low, high = (number(edge) for edge in HEALTHY_UPDATE_RATIO)
     charts = [
         Illustration(

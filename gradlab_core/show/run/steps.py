@@ -1,14 +1,14 @@
-"""The steps of one recorded run: in order, each once, and those of them that are drawn."""
+"""A run as its page draws it: what was recorded and judged, and the steps that the charts show."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from gradlab_core.definitions.thresholds import ANOMALY_SCORE
-from gradlab_core.records import StepRecord
-from gradlab_core.records.ordering import in_order
+from gradlab_core.judge.judged import JudgedRun
+from gradlab_core.records import RecordedRun, StepRecord
 from gradlab_core.show import style
 from gradlab_core.show.canvas import MOST
 
@@ -17,20 +17,23 @@ _TENSOR = ("param", "grad", "update")
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordedRun:
-    """`records` in the order of their steps, each step once; `drawn` are those the charts show.
+class DrawnRun:
+    """`judged` is all there is to say of the run; `drawn` are the records that the charts show.
 
-    A run that was continued from a checkpoint has written some steps twice: the later record holds, `repeated` counts
-    the earlier ones. It is also what a chart's `Canvas` draws, so it carries what that asks of a net.
+    It is also what a chart's `Canvas` draws, so it carries what that asks of a net.
     """
 
     name: str
-    records: tuple[StepRecord, ...]
+    judged: JudgedRun
     drawn: tuple[StepRecord, ...]
-    repeated: int
     colour = style.colour_of("plain")  # the same for all: each run has charts of its own
     dash = style.SOLID
     runs = ()
+
+    @property
+    def records(self) -> RecordedRun:
+        """All of them, in the order of their steps."""
+        return self.judged.records
 
     @property
     def paths(self) -> list[str]:
@@ -38,11 +41,9 @@ class RecordedRun:
         return list(dict.fromkeys(path for record in self.records for path in record.tensors))
 
 
-def recorded_run(name: str, records: Iterable[StepRecord]) -> RecordedRun:
-    """The run with its steps put in order and thinned."""
-    every = list(records)
-    kept = in_order(every)
-    return RecordedRun(name, tuple(kept), tuple(_thinned(kept)), len(every) - len(kept))
+def drawn_run(name: str, judged: JudgedRun) -> DrawnRun:
+    """The run with its steps thinned."""
+    return DrawnRun(name, judged, tuple(_thinned(judged.records)))
 
 
 def is_anomaly(record: StepRecord) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from gradlab_core.definitions.thresholds import ANOMALY_SCORE, ANOMALY_WARM_UP
 from gradlab_core.records import GradientState, StepRecord
 from gradlab_core.show.run.lines import score
-from gradlab_core.show.run.steps import RecordedRun, is_anomaly, nonfinite
+from gradlab_core.show.run.steps import DrawnRun, is_anomaly, nonfinite
 from gradlab_core.text import listed, number
 
 STATES = {
@@ -48,12 +48,12 @@ class StateRow:
     count: str
 
 
-def summary(run: RecordedRun) -> Summary:
+def summary(run: DrawnRun) -> Summary:
     """The first paragraph of the run."""
     return Summary(_facts(run), [*_first_nonfinite(run), *_states(run), *_anomalies(run), *_skipped(run)])
 
 
-def state_rows(run: RecordedRun) -> tuple[list[StateRow], list[str]]:
+def state_rows(run: DrawnRun) -> tuple[list[StateRow], list[str]]:
     """A row for each state other than ok that a parameter was in, and the paths that were ok at every step."""
     at = _where(run)
     rows = [
@@ -65,14 +65,14 @@ def state_rows(run: RecordedRun) -> tuple[list[StateRow], list[str]]:
     return rows, [path for path in dict.fromkeys(p for r in run.records for p in r.states) if path not in odd]
 
 
-def _facts(run: RecordedRun) -> list[str]:
+def _facts(run: DrawnRun) -> list[str]:
     records = run.records
     steps = "1 step" if len(records) == 1 else f"{len(records):,} steps"
     facts = [f"{steps} recorded, from step {records[0].step:,} to step {records[-1].step:,}."]
-    if run.repeated:
+    if records.repeated:
         facts.append(
-            f"{run.repeated:,} steps were recorded more than once, as when a run goes on from a checkpoint; the later "
-            "record is shown."
+            f"{records.repeated:,} steps were recorded more than once, as when a run goes on from a checkpoint; the "
+            "later record is shown."
         )
     if len(run.drawn) < len(records):
         facts.append(
@@ -95,7 +95,7 @@ def _facts(run: RecordedRun) -> list[str]:
     return [*facts, *([f"Not measured: {listed(missing)}."] if missing else [])]
 
 
-def _first_nonfinite(run: RecordedRun) -> list[tuple[str, str]]:
+def _first_nonfinite(run: DrawnRun) -> list[tuple[str, str]]:
     first = next((r for r in run.records if nonfinite(r)), None)
     if first is None:
         return []
@@ -105,7 +105,7 @@ def _first_nonfinite(run: RecordedRun) -> list[tuple[str, str]]:
     return [("bad", f"The first NaN or Inf came at step {first.step:,}, in {_some(places)}; {_count(count)} in all.")]
 
 
-def _states(run: RecordedRun) -> list[tuple[str, str]]:
+def _states(run: DrawnRun) -> list[tuple[str, str]]:
     at, sentences = _where(run), []
     for state, (level, meaning) in STATES.items():
         paths = list(dict.fromkeys(path for path, s in at if s == state))
@@ -116,7 +116,7 @@ def _states(run: RecordedRun) -> list[tuple[str, str]]:
     return sentences
 
 
-def _anomalies(run: RecordedRun) -> list[tuple[str, str]]:
+def _anomalies(run: DrawnRun) -> list[tuple[str, str]]:
     if all(r.anomaly is None for r in run.records):
         why = f" (it needs more than {ANOMALY_WARM_UP} steps)" if len(run.records) <= ANOMALY_WARM_UP else ""
         return [("unknown", f"Whether gradient norms were out of the ordinary was not measured{why}.")]
@@ -133,14 +133,14 @@ def _anomalies(run: RecordedRun) -> list[tuple[str, str]]:
     ]
 
 
-def _skipped(run: RecordedRun) -> list[tuple[str, str]]:
+def _skipped(run: DrawnRun) -> list[tuple[str, str]]:
     skipped = [i for i, r in enumerate(run.records) if r.skipped]
     if not skipped:
         return []
     return [("watch", f"The optimizer moved nothing though there were gradients, {_spans(run, skipped)}.")]
 
 
-def _where(run: RecordedRun) -> dict[tuple[str, GradientState], list[int]]:
+def _where(run: DrawnRun) -> dict[tuple[str, GradientState], list[int]]:
     """At which records each parameter was in which state other than ok."""
     at: dict[tuple[str, GradientState], list[int]] = {}
     for i, record in enumerate(run.records):
@@ -150,7 +150,7 @@ def _where(run: RecordedRun) -> dict[tuple[str, GradientState], list[int]]:
     return at
 
 
-def _spans(run: RecordedRun, places: Sequence[int]) -> str:
+def _spans(run: DrawnRun, places: Sequence[int]) -> str:
     """Places among the records as stretches of steps."""
     if len(places) == len(run.records):
         return "at every step"

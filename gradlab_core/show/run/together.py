@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from gradlab_core.show import style
 from gradlab_core.show.canvas import Canvas, Chart, Line, Panel, Point
-from gradlab_core.show.run.steps import RecordedRun
+from gradlab_core.show.run.steps import DrawnRun
 from gradlab_core.show.spread import Spread
 from gradlab_core.text import number, odd
 
 _DECADES = 2  # from so many on between the losses a logarithmic axis shows more
 
 
-def losses(runs: Sequence[RecordedRun]) -> Chart | None:
+def losses(runs: Sequence[DrawnRun]) -> Chart | None:
     """The loss of every run; None where fewer than two of them have one."""
     known = [run for run in runs if any(record.loss is not None for record in run.records)]
     if len(known) < 2:

@@ -39,8 +39,8 @@ def exploding(history: History) -> Iterator[Finding]:
     # Records after a NaN cannot hold its cause.
     until = [r for r in history.selected if broken is None or r.step <= broken.step]
     records = [r for r in until if math.isfinite(_size(r)) and math.isfinite(r.param_norm)]
-    usual = statistics.median([_size(r) for r in records[:8]]) if records else 0.0
-    large = [r for r in records if _is_large(r, usual)]
+    usual = usual_norm(records)
+    large = [r for r in records if is_large(_size(r), r.param_norm, usual)]
     if large and any(r.update_ratio > FAST_RATIO for r in records if r.step < large[0].step):
         large = []
     if broken is None and not any(r.update_ratio > EXPLODING_STEP for r in large):
@@ -113,11 +113,17 @@ def _size(record: StepRecord) -> float:
     return record.grad_norm if record.raw_grad_norm is None else record.raw_grad_norm
 
 
-def _is_large(record: StepRecord, usual: float) -> bool:
-    size = _size(record)
-    if size < EXPLODING_NORM:
+def usual_norm(records: Sequence[StepRecord]) -> float:
+    """The median gradient norm of the first records that hold no NaN or Inf; 0 where there is none."""
+    sizes = [_size(r) for r in records if math.isfinite(_size(r)) and math.isfinite(r.param_norm)]
+    return statistics.median(sizes[:8]) if sizes else 0.0
+
+
+def is_large(grad_norm: float, param_norm: float, usual: float = 0.0) -> bool:
+    """Whether a gradient norm is large in itself, and against the parameters or against what was `usual` at first."""
+    if grad_norm < EXPLODING_NORM:
         return False
-    return size > EXPLODING_RELATIVE * record.param_norm or (usual > 0 and size > EXPLODING_GROWTH * usual)
+    return grad_norm > EXPLODING_RELATIVE * param_norm or (usual > 0 and grad_norm > EXPLODING_GROWTH * usual)
 
 
 def _largest(record: StepRecord) -> list[str]:
