@@ -31,7 +31,9 @@ def bound(tree: ast.Module, name: str) -> Iterator[int]:
 def test_no_variable_is_called_found(folder: str) -> None:
     paths = [path.relative_to(ROOT) for path in sorted((ROOT / folder).rglob("*.py"))]
     assert paths
-    places = [f"{path}:{line}" for path in paths for line in bound(ast.parse((ROOT / path).read_text("utf-8")), "found")]
+    places = [
+        f"{path}:{line}" for path in paths for line in bound(ast.parse((ROOT / path).read_text("utf-8")), "found")
+    ]
     assert not places
 
 
