@@ -12,6 +12,7 @@ from gradlab_core.parity import tolerance
 from gradlab_core.parity.arithmetic import ARITHMETICS, BETWEEN, Arithmetic, check_precision, coarsest
 from gradlab_core.parity.batch import Inputs
 from gradlab_core.parity.causes import Fault, find_faults, other_points
+from gradlab_core.parity.chance import refuse_chance
 from gradlab_core.parity.correspondence import Correspondence, Rules, correspond, corresponding
 from gradlab_core.parity.hiding import refuse_hiding_places
 from gradlab_core.parity.local import local_steps
@@ -48,8 +49,8 @@ def compare(
             would not find out.
 
     Raises:
-        GradlabError: weights that correspond to nothing, an unknown precision, or a batch or weights in which an error
-            could hide.
+        GradlabError: weights that correspond to nothing, an unknown precision, a batch or weights in which an error
+            could hide, or a broken parity of subjects that draw random numbers.
     """
     x, _ = batch
     if steps < 1:
@@ -80,6 +81,8 @@ def compare(
             break
         rows = judged_rows(measured, arithmetic, spreads)
     report = ParityReport(rows=rows, arithmetic=arithmetic, correspondence=correspondence, unpaired=unpaired)
+    if report.failures:
+        refuse_chance({"reference": reference, "candidate": candidate}, batch, start)
     if report.failures and all(row.is_rounding for row in report.failures):
         explained = _explanation(reference, batch, steps, start, measured, arithmetic, spreads)
         report = dataclasses.replace(report, explanation=explained)

@@ -66,6 +66,7 @@ class Subject:
         self.model = copy.deepcopy(model)
         self.loss, self.recipe = loss, optimizer
         self.noise: Noise | None = None
+        self.steps = 0
         self.params = list(trainable(self.model).values())
         self.optimizer = (
             torch.optim.SGD(self.params, lr=0.1, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay)
@@ -118,7 +119,10 @@ class Subject:
     ) -> dict[Key, np.ndarray | None]:
         """A step in which the tensors of layers, and the logits, are taken from `given` once they are computed: what
         comes after a layer is computed from the given one, forward and backward. So no difference is handed on."""
-        with self._arithmetic():
+        self.steps += 1
+        devices = {p.device for p in self.params if p.device.type == "cuda"}
+        with self._arithmetic(), torch.random.fork_rng(devices=sorted(devices, key=str)):
+            torch.manual_seed(self.steps)  # what is drawn is another at each step, and the same in each copy
             return self._step(x, y, epoch, given)
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
