@@ -14,7 +14,7 @@ def shape_of(truth: np.ndarray | None, value: np.ndarray | None) -> str:
     >>> shape_of(truth, np.where(np.arange(4)[:, None] > 0, truth + 1, truth))
     'differs from position 1 of axis 1 on'
     >>> shape_of(truth, 2 * truth + 1)
-    'differs everywhere, by 1.4 of its norm at most 24'
+    'differs everywhere, by 1.1 of its norm, at most 24'
     """
     if truth is None or value is None:
         return "one side has no such tensor"
