@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from gradlab_core.definitions import reference
 from gradlab_core.definitions.thresholds import (
     ANOMALY_SCORE,
-    EXPLODING_STEP,
+    BURST_RATIO,
     NORM_CLASS_RELATIVE,
     NORM_CLASS_VANISHING,
     NORM_HIGH_ACCURACY,
@@ -65,8 +65,8 @@ def norm_classes(run: Sequence[StepRecord]) -> list[str | None]:
 
     A record is `exploding` if it holds a NaN or an Inf, or if its gradient norm is large as the rule
     `exploding-gradient` means it, and that rule or `learning-rate-too-high` raised an alarm at or before its step. In
-    a run that does well a large norm explodes only where it is an anomaly and a step followed that is longer than those
-    of healthy runs. `vanishing` comes from the rule `vanishing-gradient`, and from a norm of the whole net that is
+    a run that does well a large norm explodes only where it is an anomaly and the step that followed replaced a good
+    part of the net. `vanishing` comes from the rule `vanishing-gradient`, and from a norm of the whole net that is
     small while nothing has been learned: of that no rule speaks.
 
     The rules are asked directly, for `diagnose` leaves out a finding that another one explains.
@@ -118,7 +118,7 @@ def _is_done(loss: float | None) -> bool:
 
 
 def _is_outbreak(record: StepRecord) -> bool:
-    return record.anomaly is not None and record.anomaly >= ANOMALY_SCORE and record.update_ratio > EXPLODING_STEP
+    return record.anomaly is not None and record.anomaly >= ANOMALY_SCORE and record.update_ratio > BURST_RATIO
 
 
 def _has_no_path(record: StepRecord) -> bool:
