@@ -185,7 +185,8 @@ class ParityReport:
         if not failures:
             return "\n".join([f"parity holds: {head}", *notes])
         lines = [f"  {row.name}: {row.problem}" for row in failures[:10]]
-        told = [f"  fault {i}: {fault.words}" for i, fault in enumerate(self.faults, 1)]
+        told = [f"  fault {i}: {fault.words}" for i, fault in enumerate(self.faults[:10], 1)]
+        told += [f"  … and {len(self.faults) - 10} more faults"] if len(self.faults) > 10 else []
         more = [f"  … and {len(failures) - 10} more"] if len(failures) > 10 else []
         return "\n".join(
             [f"parity broken at {failures[0].name}: {len(failures)} of {head}", *told, *lines, *more, *notes]

@@ -13,6 +13,8 @@ from gradlab_core.parity import tolerance
 
 _COLLAPSE = 1e-2
 """A cause leaves at most so much of the difference, besides leaving no more than rounding."""
+_EFFORT = 10**8
+"""Elements that are computed for pairs of changes, so that no large layer takes minutes: the likelier come first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +132,8 @@ def search(
         yield from single
         return
     yield from (e for some in tries for e in some)
-    for (first, change), (second, other) in itertools.combinations(changes, 2):
+    pairs = itertools.islice(itertools.combinations(changes, 2), _EFFORT // max(target.truth.size, 1))
+    for (first, change), (second, other) in pairs:
         if first.code != second.code:
             left = target.left(compute(other(change(settings))))
             if left is not None:
