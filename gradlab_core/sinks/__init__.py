@@ -1,4 +1,4 @@
-"""Where the records of a run go, one write a step: a file of our own, a table, TensorBoard, Weights & Biases, MLflow.
+"""Where the records of a run go, step by step: a file of our own, a table, TensorBoard, Weights & Biases, MLflow.
 
 A sink is called with each record: `with open_sink("jsonl:run.jsonl") as sink: sink(record)`. The libraries behind a
 sink are imported when it is opened, not before.

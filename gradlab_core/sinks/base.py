@@ -1,4 +1,4 @@
-"""What all sinks share: called once a step, closed once."""
+"""The protocol of a sink: it is called once a step and closed once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Sink(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Let go of what the sink holds. Closing twice does nothing."""
+        """Write what is still pending and release files and connections. Closing twice does nothing."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""A record as flat numbers: one shape for tables, one for loggers."""
+"""A record as flat numbers: in one form for tables and in another for loggers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ TENSOR_QUANTITIES = tuple(field.name for field in dataclasses.fields(TensorNorms
 
 
 def quantities(record: StepRecord) -> Iterator[tuple[str, str, float | None]]:
-    """`(path, quantity, value)` of all that was measured at every step; the path of the whole net is empty, yes and no
-    are 1 and 0. A probe is no number: it stays in the JSON.
+    """Yield `(path, quantity, value)` for every quantity of the step. The path of the whole net is empty; yes and no
+    become 1 and 0. A probe is left out, since it is not a single number: only the JSON keeps it.
 
     >>> record = StepRecord(step=7, loss=None, learning_rate=0.1, grad_norm=float("inf"), param_norm=2.0,
     ...     update_norm=0.0, update_ratio=0.0, states={"w": GradientState.DISCONNECTED},
@@ -37,7 +37,7 @@ def quantities(record: StepRecord) -> Iterator[tuple[str, str, float | None]]:
 
 
 def scalars(record: StepRecord) -> dict[str, float]:
-    """What a logger gets: what is missing is left out, and each state is the number of parameters that are in it.
+    """The numbers that a logger gets: missing values are left out, and each state counts the parameters in it.
 
     >>> record = StepRecord(step=7, loss=None, learning_rate=0.1, grad_norm=1.0, param_norm=2.0,
     ...     update_norm=0.0, update_ratio=0.0, states={"w": GradientState.DISCONNECTED},
@@ -53,7 +53,7 @@ def scalars(record: StepRecord) -> dict[str, float]:
         for path, name, value in quantities(record)
         if value is not None
     }
-    # All states, also those that no parameter is in: a curve that stops would keep its last value on the screen.
+    # States without any parameter are logged as 0: otherwise their curve would stop and keep its last value on screen.
     counts = collections.Counter(record.states.values())
     return flat | {f"{PREFIX}states/{state.value}": float(counts[state]) for state in GradientState}
 

@@ -1,7 +1,7 @@
 """A run as JSON lines, the form that keeps everything: a header, then one record a line.
 
-A process that is killed loses at most the record it was writing: each line goes to the system in one write, nothing
-waits in a buffer of ours. (The system may still hold it: a power cut can take the last seconds.)
+A process that is killed loses at most the record it was writing, because each line goes to the system in one write
+and is not buffered here. The system may buffer it, so a power cut can still lose the last seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BLOCK = 1 << 16
 
 
 def line(body: object) -> bytes:
-    r"""One line of the file. ASCII, so that no path, however odd, can fail to encode in the middle of a training.
+    r"""One line of the file. It is ASCII, so that no path, however odd, can fail to encode in the middle of a training.
 
     >>> line({"path": "lin\u2028ear"})
     b'{"path": "lin\\u2028ear"}\n'
@@ -36,12 +36,13 @@ HEADER = line({"schema_version": codec.SCHEMA_VERSION, "kind": KIND})
 
 
 class JsonlSink(Sink):
-    """Appends records to a file of JSON lines, which is made if it is not there.
+    """Appends records to a file of JSON lines, which is created if it does not exist.
 
-    A file that a killed process left is continued: what is left of a half-written last line is cut off first.
+    A file that a killed process left behind is continued after its half-written last line is cut off.
 
     Raises:
-        GradlabError: the file is not one of ours (it stays as it is), another sink has it open, it cannot be written.
+        GradlabError: the file was not written by this sink (it is then left unchanged), another sink has it open, or
+            it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -56,7 +57,7 @@ class JsonlSink(Sink):
             self._size = self._continue(self._file)
         except BaseException as error:
             self.close()
-            if isinstance(error, OSError):  # not a file one can read and cut: a pipe, a device
+            if isinstance(error, OSError):  # a pipe or a device, which cannot be read back or cut
                 raise cannot_write(self.path, error) from error
             raise
 
@@ -67,16 +68,16 @@ class JsonlSink(Sink):
 
     def close(self) -> None:
         if self._file is not None:
-            os.close(self._file)  # which unlocks it too
+            os.close(self._file)  # closing the file also unlocks it
             self._file = None
 
     def _append(self, file: int, data: bytes) -> None:
         rest = memoryview(data)
         try:
-            while rest:  # the system may take less than all of it
+            while rest:  # one write may take only a part
                 rest = rest[os.write(file, rest) :]
         except BaseException as error:
-            # Disk full, or an interrupt between two parts: what follows must not be glued to half a line.
+            # The disk is full, or an interrupt came between two parts: the next line must not follow half a line.
             os.ftruncate(file, self._size)
             if isinstance(error, OSError):
                 raise cannot_write(self.path, error) from error
@@ -84,7 +85,7 @@ class JsonlSink(Sink):
         self._size += len(data)
 
     def _lock(self, file: int) -> None:
-        if sys.platform == "win32":  # there, two writers of one file are not noticed
+        if sys.platform == "win32":  # without fcntl, two writers of one file go unnoticed
             return
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,12 +94,14 @@ class JsonlSink(Sink):
                 f"{self.path} is being written by another process or sink; name another file, one for each"
             ) from error
         except OSError:
-            pass  # a file system without locks
+            pass  # the file system has no locks
 
     def _continue(self, file: int) -> int:
-        """Check the header, or write it, and cut off a half-written last line. Returns the size."""
+        """Check or write the header, and cut off a half-written last line. Returns the size in bytes."""
         start, size = os.pread(file, len(HEADER), 0), os.fstat(file).st_size
-        if HEADER.startswith(start) and size < len(HEADER):  # new, or killed while it was new
+        if HEADER.startswith(start) and size < len(
+            HEADER
+        ):  # a new file, or one whose process was killed while it wrote the header
             os.ftruncate(file, 0)
             self._size = 0
             self._append(file, HEADER)
@@ -115,7 +118,7 @@ class JsonlSink(Sink):
 
 
 def _whole_lines(file: int, size: int) -> int:
-    """How many bytes there are up to the end of the last whole line, looked for from the end."""
+    """The number of bytes up to the end of the last whole line, which is searched for from the end of the file."""
     while size:
         begin = max(0, size - _BLOCK)
         newline = os.pread(file, size - begin, begin).rfind(b"\n")

@@ -1,4 +1,4 @@
-"""Records for MLflow, into the store that the user's tracking URI names."""
+"""Records for MLflow, in the store that the user's tracking URI names."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gradlab_core.sinks.base import Sink
 from gradlab_core.sinks.flat import scalars
 
 MOST_METRICS, LONGEST_NAME = 1000, 250
-"""Limits of MLflow: metrics in one batch, characters in a name. Source: mlflow/utils/validation.py."""
+"""MLflow's limits on the metrics in one batch and the characters in a name. Source: mlflow/utils/validation.py."""
 
 NOTE = "gradlab.infinity"
 
 
 class MlflowSink(Sink):
-    """One batch of metrics a step: into the run that is active, or else into a new one of `experiment`.
+    """Logs one batch of metrics a step, to the active run or else to a new run of `experiment`.
 
     A run that was active before stays open when the sink is closed. NaN stays NaN. MLflow's databases hold no Inf and
     store the largest float64, ±1.7976931348623157e308, in its place; the run carries a tag that says so.
@@ -63,7 +63,7 @@ class MlflowSink(Sink):
 
 
 def named(flat: Mapping[str, float]) -> dict[str, float]:
-    """The same under names that MLflow takes; one that had to be changed ends with a checksum, so that no two meet.
+    """The same values under names that MLflow accepts. A changed name ends with a checksum, so that no two coincide.
 
     >>> named({"gradlab/tensors/a.weight/grad": 1.0, "gradlab/tensors/a[0]/grad": 2.0})
     {'gradlab/tensors/a.weight/grad': 1.0, 'gradlab/tensors/a_0_/grad-f0229ddd': 2.0}

@@ -1,4 +1,4 @@
-"""Sinks from words, as the command line takes them: `jsonl:run.jsonl`."""
+"""Open a sink that is given as text on the command line, such as `jsonl:run.jsonl`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMS = ", ".join(f"{kind}:{target}" for kind, (target, _) in KINDS.items())
 
 
 def open_sink(words: str) -> Sink:
-    """The sink that `words` names, as `jsonl:run.jsonl`.
+    """The sink that `words` names, such as `jsonl:run.jsonl`.
 
     >>> open_sink("josnl:run.jsonl")
     Traceback (most recent call last):
@@ -38,7 +38,7 @@ wandb:PROJECT, mlflow:EXPERIMENT, csv:PATH, parquet:PATH
 
 
 def open_sinks(words: Sequence[str]) -> Sink:
-    """All of them as one sink, or an error that lists every problem and leaves none open."""
+    """All sinks as one. If some cannot be opened, the error lists every problem and no sink stays open."""
     refuse("bad sink", [f"{w!r}; expected one of {FORMS}" for w in words if not _well_formed(w)])
     opened: list[Sink] = []
     problems = []
@@ -70,6 +70,6 @@ class _Several(Sink):
             sink(record)
 
     def close(self) -> None:
-        with contextlib.ExitStack() as closing:  # one that fails leaves none of the others open
+        with contextlib.ExitStack() as closing:  # all are closed, even if closing one of them fails
             for sink in self._sinks:
                 closing.callback(sink.close)

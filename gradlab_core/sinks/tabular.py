@@ -22,21 +22,21 @@ Row = tuple[int, str, str, float | None, str | None]
 FORMATS = (".parquet", ".csv")
 Write = Callable[[StepRecord], None]
 PART = 100_000
-"""Rows that are kept before they go to a Parquet file."""
+"""Rows that are collected before they are written to a Parquet file."""
 
 
 class TableSink(Sink):
-    """Writes the table that `export` writes, while the run goes on; the file is there, whole, when the sink is closed.
+    """Writes the table of `export` while the run goes on. The file appears, complete, when the sink is closed.
 
-    An error or Ctrl-C closes the sink of a `with` statement, so what was measured is kept; a process that is killed
-    leaves nothing. For that there is `JsonlSink`.
+    In a `with` statement an error or Ctrl-C closes the sink, so what was measured is kept. A process that is killed
+    leaves no file; use `JsonlSink` where that matters.
 
     Args:
-        path: the file; what was there before is replaced.
+        path: the file; an existing one is replaced.
         kind: `.csv` or `.parquet`; by default the ending of the path.
 
     Raises:
-        GradlabError: another ending, or the file cannot be written.
+        GradlabError: the ending is another one, or the file cannot be written.
         MissingDependency: pyarrow is not installed (Parquet only).
     """
 
@@ -61,12 +61,12 @@ class TableSink(Sink):
 def export(records: Iterable[StepRecord], path: str | os.PathLike[str]) -> None:
     """Write the rows `(step, path, quantity, value, state)` to a `.parquet` or `.csv` file: a whole file or nothing.
 
-    `path` is empty for the whole net. A row of the quantity `state` has its word in the column `state` and no value; in
-    all others that column is empty. A value that was not measured, or that does not exist because there is no gradient
-    path, is null in Parquet and an empty cell in CSV. NaN and Inf stay what they are; CSV spells them NaN, Inf, -Inf.
+    `path` is empty for the whole net. A row of the quantity `state` has a word in the column `state` and no value; in
+    all other rows that column is empty. A value that was not measured, or that does not exist because there is no
+    gradient path, is null in Parquet and an empty cell in CSV. NaN and Inf are kept; CSV spells them NaN, Inf, -Inf.
 
     Raises:
-        GradlabError: another ending, or the file cannot be written.
+        GradlabError: the ending is another one, or the file cannot be written.
         MissingDependency: pyarrow is not installed (Parquet only).
     """
     target = Path(path)
@@ -77,20 +77,20 @@ def export(records: Iterable[StepRecord], path: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def _table(target: Path, kind: str) -> Iterator[Write]:
-    """What writes one record; the file is there when all of them were."""
+    """A function that writes one record. The file appears when the context ends, with all of them."""
     opened = {".csv": _csv, ".parquet": _parquet}.get(kind.lower())
     if opened is None:
         raise GradlabError(f"{target} ends with {kind!r}; expected {' or '.join(FORMATS)}")
     if opened is _parquet:
         require("pyarrow.parquet", extra="parquet")
-    if os.path.isdir(target):  # found out now, not when the table is to take its place
+    if os.path.isdir(target):  # reported now, not when the finished table is to be moved there
         raise GradlabError(f"cannot write {target}: it is a folder; name a file in it")
     with whole_file(target) as temporary, opened(temporary) as write:
         yield write
 
 
 def rows(record: StepRecord) -> Iterator[Row]:
-    """The rows of one record: its numbers, then its states."""
+    """The rows of one record: first its numbers, then its states."""
     for path, name, value in quantities(record):
         yield record.step, _text(path), name, value, None
     for path, state in record.states.items():
@@ -99,7 +99,7 @@ def rows(record: StepRecord) -> Iterator[Row]:
 
 @functools.cache
 def _text(path: str) -> str:
-    r"""A path as UTF-8 can say it: half a character is spelled out.
+    r"""A path as UTF-8 can encode it: half of a surrogate pair is spelled out.
 
     >>> _text("a.weight"), _text("a\ud800")
     ('a.weight', 'a\\ud800')
@@ -134,11 +134,11 @@ def _parquet(path: Path) -> Iterator[Write]:
     arrow, parquet = require("pyarrow", extra="parquet"), require("pyarrow.parquet", extra="parquet")
     types = (arrow.int64(), arrow.string(), arrow.string(), arrow.float64(), arrow.string())
     schema = arrow.schema(list(zip(COLUMNS, types, strict=True)))
-    part: list[Row] = []  # so that a long run need not be in memory twice
+    part: list[Row] = []  # rows are written in parts, so that a long run is not in memory twice
     with parquet.ParquetWriter(path, schema) as writer:
 
         def flush() -> None:
-            # Column by column from Python lists: so None becomes null and NaN stays NaN.
+            # Columns are made from Python lists, so that None becomes null and NaN stays NaN.
             columns = zip(*part, strict=True)
             arrays = [arrow.array(column, kind) for column, kind in zip(columns, types, strict=True)]
             writer.write_batch(arrow.record_batch(arrays, schema=schema))

@@ -14,15 +14,15 @@ from gradlab_core.sinks.base import Sink
 from gradlab_core.sinks.flat import scalars
 
 LARGEST, SMALLEST = 3.4028234663852886e38, 1.401298464324817e-45
-"""Of float32, which is all that TensorBoard's scalars have."""
+"""The limits of float32, the type of TensorBoard's scalars."""
 
 
 class TensorBoardSink(Sink):
-    """One event a step into a new event file in `folder`, with all scalars of the record in it.
+    """Writes one event a step, with all scalars of the record, to a new event file in `folder`.
 
-    They are `simple_value`s, as every writer of TensorBoard's makes them: float32, and its fast loader reads no others.
-    So that a number stays apart from Inf and from zero, one beyond the range of float32 is written as its largest or
-    smallest; NaN and Inf are what they are.
+    The scalars are `simple_value`s in float32, as TensorBoard's own writers make them, because its fast loader reads no
+    others. A finite number beyond the range of float32 is written as the largest or smallest float32, so that it does
+    not turn into Inf or zero. NaN and Inf are kept.
 
     Raises:
         GradlabError: the folder cannot be written.
@@ -45,7 +45,7 @@ class TensorBoardSink(Sink):
         for tag, number in scalars(record).items():
             event.summary.value.add(tag=tag, simple_value=single(number))
         self._writer.add_event(event)
-        self._writer.flush()  # else up to two minutes of a killed run are lost
+        self._writer.flush()  # otherwise a killed run loses up to two minutes
 
     def close(self) -> None:
         if self._writer is not None:
@@ -54,7 +54,7 @@ class TensorBoardSink(Sink):
 
 
 def single(number: float) -> float:
-    """The nearest float32 that is zero, NaN or Inf only where the number is.
+    """The nearest float32 that is zero, NaN or Inf only if the number itself is.
 
     >>> single(1e300), single(-1e-300), single(0.0), single(math.inf), single(math.nan)
     (3.4028234663852886e+38, -1.401298464324817e-45, 0.0, inf, nan)

@@ -1,4 +1,4 @@
-"""Records for Weights & Biases; offline unless the user says otherwise."""
+"""Records for Weights & Biases, which stays offline unless the user says otherwise."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ STEP = PREFIX + "step"
 
 
 class WandbSink(Sink):
-    """One `run.log` a step: into the run that is active, or else into a new one of `project`.
+    """Calls `run.log` once a step, on the active run or else on a new run of `project`.
 
-    A new run is offline, unless `mode` or the environment variable WANDB_MODE says otherwise: nothing leaves the
-    machine before the user asks for it (`wandb sync`). A run that was active before stays open when the sink is
-    closed. The curves have `gradlab/step` as their axis.
+    A new run is offline unless `mode` or the environment variable WANDB_MODE says otherwise, so nothing leaves the
+    machine until the user asks for it (`wandb sync`). A run that was active before stays open when the sink is
+    closed. The axis of the curves is `gradlab/step`.
 
     Raises:
         GradlabError: wandb refuses the project or the mode.

@@ -11,6 +11,7 @@ import pytest
 from gradlab_core.definitions import reference
 from gradlab_core.errors import GradlabError
 from gradlab_core.judge.diagnosis import diagnose
+from gradlab_core.judge.diagnosis.rules.gradients import usual_norm
 from gradlab_core.judge.norm_classes import EXPLODING, STABLE, VANISHING
 from gradlab_core.judge.norm_report import moving_average, norm_class, norm_report
 from gradlab_core.records import GradientState, Probe, StepRecord, TensorNorms, TensorStats
@@ -85,6 +86,9 @@ def test_zero_is_a_vanished_gradient_and_no_path_is_none():
     ]
     assert classes(records) == [None, VANISHING]
     assert "no parameter has a gradient path" in norm_report(records).notes[0]
+    # Either of them says it alone.
+    assert classes([record(grad=0.0, tensors={"a": cut}), record(1, grad=0.0)]) == [None, VANISHING]
+    assert classes([record(grad=0.0, states={"a": GradientState.DISCONNECTED})]) == [None]
 
 
 # With a history.
@@ -139,6 +143,22 @@ def test_the_class_agrees_with_the_findings():
     faded = [record(i, loss=2.0 + 0.01 * math.sin(i), tensors=norms(i)) for i in range(50)]
     assert "vanishing-gradient" in [f.code for f in diagnose(faded)]
     assert set(classes(faded)) == {VANISHING}
+
+
+def test_a_gradient_that_grows_a_hundredfold_explodes_in_a_large_net_too():
+    """Never longer than the parameters, but far beyond what it was at first."""
+    calm = [record(i, grad=0.5, param=1000.0, loss=2.0, update_ratio=1e-3) for i in range(10)]
+    grown = [record(i, grad=60.0, param=1000.0, loss=2.0, update_ratio=0.02) for i in range(10, 30)]
+    assert "exploding-gradient" in [f.code for f in diagnose([*calm, *grown])]
+    assert classes([*calm, *grown]) == [STABLE] * 10 + [EXPLODING] * 20
+
+
+def test_what_is_usual_is_told_by_the_first_finite_records():
+    grads = [math.inf, 1.0, 2.0, 9.0, *[50.0] * 20]
+    assert usual_norm([record(i, grad=grad) for i, grad in enumerate(grads)]) == 50.0
+    assert usual_norm([record(i, grad=grad) for i, grad in enumerate(grads[:4])]) == 2.0
+    assert usual_norm([record(param=math.nan), record(1, grad=3.0)]) == 3.0
+    assert usual_norm([]) == 0.0
 
 
 def test_the_class_sees_what_a_finding_explains():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from gradlab_core.errors import GradlabError
 from gradlab_core.judge.trend_words import first_to_last, rate, sentences
@@ -61,6 +62,34 @@ def test_the_slope_is_that_of_a_line_through_the_logarithms():
     assert found.slope == pytest.approx(100 * expected[0], rel=1e-9)
     assert found.error == pytest.approx(100 * math.sqrt(covariance[0, 0]), rel=0.3)  # ours allows for correlation
     assert (found.direction, found.points) == (FALLS, 150)
+
+
+def test_the_error_is_the_usual_one_enlarged_where_neighbours_are_alike():
+    steps = np.arange(20.0)
+    zigzag = 0.01 * steps + 1e-3 * (-1.0) ** steps  # neighbours are not alike: nothing is added
+    found = trend("w", "grad", series(zigzag))
+    assert found.error == pytest.approx(100 * stats.linregress(steps, zigzag).stderr)
+    wave = 0.01 * steps + 1e-3 * np.sin(steps / 3)
+    line = stats.linregress(steps, wave)
+    rest = wave - line.intercept - line.slope * steps
+    rho = (rest[1:] @ rest[:-1]) / (rest @ rest)
+    assert rho > 0.5
+    assert trend("w", "grad", series(wave)).error == pytest.approx(100 * line.stderr * math.sqrt((1 + rho) / (1 - rho)))
+
+
+def test_the_change_counts_from_the_first_step_recorded():
+    """A run that went on from step 1,000: half a per cent in 100 steps is not a trend, two per cent is."""
+    steps = range(1000, 1101, 10)
+    for change, direction in ((0.005, STEADY), (0.02, RISES)):
+        values = [(step, math.exp(change * (step - 1000) / 100)) for step in steps]
+        assert trend("w", "grad", values).direction == direction
+
+
+def test_five_numbers_are_enough_for_a_slope():
+    assert trend("w", "grad", [(i, 2.0**i) for i in range(5)]).direction == RISES
+    assert trend("w", "grad", [(i, 2.0**i) for i in range(4)]).direction == UNKNOWN
+    assert trend("w", "grad", [(i, 0.0) for i in range(5)]).direction == STEADY
+    assert trend("w", "grad", [(i, 0.0) for i in range(4)]).direction == UNKNOWN
 
 
 @pytest.mark.parametrize(("rho", "most"), [(0.0, 0.02), (0.5, 0.02), (0.8, 0.06)])
@@ -155,6 +184,28 @@ def test_a_group_keeps_nan_inf_and_missing_apart():
     grads = [of(trends(records[i : i + 1]).groups, "weights", "grad").first for i in range(6)]
     assert repr(grads) == repr([math.nan, math.inf, None, 5.0, 2.0, 0.0])
     assert of(found.contrasts, "early / late", "grad").points == 1
+
+
+def test_the_ends_of_a_net_are_a_third_each_and_biases_are_told_by_the_end_of_their_name():
+    names = [f"block__layer{i}__weight" for i in range(7)]
+    found = trends(run(6, **dict.fromkeys([*names, "block__layer0__bias"], lambda i: 1.0)))
+    weights = tuple(name.replace("__", ".") for name in names)
+    assert found.members == {
+        "weights": weights, "biases": ("block.layer0.bias",), "early": weights[:3], "late": weights[-3:],
+    }  # fmt: skip
+    assert of(found.groups, "weights", "param").first == pytest.approx(math.sqrt(7))
+
+
+def test_one_group_over_another_where_a_norm_is_0():
+    def contrast(weight: float, bias: float) -> float | None:
+        found = trends(run(6, a__weight=lambda i: weight, a__bias=lambda i: bias))
+        return of(found.contrasts, "weights / biases", "grad").first
+
+    assert contrast(3.0, 2.0) == 1.5
+    assert contrast(3.0, 0.0) == math.inf
+    assert contrast(0.0, 2.0) == 0.0
+    assert math.isnan(contrast(0.0, 0.0) or 0.0)
+    assert contrast(2.0, 2.0) == 1.0
 
 
 def test_a_net_without_biases_or_with_one_weight_has_nothing_to_compare():
