@@ -1,5 +1,5 @@
-"""The `gradlab` command: one file a verb.
+"""The `gradlab` command, with a file for each verb.
 
-No arithmetic and no rules: a verb reads what was asked, calls a room, and says what came of it.
+There is no arithmetic and no rule here: a verb reads the options, calls another room, and shows the result.
 Imports any room.
 """

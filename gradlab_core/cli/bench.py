@@ -1,5 +1,5 @@
-"""`gradlab bench`: a benchmark, as a table or as one JSON document. Its help and its options are said by its module
-(`benchmarks/options.py` says how), which is read when somebody asks for it and never before."""
+"""`gradlab bench`: run a benchmark and show a table or one JSON document. The module of the benchmark declares its help
+and its options (`benchmarks/options.py` says how); it is imported only when that benchmark is asked for."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _OWN = [
     ]),
     inspect.Parameter("json", _OPTION, default=False, annotation=output.JsonOption),
 ]  # fmt: skip
-"""The options of `gradlab bench` itself, whatever is measured."""
+"""The options of `gradlab bench` itself, which all benchmarks share."""
 
 
 class _Benchmark(TyperCommand):
-    """One benchmark; an option of another one is refused with the name of that one."""
+    """The command of one benchmark. An option of another benchmark is refused with the name of that benchmark."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
@@ -49,7 +49,7 @@ class _Benchmark(TyperCommand):
 
 
 class _Benchmarks(TyperGroup):
-    """The benchmarks that there are, by name, each made a command when it is asked for."""
+    """All benchmarks by name. Each becomes a command when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         modules = [module.name for module in pkgutil.iter_modules(benchmarks().__path__)]
@@ -83,10 +83,10 @@ def bench() -> None:
 
 
 def _command(declared: Callable[..., Any]) -> Callable[..., None]:
-    """Runs a benchmark with what was asked; its signature says so to typer: the declared options, then our own."""
+    """A function that runs a benchmark. Its signature tells typer the declared options and those of `gradlab bench`."""
 
     def command(*, out: Path | None, json: bool, **asked: Any) -> None:
-        output.output_file(out)  # refused before the minutes of measuring, not after
+        output.output_file(out)  # refused before minutes of measuring, not after them
         for value in asked.values():
             if isinstance(value, Path):
                 output.output_folder(value)
@@ -115,13 +115,13 @@ def _options(command: Any) -> list[str]:
 def _wide_console() -> Console:
     console = output.console()
     if not console.is_terminal:
-        console.width = 132  # a file or a pipe has no width of its own, and the default cuts the columns
+        console.width = 132  # a file or a pipe has no width, and the default width would cut the columns
     return console
 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Shows on a terminal which case is running; nothing in a file or a pipe."""
+    """Show on a terminal which case is running, and nothing in a file or a pipe."""
     console = output.messages()
     if not console.is_terminal:
         yield lambda name: None
@@ -131,15 +131,15 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def benchmarks(module: str = "") -> ModuleType:
-    """The benchmarks, or a module of theirs: in a checkout the folder beside `gradlab_core`, loaded by its place and
-    not by its name, since many a project has a package called benchmarks; elsewhere `gradlab_benchmarks`. The folder
-    comes first: beside an editable installation stands a copy of the day it was made."""
+    """The package of the benchmarks, or a module of theirs. In a checkout it is the folder beside `gradlab_core`, loaded
+    by its path because other projects have packages called benchmarks too; elsewhere it is `gradlab_benchmarks`. The
+    folder comes first, for an editable installation also has a copy, which may be out of date."""
     init = Path(__file__).resolve().parents[2] / "benchmarks" / "__init__.py"
     if _PACKAGE not in sys.modules and not init.is_file() and importlib.util.find_spec(_PACKAGE) is None:
         raise GradlabError(f"the benchmarks are neither installed nor at {init.parent}; reinstall gradlab-parity")
     if _PACKAGE not in sys.modules and init.is_file():
         spec = importlib.util.spec_from_file_location(_PACKAGE, init, submodule_search_locations=[str(init.parent)])
-        assert spec is not None  # a .py file that is there has a loader
+        assert spec is not None  # a .py file that exists always has a loader
         assert spec.loader is not None
         sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[_PACKAGE])

@@ -75,7 +75,7 @@ def compare(
 
 
 def parse_depth(text: str) -> tuple[int, ...]:
-    """`2,2,2` as numbers."""
+    """The numbers of a depth such as `2,2,2`."""
     parts = text.split(",")
     if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
         raise GradlabError(f"depth is {text!r}; expected whole numbers of at least 1 with commas between, as 2,2,2")
@@ -83,7 +83,7 @@ def parse_depth(text: str) -> tuple[int, ...]:
 
 
 def _run(spec: CompareSpec, images: ImageData, folder: Path, *, quiet: bool) -> tuple[list[Run], bool]:
-    """All runs, or those that were complete when the user interrupted; on disk as soon as they are."""
+    """All runs, or those that were complete when the user interrupted. Each is on disk as soon as it is complete."""
     from gradlab_core.compare.experiment import run_experiment
     from gradlab_core.records import codec
 

@@ -26,7 +26,7 @@ AS_IS, REPAIRED = "as it is", "repaired"
 
 @dataclasses.dataclass(frozen=True)
 class _Shown:
-    """How what was found is to be shown."""
+    """How the results are to be shown."""
 
     json: bool
     norms: bool
@@ -130,7 +130,7 @@ def _examined(target: str, shown: _Shown) -> bool:
 
 
 def _show(name: str, run: JudgedRun, shown: _Shown) -> bool:
-    """One run, as was asked for; whether something is wrong with it."""
+    """Show one run as the options ask. Returns whether something is wrong with it."""
     from gradlab_core.cli.findings import finding_texts, is_bad, losses, norm_tables
     from gradlab_core.records import codec
 
@@ -211,7 +211,7 @@ def _known(name: str) -> Scenario:
 def _run(
     programs: dict[str, ProgramSpec], framework: str, sinks: Sequence[str], *, quiet: bool
 ) -> dict[str, list[StepRecord]]:
-    """The records of every program; those of the last one go to the sinks too."""
+    """The records of every program. Those of the last program also go to the sinks."""
     from gradlab_core import backends
 
     twin = backends.load(framework)

@@ -27,7 +27,7 @@ _MOST = 6
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScenarioRun:
-    """A row of `gradlab diagnose --scenario NAME --fix --json`: `program` is `as it is` or `repaired`."""
+    """A row of `gradlab diagnose --scenario NAME --fix --json`, where `program` is `as it is` or `repaired`."""
 
     scenario: str
     program: str
@@ -39,7 +39,7 @@ class ScenarioRun:
 
 
 def scenario_run(scenario: str, program: str, framework: str, run: JudgedRun) -> ScenarioRun:
-    """One program of a scenario, in a row."""
+    """The row of one program of a scenario."""
     return ScenarioRun(
         scenario=scenario,
         program=program,
@@ -52,12 +52,12 @@ def scenario_run(scenario: str, program: str, framework: str, run: JudgedRun) ->
 
 
 def is_bad(findings: Iterable[Finding]) -> bool:
-    """Whether something is wrong: a note is worth knowing and no more."""
+    """Whether something is wrong. A note is only worth knowing."""
     return any(finding.severity is not Severity.NOTE for finding in findings)
 
 
 def finding_texts(findings: Sequence[Finding]) -> Iterable[RenderableType]:
-    """Each with where and since when, what it is, its numbers, and what to do."""
+    """Yield each finding with its place and first step, what it is, its numbers, and what to do."""
     if not findings:
         yield Text("Nothing found.", style="green")
     for i, finding in enumerate(findings, start=1):
@@ -85,7 +85,7 @@ def _where(finding: Finding) -> str:
 
 
 def scenario_table(scenarios: Mapping[str, Scenario]) -> Table:
-    """What the gallery holds."""
+    """The table of the scenarios in the gallery."""
     table = Table(box=box.SIMPLE_HEAD, title="Scenarios", title_justify="left", title_style="bold")
     for heading in ("name", "what it shows", "finding"):
         table.add_column(heading, no_wrap=heading != "what it shows")
@@ -99,7 +99,7 @@ def scenario_table(scenarios: Mapping[str, Scenario]) -> Table:
 
 
 def side_by_side(programs: Mapping[str, JudgedRun]) -> Table:
-    """Programs across; their findings, losses and steps down."""
+    """A table with a column for each program and rows for findings, losses and steps."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
     for name in programs:
@@ -126,7 +126,7 @@ def _listed(findings: Sequence[Finding]) -> Text:
 
 
 def range_test_text(examination: Examination) -> Text:
-    """What the range test of the learning rate came to."""
+    """The result of the range test of the learning rate, in a sentence."""
     test = examination.range_test
     tried = f"Range test, rates from {number(test.rates[0])} to {number(test.rates[-1])}: "
     if test.suggested is None:
@@ -141,7 +141,7 @@ def range_test_text(examination: Examination) -> Text:
 
 
 def norm_tables(run: JudgedRun) -> Iterable[RenderableType]:
-    """The norm report with a column a step, its notes, and the trends of every tensor."""
+    """The norm report with a column for each step, its notes, and the trends of every tensor."""
     shown = [row(each) for each in run.norms.rows]
     table = Table(box=box.SIMPLE_HEAD, title="Norm report", title_justify="left", title_style="bold")
     table.add_column(HEADINGS[0].lower())

@@ -1,4 +1,4 @@
-"""The `gradlab` command: one verb a job. Nothing heavy is imported before a verb needs it."""
+"""The `gradlab` command and its verbs. Nothing heavy is imported before a verb needs it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def run() -> None:
-    """What the console script calls: bad input becomes a message and exit code 2, Ctrl-C exit code 130."""
+    """Run the console script. Bad input becomes a message and exit code 2, and Ctrl-C exit code 130."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that has no sign for θ or → shows a question mark: it is no reason to stop.
+        # A terminal that cannot show θ or → shows a question mark instead of stopping the command.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     threads.wait_passively()
     try:
-        # Without typer's own handling, which turns an interrupt into exit code 1.
+        # Typer's own handling is switched off, because it turns an interrupt into exit code 1.
         code = app(standalone_mode=False)
     except GradlabError as error:
         Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(f"gradlab: {error}", markup=False)
@@ -50,7 +50,7 @@ def run() -> None:
         Console(stderr=True).print("gradlab: interrupted")
         code = INTERRUPTED
     except Exception as error:
-        # Usage errors know how to show themselves; anything else is a bug and keeps its traceback.
+        # Usage errors show themselves; any other error is a bug and keeps its traceback.
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):
             raise
         error.show()

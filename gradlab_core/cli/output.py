@@ -1,4 +1,4 @@
-"""What all verbs share: where messages go, progress, options, folders."""
+"""What all verbs share: consoles, progress, options, and folders."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where th
 
 
 def console() -> Console:
-    """Tables for a person, on standard output."""
+    """The console for tables, on standard output."""
     return Console(highlight=False, emoji=False)
 
 
 def messages() -> Console:
-    """Progress and remarks, on standard error, so that standard output stays clean."""
+    """The console for progress and remarks, on standard error, so that standard output stays clean."""
     return Console(stderr=True, highlight=False, emoji=False)
 
 
 def chosen_frameworks(names: list[str] | None) -> tuple[str, ...]:
-    """The frameworks asked for, once each, or all installed ones."""
+    """The frameworks that were asked for, each once, or else all that are installed."""
     if names:
         return tuple(dict.fromkeys(names))
     installed = backends.available()
@@ -62,13 +62,13 @@ def chosen_frameworks(names: list[str] | None) -> tuple[str, ...]:
 
 
 def chosen_framework(name: str | None) -> str:
-    """The framework asked for, or the first that is installed, the reference before the other."""
+    """The framework that was asked for, or else the first that is installed, where the reference comes first."""
     return chosen_frameworks([name] if name else None)[0]
 
 
 @contextlib.contextmanager
 def progress(quiet: bool = False) -> Iterator[Progress]:
-    """A bar on a terminal; nothing in a file or a pipe."""
+    """A progress bar on a terminal, and nothing in a file or a pipe."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -83,7 +83,7 @@ def progress(quiet: bool = False) -> Iterator[Progress]:
 
 
 def output_folder(path: Path) -> Path:
-    """The folder, made and known to be writable before hours are spent on what goes into it."""
+    """Create the folder and check that it is writable, before hours are spent on its contents."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path):
@@ -94,8 +94,8 @@ def output_folder(path: Path) -> Path:
 
 
 def output_file(path: Path | None) -> None:
-    """Whether a file that was asked for can be written, before anything is measured: its folder is made, its name is
-    one that the system takes and no folder's."""
+    """Check before anything is measured that a file can be written: its folder is created, the system must accept its
+    name, and no folder may have that name."""
     if path is None:
         return
     output_folder(path.parent)

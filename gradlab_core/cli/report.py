@@ -61,7 +61,7 @@ def _steps(paths: list[Path], out: Path, *, table: bool, json: bool) -> None:
 
 
 def _load(paths: list[Path]) -> dict[Path, list[StepRecord]]:
-    """The records of every file, or an error that lists all that cannot be used."""
+    """The records of every file, or an error that lists all files that cannot be used."""
     from gradlab_core.sinks import load_records
 
     records, problems = {}, []

@@ -37,7 +37,7 @@ _LABELS = {
 
 
 def cell(value: float | None) -> str:
-    """A number in a table; a dash where there is none.
+    """A number in a table, or a dash if there is none.
 
     >>> cell(None), cell(float("nan")), cell(-float("inf")), cell(0.0), cell(696618.0), cell(0.00198)
     ('–', 'NaN', '−Inf', '0', '696,618', '0.00198')
@@ -46,7 +46,7 @@ def cell(value: float | None) -> str:
 
 
 def spread(figure: Figure) -> str:
-    """mean ± standard deviation.
+    """The mean and the standard deviation, as text.
 
     >>> from types import SimpleNamespace
     >>> spread(SimpleNamespace(value=0.5, std=0.01)), spread(SimpleNamespace(value=0.5, std=None))
@@ -56,7 +56,7 @@ def spread(figure: Figure) -> str:
 
 
 def comparison_tables(figures: Sequence[Figure], findings: Sequence[str]) -> Iterable[RenderableType]:
-    """A table for each set-up and framework, the verdict in words, and what was found."""
+    """Yield a table for each set-up and framework, the verdict in words, and the findings."""
     for setup, framework in dict.fromkeys((f.setup, f.framework) for f in figures):
         rows = [f for f in figures if (f.setup, f.framework) == (setup, framework)]
         yield _table(f"{FRAMEWORKS[framework]}, {setup}", rows)
@@ -77,7 +77,7 @@ def comparison_tables(figures: Sequence[Figure], findings: Sequence[str]) -> Ite
 
 
 def sheet_table(sheet: Sheet) -> Table:
-    """A table of the lab, with a column of levels where it judges its rows."""
+    """A table of the lab, with a column of levels if it judges its rows."""
     table = Table(title=escape(sheet.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for i, heading in enumerate(sheet.headings):
         left = i == 0 or heading in sheet.words
@@ -92,7 +92,7 @@ def sheet_table(sheet: Sheet) -> Table:
 
 
 def _table(title: str, rows: Sequence[Figure]) -> Table:
-    """Figures down, blocks across, so that it fits a terminal of 80 columns."""
+    """A table with a row for each figure and a column for each block, which fits a terminal of 80 columns."""
     blocks = list(dict.fromkeys(row.block for row in rows))
     cells = {(row.moment, row.figure, row.block): row for row in rows}
     table = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
@@ -110,7 +110,7 @@ def _table(title: str, rows: Sequence[Figure]) -> Table:
 
 
 def _words(figures: Sequence[Figure]) -> Text:
-    """One sentence a net: what its bands say of it, at initialisation or, of its own set-up, after training."""
+    """A sentence for each net: what its bands say at initialisation or, in their own set-up, after training."""
     text = Text()
     for setup, block, framework in dict.fromkeys((f.setup, f.block, f.framework) for f in figures):
         mine = [f for f in figures if (f.setup, f.block, f.framework) == (setup, block, framework)]

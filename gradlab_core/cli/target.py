@@ -1,4 +1,4 @@
-"""`mypackage.train:build` on the command line: a user's own model and batch, and clear words where that fails."""
+"""A user's own model and batch, given as `mypackage.train:build` on the command line, with clear errors if it fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OURS = tuple(str(Path(__file__).parents[2] / name) + os.sep for name in ("gradl
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """What the user's function gave: the framework of its model, the arguments of `examine`, and its own file."""
+    """What a user's function returned: the framework of the model, the arguments of `examine`, and its own file."""
 
     framework: str
     positional: tuple[Any, Any, Any]
@@ -37,7 +37,7 @@ class Built:
 
 
 def is_target(text: str) -> bool:
-    """Whether it names a function rather than a file.
+    """Whether the text names a function rather than a file.
 
     >>> is_target("mypackage.train:build"), is_target("run.jsonl")
     (True, False)
@@ -46,7 +46,7 @@ def is_target(text: str) -> bool:
 
 
 def build(text: str) -> Built:
-    """Import the module, the present folder included, call the function and check what it returns.
+    """Import the module, which may be in the current folder, call the function, and check what it returns.
 
     Raises:
         GradlabError: there is no such module or function, it failed, or it returned something else.
@@ -59,13 +59,13 @@ def build(text: str) -> Built:
 
 
 def called(text: str, function: Callable[..., Any]) -> tuple[Any, str | None]:
-    """What a user's function without arguments returns, and the file that it stands in."""
+    """What a user's function without arguments returns, and the file in which it is defined."""
     name = text.rpartition(":")[2]
     try:
         inspect.signature(function).bind()
     except TypeError as error:
         raise GradlabError(f"{text} cannot be called without arguments: {error}; expected def {name}()") from error
-    except ValueError:  # a callable without a signature: calling it will show
+    except ValueError:  # a callable without a signature; calling it will show whether it takes no arguments
         pass
     file = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_filename", None)
     with running(f"{text} failed", file):
@@ -74,10 +74,10 @@ def called(text: str, function: Callable[..., Any]) -> tuple[Any, str | None]:
 
 @contextlib.contextmanager
 def running(what: str, file: str | None = None) -> Iterator[None]:
-    """Run the code of a user, that of `file` among it: what it prints goes to standard error, what it raises becomes
-    one line that says where.
+    """Run the code of a user, including that of `file`. What it prints goes to standard error, and an error becomes one
+    line that says where it arose.
 
-    An error that arises in gradlab itself is ours and keeps its traceback.
+    An error that arises in gradlab itself keeps its traceback.
     """
     with contextlib.redirect_stdout(sys.stderr):
         try:
@@ -87,16 +87,16 @@ def running(what: str, file: str | None = None) -> Iterator[None]:
         except (Exception, SystemExit) as error:
             frames = traceback.extract_tb(error.__traceback__)
             last = frames[-1] if frames else None
-            # What watches a model hands its calls on, and so its errors too.
+            # Code that watches a model passes on its calls, and therefore its errors too.
             if last and last.filename.startswith(_OURS) and last.filename != __file__ and last.name not in _HANDS_ON:
                 raise
             if os.environ.get("JAX_PLATFORMS") and "jax" in sys.modules:
-                backends.load("jax")  # which says so if JAX itself cannot start
+                backends.load("jax")  # raises a clear error if JAX itself cannot start
             raise GradlabError(f"{what}: {_blamed(error, frames, file)}") from error
 
 
 def find(text: str) -> Any:
-    """What a user's module, looked for in the present folder too, has by that name.
+    """The object of that name in a user's module, which may be in the current folder.
 
     Raises:
         GradlabError: there is no such module or no such name in it, or importing it failed.
@@ -123,21 +123,21 @@ def find(text: str) -> Any:
 
 
 class _NoModule(GradlabError):
-    """The module that was asked for is not there."""
+    """The module that was asked for does not exist."""
 
 
 def _imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # One that the module itself asks for in vain is the module's failure.
+        # If the module itself imports one that is missing, that is an error of the module.
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise _NoModule(error.name) from error
         raise
 
 
 def _blamed(error: BaseException, frames: traceback.StackSummary, file: str | None) -> str:
-    """The error in words, and the last line of the user's own code that was on the way to it."""
+    """The error in words, with the last line of the user's own code before it."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
     here = os.getcwd() + os.sep
@@ -180,7 +180,7 @@ def _checked(text: str, returned: Any, file: str | None) -> Built:
 
 
 def kind_of(value: Any) -> str:
-    """The type of a value, as a message says it."""
+    """The type of a value, as it is named in a message."""
     kind = type(value)
     return "None" if value is None else f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
@@ -190,7 +190,7 @@ def _wrong(text: str, what: str, problems: list[str]) -> NoReturn:
 
 
 def framework_of(model: Any) -> str | None:
-    """`torch` or `jax`, by the modules of the classes that a model is made of; nothing is imported. None for what is
+    """`torch` or `jax`, judged without any import by the modules that define the classes of the model; None for what is
     neither a torch nor an NNX module."""
     for kind in type(model).__mro__:
         framework = _MODULES.get((str(kind.__module__).rpartition(".")[0], kind.__name__))

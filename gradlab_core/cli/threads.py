@@ -1,7 +1,7 @@
-"""How many threads a command's work is worth, said before a framework is loaded, and how they wait for each other.
+"""How many threads a command uses, and how they wait for each other. Both are set before a framework is loaded.
 
-A net of a few channels is faster on one thread: two wait for each other most of the time, and beside a busy neighbour,
-who holds the processor that one of them needs, they spin for whole time slices. What a user has set is left as it is.
+A net of a few channels is faster on one thread: two threads wait for each other most of the time, and while another
+process holds the processor that one needs, the other spins for whole time slices. What a user has set is not changed.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import os
 from pathlib import Path
 
 LARGE = 16
-"""Channels of a net's first stage from which on more than one thread pays."""
+"""With at least so many channels in its first stage, a net is faster on more than one thread."""
 
 
 def wait_passively() -> None:
-    """Threads that have nothing to do sleep instead of spinning; libraries of OpenMP read it when they are loaded."""
+    """Let idle threads sleep instead of spinning. OpenMP libraries read this setting when they are loaded."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def choose(channels: int) -> None:
-    """One thread for a small net, else as many as this process may use."""
+    """Choose one thread for a small net, and otherwise as many as this process may use."""
     os.environ.setdefault("OMP_NUM_THREADS", "1" if channels < LARGE else str(processors()))
 
 
 def processors(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """The processors that this process may use: those it may run on, within the quota of its container.
+    """The number of processors that this process may use, within the quota of its container.
 
     >>> processors() >= 1
     True
@@ -35,7 +35,7 @@ def processors(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _quota(root: Path) -> float:
-    """What a control group (version 2 or 1) grants, in processors; Inf where none is set or it cannot be read."""
+    """The quota of the control group (version 2 or 1) in processors; Inf if none is set or it cannot be read."""
     try:
         if (root / "cpu.max").is_file():
             quota, period = (root / "cpu.max").read_text().split()

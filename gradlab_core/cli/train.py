@@ -76,7 +76,7 @@ def train(
                 test=lambda: evaluation_batches(images),
             )
     finally:
-        # Also when the user interrupts: what was measured is kept.
+        # This also runs when the user interrupts, so that what was measured is kept.
         if out is not None:
             codec.write_text(out, codec.document("step", steps))
     if json:

@@ -1,5 +1,5 @@
-"""The comparison of architectures, with the published experiment: its runs, figures and pages.
+"""The comparison of architectures and the published experiment: its runs, figures and pages.
 
-Nothing that another room needs.
+No other room needs anything from here.
 Imports show and what lies below it.
 """

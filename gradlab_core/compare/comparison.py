@@ -1,4 +1,4 @@
-"""What `gradlab compare` found: the runs it made, and figures over their seeds."""
+"""The results of `gradlab compare`: the runs it made, and figures over their seeds."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ INITIAL, TRAINED = "at initialisation", "after training"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """One net, from one seed, in one framework: measured, trained, measured again.
+    """One net from one seed in one framework, measured, trained, and measured again.
 
     Attributes:
         setup: `correct`, or `as published`, which repeats the errors of the published experiment.
-        data, base, depth, batch_size: what it was run on.
-        initial: measured before the first step, in train mode: running statistics mean nothing yet.
-        untrained_eval: the same untrained net in eval mode, measured in the published set-up, to show what that gives.
-        trained: after training, in train mode like `initial` (as published: in eval mode); None when the run diverged
-            or trained for no epoch.
+        data, base, depth, batch_size: the data and the size of the net and of the batches.
+        initial: measured before the first step, in train mode, since running statistics mean nothing yet.
+        untrained_eval: the same untrained net in eval mode; measured only in the published set-up, to show its effect.
+        trained: measured after training, in train mode like `initial` (in the published set-up in eval mode); None if
+            the run diverged or trained for no epoch.
     """
 
     setup: str
@@ -49,8 +49,8 @@ class Run:
 class Figure:
     """One figure of one net over its seeds.
 
-    `value` is the mean, None where no seed has the figure (a diverged run, a net without a linear layer). `std` is the
-    sample standard deviation, None for a single seed or where a seed is not finite. `level` and `text` judge the mean.
+    `value` is the mean; None if no seed has the figure (a diverged run, a net without a linear layer). `std` is the
+    sample standard deviation; None for a single seed or if a seed is not finite. `level` and `text` judge the mean.
     """
 
     setup: str
@@ -70,8 +70,8 @@ _TRAINING_FIGURES = ("train_loss", "test_accuracy", "grad_norm_mean", "seconds")
 
 
 def summarize(runs: Iterable[Run], *, judged_by: bands.BandSet | None = None) -> list[Figure]:
-    """Mean ± standard deviation over the seeds of every figure of every net, with a verdict on the mean: by the band
-    set that is asked for, else by the one of the same set-up, if there is one, on the trained nets."""
+    """The mean and standard deviation over the seeds of every figure of every net, with a verdict on the mean: by the
+    band set that was asked for, or else, for trained nets, by that of the same set-up, if there is one."""
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.setup, run.block, run.framework), []).append(run)
@@ -85,7 +85,7 @@ def _summarize_net(runs: list[Run], judged_by: bands.BandSet | None) -> list[Fig
     def add(moment: str, figure: str, values: list[float | None], *, judged: bool = False) -> None:
         known = [v for v in values if v is not None]
         mean = float(np.mean(known)) if known else None
-        # Seeds of which one is infinite have no spread.
+        # There is no spread if one of the seeds is infinite.
         std = float(np.std(known, ddof=1)) if len(known) > 1 and np.isfinite(known).all() else None
         known_bands = judged_by or (own if moment == TRAINED else None)
         verdict = _judged(figure, mean, known_bands) if judged else None
@@ -118,7 +118,7 @@ def _summarize_net(runs: list[Run], judged_by: bands.BandSet | None) -> list[Fig
 
 
 def _judged(figure: str, mean: float | None, band_set: bands.BandSet | None) -> Verdict | None:
-    """Whatever the set-up, a figure that is infinite is bad, and one that is none is unknown."""
+    """Judge a figure. In every set-up an infinite figure is bad, and a missing one is unknown."""
     if band_set is not None:
         return band_set[figure].judge(mean, band_set.name)
     if mean is not None and math.isfinite(mean):
@@ -146,8 +146,8 @@ def _disconnected(runs: list[Run]) -> Figure:
 
 
 def findings(runs: Iterable[Run]) -> list[str]:
-    """What is wrong whatever the set-up, in words: parameters without a gradient, numbers that are not finite, runs
-    that diverged. Bands are not among it: they were found on another set-up."""
+    """What is wrong in any set-up, in words: parameters without a gradient, numbers that are not finite, runs that
+    diverged. Bands are not used, since they belong to one set-up."""
     sentences: dict[str, None] = {}
     for run in runs:
         name = f"{run.block} ({run.framework}, {run.setup})"

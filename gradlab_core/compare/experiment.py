@@ -1,4 +1,4 @@
-"""The experiment behind `gradlab compare`: every block in every framework from every seed."""
+"""The experiment of `gradlab compare`: every block in every framework from every seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradlab_core.programs.data import Batches, ImageData, evaluation_batches, p
 from gradlab_core.programs.specs import BLOCKS, ModelSpec, TrainSpec
 from gradlab_core.records import ArchitectureRecord, EpochRecord, StepRecord, TrainingRecord
 
-_PROBE_SEED = 0  # all nets are measured on the same batch under the same noise
+_PROBE_SEED = 0  # all nets are measured on the same batch with the same noise
 _PROBE_SIZE = 64
 
 
@@ -24,7 +24,7 @@ class CompareSpec:
     """What to compare.
 
     Raises:
-        GradlabError: an unknown framework or block, or a number out of range; all in one message.
+        GradlabError: a framework or block is unknown, or a number is out of range; one message lists all problems.
 
     >>> CompareSpec(seeds=0, blocks=("postakt",))
     Traceback (most recent call last):
@@ -55,13 +55,13 @@ class CompareSpec:
         refuse("compare", problems)
 
     def setups(self) -> Iterator[tuple[str, str, TrainSpec, int]]:
-        """`(setup, block, training, number of seeds)` of every net."""
+        """The tuple `(setup, block, training, number of seeds)` for every net."""
         if self.as_published:
-            # Errors 1 to 4 and the single seed, as they were.
+            # Errors 1 to 4 and the single seed are repeated as published.
             once = TrainSpec(epochs=1, learning_rate=published.LEARNING_RATE, milestones=published.milestones(1))
             for block in published.BLOCKS:
                 yield AS_PUBLISHED, block, once, 1
-        # Milestones at one half and three quarters mean something only in a run long enough to have them.
+        # Milestones at one half and three quarters make sense only in a run that is long enough for them.
         correct = TrainSpec(
             epochs=self.epochs,
             learning_rate=self.learning_rate,
@@ -71,7 +71,7 @@ class CompareSpec:
             yield CORRECT, block, correct, self.seeds
 
     def steps(self, data: ImageData) -> int:
-        """Training steps of all runs together, for a progress bar."""
+        """The number of training steps of all runs together, for a progress bar."""
         an_epoch = len(data.train_images) // self.batch_size
         return sum(t.epochs * seeds * an_epoch for _, _, t, seeds in self.setups()) * len(self.frameworks)
 
@@ -83,10 +83,10 @@ def run_experiment(
     on_start: Callable[[str], object] = lambda title: None,
     on_step: Callable[[StepRecord], object] = lambda record: None,
 ) -> Iterator[Run]:
-    """Every run, as soon as it is complete: what was measured is there also if a later one is interrupted.
+    """Yield every run as soon as it is complete, so that an interruption does not lose the runs before it.
 
     Raises:
-        GradlabError: a missing framework, or data that do not fit the batch size.
+        GradlabError: a framework is missing, or there are fewer data than the batch size.
     """
     twins = {name: backends.load(name) for name in spec.frameworks}
     if len(data.train_images) < spec.batch_size:
@@ -115,7 +115,7 @@ def _run_one(
     data: ImageData,
     on_step: Callable[[StepRecord], object],
 ) -> tuple[Run, bool]:
-    """One run, and whether the user broke off its training; what was measured until then is in it."""
+    """One run, and whether the user interrupted its training; it then holds what was measured until that moment."""
     model_spec = ModelSpec(block=block, base=spec.base, layers=spec.layers, num_classes=len(data.class_names))
     model = twin.build(model_spec, seed=seed)
     x, y = probe(data, min(_PROBE_SIZE, len(data.train_images)), _PROBE_SEED)
@@ -162,8 +162,8 @@ def _run_one(
         initial=initial,
         untrained_eval=untrained,
         training=record,
-        # The published set-up measured in eval mode. Otherwise both moments are measured in one mode, so that what
-        # differs is what training did; after a short run the running statistics lag behind the weights.
+        # The published set-up measured in eval mode. Otherwise both moments are measured in the same mode, so that only
+        # training makes a difference; after a short run the running statistics lag behind the weights.
         trained=measure("eval" if setup == AS_PUBLISHED else "train") if finished else None,
     )
     return run, interrupted

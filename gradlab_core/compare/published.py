@@ -1,7 +1,7 @@
-"""The published residual-block experiment: what it ran, what it measured, and what it got wrong.
+"""The published experiment on residual blocks: what it ran, what it measured, and its errors.
 
-The figures are facts taken from its text; its errors were each confirmed by running its code. `gradlab compare
---as-published` repeats errors 1 to 4.
+The figures are taken from its text, and each error was confirmed by running its code. `gradlab compare --as-published`
+repeats errors 1 to 4.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 BLOCKS = ("plain_unpadded", "postact", "preact_noskip")
-"""What was run under the names plain, v1 and v2."""
+"""The blocks that were run under the names plain, v1 and v2."""
 
 NAMES = {"plain_unpadded": "plain", "postact": "v1", "preact_noskip": "v2"}
 
@@ -27,15 +27,15 @@ ONE_EPOCH = {
 }
 
 LEARNING_RATE = 0.1
-"""As stated; with `milestones(1)` it became 0.001."""
+"""The rate as stated, which `milestones(1)` turned into 0.001."""
 
 PARAMETERS = {"plain_unpadded": 685_994, "postact": 696_618, "preact_noskip": 696_042}
 TRACKED_CALLS = {"plain_unpadded": 39, "postact": 43, "preact_noskip": 41}
 
 
 def milestones(epochs: int) -> tuple[int, int]:
-    """The published schedule: at one half and three quarters, in whole epochs. With one epoch that is (0, 0), and a
-    milestone at 0 applies at once: the run trained at 0.001 and not at 0.1.
+    """The published schedule: milestones at one half and three quarters of the training, in whole epochs. With one
+    epoch they are (0, 0), and a milestone at 0 applies at once, so the run trained at 0.001 and not at 0.1.
 
     >>> milestones(1), milestones(8)
     ((0, 0), (4, 6))
@@ -45,7 +45,7 @@ def milestones(epochs: int) -> tuple[int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class PublishedError:
-    """One error: what was claimed or intended, what happened, and where gradlab shows it."""
+    """One error: what was claimed or intended, what happened, and where gradlab shows this."""
 
     number: int
     title: str

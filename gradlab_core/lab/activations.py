@@ -1,6 +1,8 @@
-"""The activations and their derivatives, once, in float64 NumPy: what `activation_gradient` of the twins must equal.
+"""The definitions of the activations and their derivatives in float64 NumPy, which `activation_gradient` of the twins
+must equal.
 
-Written so that no input overflows and small derivatives keep their digits: sech² and σ' by e^−|x|, never as 1 − tanh².
+They are written so that no input overflows and small derivatives keep their digits: sech² and σ' are computed from
+e^−|x| and never as 1 − tanh².
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from gradlab_core.errors import refuse
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
 
-LEAK = 0.01  # slope of the leaky ReLU below 0, the default of both frameworks
+LEAK = 0.01  # the slope of the leaky ReLU below 0, which is the default of both frameworks
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934, 1.6732632423543772848  # Klambauer et al. 2017
-_CUBIC = 0.044715  # of GELU's tanh form
-_FAR = 40.0  # beyond, a Gaussian and 1 − tanh are 0 in float64
+_CUBIC = 0.044715  # in the tanh form of GELU
+_FAR = 40.0  # beyond this input, a Gaussian and 1 − tanh are 0 in float64
 
 
 class Activation(NamedTuple):
@@ -29,9 +31,9 @@ class Activation(NamedTuple):
 
     Attributes:
         value: f, elementwise.
-        gradient: f', elementwise; at a kink what PyTorch's autograd gives.
-        breaks: points between which f' is monotone, in order.
-        kinks: those of them at which f' jumps.
+        gradient: f', elementwise; at a kink it is the value that PyTorch's autograd gives.
+        breaks: the points between which f' is monotone, in order.
+        kinks: those of the breaks at which f' jumps.
     """
 
     value: Function
@@ -55,7 +57,7 @@ def _softplus(x: Array) -> Array:
 
 
 def _below(x: Array) -> Array:
-    """e^x for x ≤ 0, 1 above."""
+    """e^x for x ≤ 0, and 1 above."""
     return np.exp(np.minimum(x, 0))
 
 
@@ -64,7 +66,7 @@ def _elu(x: Array) -> Array:
 
 
 def _normal_share(x: Array) -> Array:
-    from scipy.special import ndtr  # far faster than math.erfc one by one, and only GELU needs it
+    from scipy.special import ndtr  # far faster than calls of math.erfc; imported here because only GELU needs it
 
     return np.asarray(ndtr(x))
 
@@ -74,7 +76,7 @@ def _normal_density(x: Array) -> Array:
 
 
 def _cubed(x: Array) -> tuple[Array, Array]:
-    """2u and its derivative, u the argument of the tanh in GELU's tanh form: (1 + tanh u)/2 is σ(2u)."""
+    """2u and its derivative, where u is the argument of the tanh in GELU's tanh form: (1 + tanh u)/2 is σ(2u)."""
     near, scale = np.clip(x, -_FAR, _FAR), math.sqrt(8 / math.pi)
     return scale * (near + _CUBIC * near**3), scale * (1 + 3 * _CUBIC * near**2)
 
@@ -102,7 +104,7 @@ def _inside(x: Array, bound: float) -> Array:
     return np.where(np.abs(x) < bound, 1.0, 0.0)
 
 
-_GELU_TANH_BREAK = 1.4185040087908284  # where the second derivative is 0, to 17 digits, as those of SiLU and Mish
+_GELU_TANH_BREAK = 1.4185040087908284  # where the second derivative is 0, to 17 digits, as for SiLU and Mish
 _SILU_BREAK = 2.3993572805154677  # x·tanh(x/2) = 2
 _MISH_BREAKS = (-2.256376396360793, 1.4905711794854285)
 
@@ -121,7 +123,7 @@ ACTIVATIONS: dict[str, Activation] = {
         (0.0,),
         (0.0,),
     ),
-    "celu": Activation(_elu, _below, (0.0,)),  # with α = 1, the default, the same
+    "celu": Activation(_elu, _below, (0.0,)),  # with the default α = 1, it equals ELU
     "gelu": Activation(
         lambda x: x * _normal_share(x),
         lambda x: _normal_share(x) + x * _normal_density(x),
@@ -151,11 +153,11 @@ ACTIVATIONS: dict[str, Activation] = {
     ),
     "identity": Activation(np.array, np.ones_like, ()),
 }
-"""All that `gradlab_core.definitions.kinds` knows, and the identity. `gelu` is the exact one, x·Φ(x); `gelu_tanh` its
-tanh form."""
+"""All activations of `gradlab_core.definitions.kinds`, and the identity. `gelu` is the exact one, x·Φ(x), and
+`gelu_tanh` its tanh form."""
 
 JAX_KINKS = {("leaky_relu", 0.0): 1.0, ("hard_tanh", -1.0): 1.0, ("hard_tanh", 1.0): 1.0}
-"""At a kink any number between the two slopes will do, and here JAX's autodiff takes another than PyTorch's."""
+"""Activations for which JAX takes another number than PyTorch at a kink, where any between the two slopes is right."""
 
 
 def activation_value(name: str, x: ArrayLike) -> Array:
@@ -168,7 +170,7 @@ def activation_value(name: str, x: ArrayLike) -> Array:
 
 
 def activation_gradient(name: str, x: ArrayLike) -> Array:
-    """f'(x), elementwise, in float64; at a kink what PyTorch gives.
+    """f'(x), elementwise, in float64; at a kink it is the value that PyTorch gives.
 
     Args:
         name: one of `ACTIVATIONS`.
@@ -184,7 +186,7 @@ def activation_gradient(name: str, x: ArrayLike) -> Array:
 
 
 def check_activation(name: str) -> None:
-    """Refuse the name of an activation that nobody knows.
+    """Refuse the name of an unknown activation.
 
     >>> check_activation("relu7")  # doctest: +ELLIPSIS
     Traceback (most recent call last):

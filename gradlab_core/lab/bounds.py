@@ -1,4 +1,4 @@
-"""What the singular values of factors say of those of their product, and whether a product keeps to it."""
+"""Bounds on the singular values of a product from those of its factors, and whether a product keeps them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProductBounds:
-    """Singular values σ_1 ≥ … ≥ σ_size of a product against those of its factors; logarithms, natural.
+    """The singular values σ_1 ≥ … ≥ σ_size of a product against those of its factors, as natural logarithms.
 
-    Where a factor is singular, as far as float64 can tell, what depends on the singular value that is 0 is NaN.
+    If a factor is singular, as far as float64 can tell, whatever depends on a singular value of 0 is NaN.
 
     Attributes:
         log_singular_values: ln σ_k of the product.
         log_of_factors: Σ_i ln σ_k(A_i).
-        log_slack: by how much the k largest of the factors exceed those of the product, Σ_{j≤k} of the difference: at
-            least 0 for every k (Horn 1950), and 0 for k = size, where both sides are ln |det|. The first says that the
-            norm is submultiplicative.
-        log_smallest_slack: ln σ_size of the product above that of the factors, at least 0.
+        log_slack: by how much the sum over the k largest of the factors exceeds that of the product. It is at least 0
+            for every k (Horn 1950), and 0 for k = size, where both sides are ln |det|. For k = 1 it says that the norm
+            is submultiplicative.
+        log_smallest_slack: by how much ln σ_size of the product exceeds that of the factors; at least 0.
         log_condition, log_condition_bound: ln(σ_1/σ_size) of the product, and the sum of those of the factors, which is
             at least as large.
-        rounding: how far logarithms may be off here.
-        holds: whether all the inequalities do that are no NaN, up to rounding.
+        rounding: how much the logarithms may be off because of rounding.
+        holds: whether all inequalities that are not NaN hold up to rounding.
     """
 
     log_singular_values: tuple[float, ...]
@@ -45,14 +45,15 @@ class ProductBounds:
 def product_bounds(matrices: ArrayLike) -> ProductBounds:
     """Check σ_max(AB) ≤ σ_max(A)·σ_max(B), σ_min(AB) ≥ σ_min(A)·σ_min(B) and Horn's inequalities on a product.
 
-    Horn: Π_{j≤k} σ_j(AB) ≤ Π_{j≤k} σ_j(A)·σ_j(B) for every k, with equality for k = size. So the bound on the norm says
-    how fast a product *may* grow, and for random matrices it says far too much: their singular vectors do not align.
+    Horn's inequalities are Π_{j≤k} σ_j(AB) ≤ Π_{j≤k} σ_j(A)·σ_j(B) for every k, with equality for k = size. The bound
+    on the norm says how fast a product *may* grow. Random matrices stay far below it, since their singular vectors do
+    not align.
 
     Args:
-        matrices: (n, size, size), applied from the first on.
+        matrices: (n, size, size); the first one is applied first.
 
     Raises:
-        GradlabError: not a stack of finite square matrices.
+        GradlabError: the argument is not a stack of finite square matrices.
 
     Source: Horn & Johnson 1991, Topics in Matrix Analysis, theorem 3.3.4.
 
@@ -68,14 +69,14 @@ def product_bounds(matrices: ArrayLike) -> ProductBounds:
     with np.errstate(divide="ignore"):
         logs = np.log(np.where(singular, 0.0, values))
     spread = np.exp(logs[:, 0] - np.where(singular, np.inf, logs).min(axis=1)) if not singular.all() else np.ones(1)
-    # Each factor's smallest value has lost its condition number, and each sum a digit of what it adds up to.
+    # The smallest value of each factor is off by its condition number, and each sum by a digit of its terms.
     finite = float(np.abs(logs[np.isfinite(logs)]).sum())
     rounding = EPSILON * (10 * factors.shape[1] * float(np.maximum(spread, 1).sum()) + finite)
     return judged(log_singular_values(factors)[-1], logs.sum(axis=0), rounding)
 
 
 def judged(logs: Array, of_factors: Array, rounding: float) -> ProductBounds:
-    """The inequalities between ln σ_k of a product and the sums of those of its factors.
+    """Check the inequalities between ln σ_k of a product and the sums of those of its factors.
 
     >>> judged(np.array([1.0, 0.0]), np.array([0.9, 0.1]), 1e-9).holds  # a product larger than its factors allow
     False

@@ -1,8 +1,8 @@
 """The init doctor: which layers start wrong, by how much, and what to change before the first step.
 
-A layer's output should vary as much as the next can use, `target`, 1 unless said otherwise. What a layer makes of its
-input is its gain, σ_w = √(fan_in·mean w²). After an activation φ two gains are right, and not the same but for ReLU:
-the one that keeps the variance, √(q/E[φ²]), and the one that keeps gradients, √(1/E[φ′²]), both at q = target.
+The output of a layer should have the variance that the next layer can use: `target`, by default 1. The gain of a layer
+is σ_w = √(fan_in·mean w²). After an activation φ two gains are right, which are the same only for ReLU: √(q/E[φ²])
+keeps the variance and √(1/E[φ′²]) keeps gradients, both at q = target.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from gradlab_core.lab.propagation import Signal
 from gradlab_core.lab.words import advise
 
 _DIRECT = 2.5
-"""Within this factor of the second moment that its gain foretells a layer has read what ran before it: biases, padding
-and chance come on top, and a pooling, an addition or a recurrent layer does more."""
+"""A layer is taken to have read what ran before it if its second moment is within this factor of what its gain
+predicts. Biases, padding and chance stay within it; a pooling, an addition or a recurrent layer does not."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,15 +36,15 @@ class LayerStart:
     """How one dense or convolutional layer starts.
 
     Attributes:
-        path, kind: of the layer.
-        activation: what ran last before it, in the order of execution: in a net with branches that may be a neighbour.
+        path, kind: path and kind of the layer.
+        activation: what was executed last before the layer, which in a net with branches may belong to another branch;
             `input` for the first layer, `norm` after a normalisation, None after another layer.
-        variance: of its output, over batch, units and positions.
+        variance: variance of the output, over batch, units and positions.
         ratio: variance/target.
         growth: variance over that of the layer before, or of the input.
-        gain: √(fan_in·mean w²); None where the layer has no weight of its own.
-        wanted_gain, critical_gain: those that keep the variance, and gradients, at the target after `activation`.
-        normalised: a normalisation takes its output, and its scale out of it.
+        gain: √(fan_in·mean w²); None if the layer has no weight of its own.
+        wanted_gain, critical_gain: the gains that keep the variance, and gradients, at the target after `activation`.
+        normalised: whether a normalisation takes the output and removes its scale.
         level: `good`, `watch` or `bad`.
         advice: what is wrong and what to change, in words.
     """
@@ -64,7 +64,7 @@ class LayerStart:
 
 
 def check_target(name: str, target: Any) -> None:
-    """Refuse a variance that is no finite number above 0.
+    """Refuse a variance that is not a finite number above 0.
 
     >>> check_target("lsuv", 0)
     Traceback (most recent call last):
@@ -97,10 +97,10 @@ def judge_start(
 
     Args:
         calls: `(path, kind, call)` of every layer call in execution order.
-        signals: of their outputs.
-        inputs: of the batch.
+        signals: the signals of their outputs.
+        inputs: the signal of the batch.
         weights: canonical parameters by path.
-        target: the variance that is wanted.
+        target: the variance that outputs should have.
 
     >>> signal = Signal(mean=0.0, log_second_moment=0.0, log_variance=math.log(9.0), nonfinite=0)
     >>> (row,) = judge_start([("fc", "linear", 0)], [signal], signal, {"fc.weight": np.eye(4)}, target=1.0)
@@ -140,7 +140,7 @@ def _judge(
         values = np.asarray(weight, np.float64)
         gain = math.sqrt(fans(weight.shape)[0] * float(np.mean(np.square(values))))
         alike = bool(values.size > 1 and np.ptp(values) == 0)
-    # A layer that gives another second moment than its gain makes of what was there last has not read that.
+    # If the second moment is not what the gain makes of the last signal, the layer has read something else.
     direct = not gain or abs(signal.log_second_moment - reached - 2 * math.log(gain)) <= math.log(_DIRECT)
     ratio = _exp(signal.log_variance - math.log(target))
     row = LayerStart(

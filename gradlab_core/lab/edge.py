@@ -1,6 +1,6 @@
-"""The edge of chaos: the σ_w at which a deep net neither forgets its input nor scatters it.
+"""The edge of chaos: the σ_w at which inputs to a deep net neither merge nor part exponentially.
 
-Sources: Schoenholz et al. 2017; Hayou, Doucet & Rousseau 2019, on edges that are not stable.
+Sources: Schoenholz et al. 2017, and Hayou, Doucet & Rousseau 2019 for edges that are not stable.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gradlab_core.lab.meanfield import SAME, check_numbers, log_variance_map, va
 from gradlab_core.lab.numeric import log, root
 
 _FARTHEST = 50.0
-"""ln q up to which an edge of chaos is looked for: farther, what is left for the weights drowns in rounding."""
+"""An edge of chaos is searched for up to this ln q. Beyond, rounding hides what is left for the weights."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,11 +25,11 @@ class EdgeOfChaos:
     """The σ_w at which χ = 1.
 
     Attributes:
-        activation, sigma_b: of the net.
-        sigma_w: the critical one.
-        q: the variance of pre-activations that it keeps; Inf where χ = 1 for any variance and biases add up for ever
-            (ReLU with biases), None where any variance is kept as it is (ReLU without).
-        stable: whether variances nearby come to q. GELU's and SiLU's edges are not stable: there q must be the
+        activation, sigma_b: activation of the net, and standard deviation of its biases.
+        sigma_w: the critical σ_w.
+        q: the variance of pre-activations that is kept; Inf if χ = 1 for any variance and biases add up for ever (ReLU
+            with biases), None if every variance is kept (ReLU without biases).
+        stable: whether nearby variances converge to q. The edges of GELU and SiLU are not stable: q must be the
             variance that the net starts with.
     """
 
@@ -41,10 +41,10 @@ class EdgeOfChaos:
 
 
 def edge_of_chaos(activation: str, sigma_b: float = 0.0) -> EdgeOfChaos:
-    """The critical σ_w for given biases: q with q − E[φ²]/E[φ′²] = σ_b², and σ_w² = 1/E[φ′²] there.
+    """The critical σ_w for given biases, from q − E[φ²]/E[φ′²] = σ_b² and σ_w² = 1/E[φ′²].
 
     Raises:
-        GradlabError: no σ_w is critical, as for softplus; an unknown activation, a bad σ_b.
+        GradlabError: no σ_w is critical, as for softplus, the activation is unknown, or σ_b is out of range.
 
     >>> edge_of_chaos("tanh").sigma_w, round(edge_of_chaos("relu").sigma_w ** 2, 12)
     (1.0, 2.0)
@@ -55,7 +55,7 @@ def edge_of_chaos(activation: str, sigma_b: float = 0.0) -> EdgeOfChaos:
     check_numbers(activation, 1.0, sigma_b)
     end = gaussian.ends(activation)
     near = (end.slopes_at_zero[0] ** 2 + end.slopes_at_zero[1] ** 2) / 2
-    if end.vanishes and end.slopes_at_zero == end.far_slopes:  # φ(cx) = cφ(x): χ is the same for any variance
+    if end.vanishes and end.slopes_at_zero == end.far_slopes:  # φ(cx) = cφ(x), so χ is the same for any variance
         return EdgeOfChaos(
             activation=activation,
             sigma_b=float(sigma_b),
@@ -65,15 +65,15 @@ def edge_of_chaos(activation: str, sigma_b: float = 0.0) -> EdgeOfChaos:
         )
 
     def surplus(log_q: Any) -> Any:
-        """By how much q is more than the biases' share and the weights': in units of q, which spans decades."""
+        """By how much q exceeds the shares of biases and weights, in units of q because that spans decades."""
         moments = gaussian.moments(activation, log_q)
         return 1 - np.exp(moments.log_value - moments.log_slope - log_q) - np.exp(2 * log(sigma_b) - log_q)
 
-    if end.vanishes and not sigma_b:  # q = 0, where only the slopes at 0 count
+    if end.vanishes and not sigma_b:  # at q = 0 only the slopes at 0 count
         sigma_w, tiny = 1 / math.sqrt(near), math.log(1e-4)
         drift = float(log_variance_map(activation, tiny, sigma_w=sigma_w, sigma_b=0.0)) - tiny
         return EdgeOfChaos(activation=activation, sigma_b=0.0, sigma_w=sigma_w, q=0.0, stable=drift <= SAME)
-    # The surplus rises from below 0, once and for all: what is left over for weights grows with q.
+    # The surplus rises from below 0 and changes its sign only once, since what is left for weights grows with q.
     low, high = (min(-30.0, 2 * log(sigma_b) - 1) if sigma_b else -30.0), _FARTHEST
     if not surplus(low) < 0 < surplus(high):
         raise GradlabError(

@@ -1,11 +1,11 @@
-"""Expectations of an activation under a Gaussian input, for any variance: what mean-field theory is made of.
+"""Expectations of an activation under a Gaussian input of any variance, which mean-field theory is based on.
 
-E[f(√q z)] is integrated by Gauss–Legendre rules on pieces, each short beside the Gaussian and beside the activation,
-with every break of the activation an end of a piece. A Gauss–Hermite rule, one polynomial over the whole line, errs in
-the third digit across a kink, and for a large q has no node where tanh bends.
+E[f(√q z)] is integrated by Gauss–Legendre rules on pieces that are short compared with the Gaussian and the activation,
+and every break of the activation is an end of a piece. A Gauss–Hermite rule, which is one polynomial over the whole
+line, is wrong in the third digit across a kink, and for a large q it has no node where tanh bends.
 
-Variances come and go as logarithms: e^(±80) is as far as numbers are computed, and beyond all activations are power
-laws, exactly so in float64. Nothing over- or underflows, whatever the depth.
+Arguments and results are logarithms of variances. Numbers are computed up to e^(±80); beyond, all activations are power
+laws, exactly so in float64. So nothing over- or underflows at any depth.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from gradlab_core.lab.activations import ACTIVATIONS, activation_gradient, activ
 Array = NDArray[np.float64]
 
 REACH = 80.0
-"""|ln q| up to which an expectation is computed. Beyond, what is left out is of relative size e^(−40)."""
-_FINE = 0.25  # inputs up to which every activation is nearly a polynomial
-_TAIL = (1.0, 2.0, 3.0, 4.0, 5.0, 6.5, 8.5, 11.0, 14.0)  # in standard deviations; beyond, the weight is 1e-43
+"""Expectations are computed up to this |ln q|. What is left out beyond it is of relative size e^(−40)."""
+_FINE = 0.25  # for smaller inputs every activation is nearly a polynomial
+_TAIL = (1.0, 2.0, 3.0, 4.0, 5.0, 6.5, 8.5, 11.0, 14.0)  # in standard deviations; beyond this the weight is below 1e-43
 _BLURRED = (-8.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
 class Ends(NamedTuple):
-    """What an activation is near 0 and far away, below and above: there it is linear, or constant."""
+    """An activation near 0 and far from it, below and above, where it is linear or constant."""
 
     at_zero: float
     slopes_at_zero: tuple[float, float]
@@ -44,20 +44,20 @@ class Ends(NamedTuple):
 
     @property
     def grows(self) -> bool:
-        """Whether it is unbounded."""
+        """Whether the activation is unbounded."""
         return any(self.far_slopes)
 
 
 @functools.cache
 def ends(activation: str) -> Ends:
-    """Read off the definition of the activation.
+    """The ends of an activation, read off its definition.
 
     >>> ends("elu")
     Ends(at_zero=0.0, slopes_at_zero=(1.0, 1.0), far_slopes=(0.0, 1.0), limits=(-1.0, inf))
     """
     far, near = np.array([-1e60, 1e60]), np.array([-1e-30, 1e-30])
     values = activation_value(activation, far)
-    slopes = [round(float(slope), 15) + 0.0 for slope in values / far]  # what is bounded leaves 1e-60
+    slopes = [round(float(slope), 15) + 0.0 for slope in values / far]  # of a bounded function, this leaves 1e-60
     limits = [math.copysign(math.inf, value) if slope else value for slope, value in zip(slopes, values, strict=True)]
     zero = float(activation_value(activation, 0.0))
     low, high = activation_gradient(activation, near).tolist()
@@ -65,13 +65,13 @@ def ends(activation: str) -> Ends:
 
 
 class Moments(NamedTuple):
-    """Of φ and φ' at u = √q z, z a standard Gaussian; arrays of the shape of ln q.
+    """Moments of φ and φ' at u = √q z with a standard Gaussian z, as arrays of the shape of ln q.
 
     Attributes:
         log_value: ln E[φ²].
         log_slope: ln E[φ'²].
         value_spread: Var[φ²]/E[φ²]².
-        slope_spread: Var[φ'²t²]/E[φ'²]², t another standard Gaussian.
+        slope_spread: Var[φ'²t²]/E[φ'²]², with another standard Gaussian t.
         together: Cov[φ², φ'²]/(E[φ²]·E[φ'²]).
     """
 
@@ -83,10 +83,10 @@ class Moments(NamedTuple):
 
 
 def moments(activation: str, log_q: ArrayLike) -> Moments:
-    """The moments for each ln q; −inf stands for q = 0.
+    """The moments for each ln q, where −inf stands for q = 0.
 
     Raises:
-        GradlabError: no such activation.
+        GradlabError: the activation is unknown.
 
     >>> found = moments("relu", np.log([4.0]))
     >>> np.exp(found.log_value).round(12), np.exp(found.log_slope).round(12), found.value_spread.round(9)
@@ -120,14 +120,14 @@ def moments(activation: str, log_q: ArrayLike) -> Moments:
     if end.grows:
         shaped[0] = shaped[0] + above
     else:
-        shaped[1] = shaped[1] - above / 2  # there the slope is 0 but for a range of inputs near 0, ever rarer
+        shaped[1] = shaped[1] - above / 2  # the slope is 0 except near 0, where inputs become ever rarer
     return Moments(*shaped)
 
 
 def _rule(activation: str, log_q: Array, *, blur: float = 0.0) -> tuple[Array, Array]:
-    """Nodes in z and their weights, a row for each ln q; for a function that bends within `blur` of the breaks."""
+    """Nodes in z and their weights, with a row for each ln q, for a function that bends within `blur` of the breaks."""
     root = np.exp(log_q / 2)[:, None]
-    # From the finest input to one standard deviation in factors of 2 at most, the same number for all rows.
+    # Edges from the finest input to one standard deviation, at most a factor of 2 apart, as many for all rows.
     first = np.minimum(_FINE / root, _FINE)
     count = 1 + math.ceil(math.log2(1.0 / float(first.min())))
     inner = first ** np.linspace(1.0, 0.0, count)
@@ -148,8 +148,8 @@ def _on_pieces(edges: Array) -> tuple[Array, Array]:
 
 
 def correlated(activation: str, q: float, correlation: float, *, slopes: bool = False) -> float:
-    """E[φ(u₁)φ(u₂)], or of φ', for two Gaussian inputs of variance q and that correlation; closed forms for what is
-    linear on both sides of 0 (Cho & Saul 2009, the arc-cosine kernel), else a rule of rules.
+    """E[φ(u₁)φ(u₂)], or the same of φ', for two Gaussian inputs of variance q with that correlation. There is a closed
+    form if φ is linear on both sides of 0 (Cho & Saul 2009, the arc-cosine kernel); else two rules are nested.
 
     >>> import math
     >>> round(correlated("relu", 2.0, 0.0) * math.pi, 12), round(correlated("sigmoid", 1.0, 0.0), 12)
@@ -167,12 +167,12 @@ def correlated(activation: str, q: float, correlation: float, *, slopes: bool = 
         return q * (low**2 * c + low * step * c + step**2 * kernel)
     function = activation_gradient if slopes else activation_value
     root, sine = math.sqrt(q), math.sqrt(max(1 - c * c, 0.0))
-    # What a kink is for the second input, the first sees through the width of the second.
+    # A kink in the second input is blurred for the first by the width of the second.
     z, weights = (part[0] for part in _rule(activation, np.array([math.log(q)]), blur=sine))
     outer = function(activation, root * z)
     if sine == 0.0:
         return float((weights * outer * function(activation, root * c * z)).sum())
-    # The second input is √q (c z₁ + s z₂): what bends at u bends at z₂ = (u/√q − c z₁)/s.
+    # The second input is √q (c z₁ + s z₂), so a function that bends at u bends at z₂ = (u/√q − c z₁)/s.
     own = np.concatenate([-np.array(_TAIL), [0.0], _TAIL])
     reach = math.ceil(math.log2(max(root * sine, _FINE) / _FINE)) + 1
     steps = _FINE * 2.0 ** np.arange(reach)

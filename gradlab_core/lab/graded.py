@@ -1,18 +1,19 @@
-"""Singular values of long products of matrices, over any range and to the last one.
+"""All singular values of long products of matrices, over any range.
 
-The product of 100 Gaussian 4×4 matrices is of order 1e24, that of 1,000 of standard deviation 1000 of order 1e3200; its
-smallest singular value lies hundreds of orders of magnitude lower still. So neither the product nor its triangular
-factor is ever formed. What is carried along is the part of its singular value decomposition that the next factor
-needs, P = U·diag(eˡ)·Vᵀ without V, and the singular values only as logarithms l.
+The product of 100 Gaussian 4×4 matrices is of order 1e24, and that of 1,000 with standard deviation 1000 of order
+1e3200; its smallest singular value is hundreds of orders of magnitude smaller. So neither the product nor its
+triangular factor is ever formed. Only the part of its singular value decomposition that the next factor needs is kept:
+P = U·diag(eˡ)·Vᵀ without V, with the singular values as logarithms l.
 
-One factor A. With QR, A·U = Q·R, and with D = diag(eˡ), largest first, R·D = D·M where M_ij = R_ij·e^(l_j − l_i) is
-triangular and, as l_j ≤ l_i above the diagonal, no larger than R. One-sided Jacobi rotations make the columns of Mᵀ·D
-orthogonal; every rotation needs only the ratio of two lengths, which may underflow to 0, where it turns into a step of
-Gram-Schmidt. The rotations applied to Q give the new U, the lengths of the columns the new l.
+A factor A is multiplied as follows. With QR, A·U = Q·R, and with D = diag(eˡ), largest first, R·D = D·M where
+M_ij = R_ij·e^(l_j − l_i) is triangular and not larger than R, because l_j ≤ l_i above the diagonal. One-sided Jacobi
+rotations make the columns of Mᵀ·D orthogonal. Each rotation needs only the ratio of two lengths; if this underflows to
+0, the rotation becomes a step of Gram-Schmidt. The rotations applied to Q give the new U, and the lengths of the
+columns the new l.
 
 Each singular value keeps a relative accuracy of its own: a factor costs about κ(A)·1e-16, however far apart they are.
-Taking the diagonals of R of a plain QR chain instead, as is usual, gives the growth rates in the limit, but the
-singular values of no finite product. Sources: Demmel & Veselić 1992 and Drmač & Veselić 2008 for the accuracy of Jacobi
+The usual way, the diagonals of R in a plain QR chain, gives the growth rates in the limit but not the singular values
+of a finite product. Sources: Demmel & Veselić 1992 and Drmač & Veselić 2008 for the accuracy of Jacobi
 on scaled columns.
 """
 
@@ -30,18 +31,18 @@ Array = NDArray[np.float64]
 
 EPSILON = float(np.finfo(np.float64).eps)
 SWEEPS = 30
-"""At most so many rounds through all pairs of columns; Jacobi needs four to eight, and fewer where lengths differ."""
+"""The most rounds through all pairs of columns. Jacobi needs four to eight, and fewer if lengths differ."""
 
 
 def log_singular_values(matrices: ArrayLike) -> Array:
     """ln of the singular values of A_1, A_2A_1, …, A_n⋯A_1 as rows (n, size), largest first.
 
     A product that is singular by its structure may show a very small singular value in place of 0, as everywhere in
-    floating point; elements 1e308 times smaller than the largest of their factor count as 0. Time grows with n·size⁴ or
-    so: half a second for a thousand 4×4 matrices, minutes for a thousand of 64×64.
+    floating point; elements 1e308 times smaller than the largest of their factor count as 0. The time is about
+    proportional to n·size⁴: half a second for a thousand 4×4 matrices, and minutes for a thousand of 64×64.
 
     Raises:
-        GradlabError: not a stack of finite square matrices.
+        GradlabError: the argument is not a stack of finite square matrices.
 
     >>> log_singular_values([[[1e150, 0], [0, 1e-150]]] * 3)[-1].round(1).tolist()
     [1036.2, -1036.2]
@@ -69,20 +70,22 @@ def check_matrices(matrices: Any) -> Array:
 
 
 def scaled(factors: Array) -> Iterator[tuple[float, Array]]:
-    """`(ln s, A/s)` of each factor, s its largest element: then no product of two elements overflows."""
+    """`(ln s, A/s)` of each factor, where s is its largest element, so that no product of two elements overflows."""
     for factor in factors:
         largest = float(np.abs(factor).max()) or 1.0
         yield float(np.log(largest)), factor / largest
 
 
 def rounds(size: int) -> NDArray[np.int64]:
-    """All pairs of columns, in rounds of pairs that can be rotated at once: (rounds, 2, pairs), each pair once. Every
-    twin takes them in this order.
+    """All pairs of columns, each once, in rounds of pairs that can be rotated at once: (rounds, 2, pairs). Every twin
+    takes them in this order.
 
     >>> rounds(4).tolist()
     [[[0, 1], [3, 2]], [[0, 3], [2, 1]], [[0, 2], [1, 3]]]
     """
-    players = list(range(size + size % 2))  # an odd one out sits a round out, with a partner that does not exist
+    players = list(
+        range(size + size % 2)
+    )  # with an odd number, one column in each round has a partner that does not exist, and is not rotated
     table = []
     for _ in players[1:]:
         half = len(players) // 2
@@ -95,7 +98,7 @@ def rounds(size: int) -> NDArray[np.int64]:
 def _multiplied(factor: Array, basis: Array, logs: Array, pairs: NDArray[np.int64]) -> tuple[Array, Array]:
     """The left singular vectors and the logarithms of the singular values after one factor."""
     basis, r = np.linalg.qr(factor @ basis)
-    with np.errstate(invalid="ignore"):  # −Inf − −Inf, of singular values that are 0
+    with np.errstate(invalid="ignore"):  # −Inf − −Inf, for singular values that are 0
         fall = np.exp(np.minimum(logs - logs[:, np.newaxis], 0))
     columns, logs = _unit(np.triu(r * np.nan_to_num(fall, nan=0.0)).T, logs)
     for _ in range(SWEEPS):
@@ -110,7 +113,7 @@ def _multiplied(factor: Array, basis: Array, logs: Array, pairs: NDArray[np.int6
 
 
 def _rotate(columns: Array, basis: Array, logs: Array, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
-    """Every pair of columns made orthogonal, in place."""
+    """Make every pair of columns orthogonal, in place."""
     above = logs[first] >= logs[second]
     high, low = np.where(above, first, second), np.where(above, second, first)
     both = np.concatenate([high, low])
@@ -121,7 +124,7 @@ def _rotate(columns: Array, basis: Array, logs: Array, first: NDArray[np.int64],
     root = apart + np.sqrt(apart**2 + (2 * ratio * cosine) ** 2)
     turns = np.abs(cosine) > EPSILON
     slope = np.where(turns, 2 * cosine, 0.0) / np.where(turns, root, 1.0)
-    tangent = slope * ratio  # of the angle; slope alone has a limit where the ratio is 0
+    tangent = slope * ratio  # of the angle; only the slope has a limit if the ratio is 0
     norm = 1 / np.sqrt(1 + tangent**2)
     columns[:, both], logs[both] = _unit(_turned(columns, high, low, norm, tangent * ratio, slope), logs[both])
     basis[:, both] = _turned(basis, high, low, norm, tangent, tangent)
@@ -132,8 +135,8 @@ def _turned(x: Array, high: NDArray[np.int64], low: NDArray[np.int64], norm: Arr
 
 
 def _unit(columns: Array, logs: Array) -> tuple[Array, Array]:
-    """Columns of length 1, their lengths moved to the logarithms; a column of zeros stays one."""
-    largest = np.abs(columns).max(axis=0)  # first, or the squares of small ones would be 0
+    """Scale columns to length 1 and move their lengths to the logarithms. A column of zeros is not changed."""
+    largest = np.abs(columns).max(axis=0)  # scaled first, since the squares of small numbers would be 0
     columns = columns / np.where(largest > 0, largest, 1.0)
     lengths = np.linalg.norm(columns, axis=0)
     with np.errstate(divide="ignore"):

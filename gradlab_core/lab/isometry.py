@@ -1,4 +1,4 @@
-"""Singular values of the Jacobian of a random MLP of any depth: does it keep all directions, or only a few?"""
+"""Singular values of the Jacobian of a random MLP of any depth, which show how many directions it keeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradlab_core.lab.random_mlp import RandomMlp, draw_inputs, draw_layer
 from gradlab_core.lab.simulation import run_forward
 
 DIGITS = 1e-13
-"""Singular values below this share of the largest are rounding of the product."""
+"""Singular values below this share of the largest are only rounding errors of the product."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,8 @@ class LogSpectrum:
     """Singular values of ∂output/∂input at one input.
 
     Attributes:
-        log_values: their natural logarithms, falling; −inf for those that are 0, or below rounding of the largest.
-        log_mean_squared: ln of the mean of their squares, 0 where gradients keep their size.
+        log_values: their natural logarithms, largest first; −inf for those that are 0 or below rounding of the largest.
+        log_mean_squared: ln of the mean of their squares, which is 0 if gradients keep their size.
     """
 
     log_values: tuple[float, ...]
@@ -28,8 +28,8 @@ class LogSpectrum:
 
 
 def jacobian_spectrum(net: RandomMlp, *, seed: int = 0) -> LogSpectrum:
-    """Of the net and the input of one seed, the product of W·diag(f′) of all layers, rescaled at each so that it
-    neither over- nor underflows.
+    """The spectrum for the net and the input of one seed: that of the product of W·diag(f′) over all layers, which is
+    rescaled at each layer so that it neither over- nor underflows.
 
     >>> found = jacobian_spectrum(RandomMlp(widths=(20,) * 1001, activation="identity", init="orthogonal"))
     >>> abs(found.log_mean_squared) < 1e-4, len(found.log_values)  # as float32 stores them

@@ -1,8 +1,9 @@
-"""Singular values of a model's input-output Jacobian, from its products with vectors: the algorithms, in float64 NumPy.
+"""Algorithms in float64 NumPy for the singular values of a model's Jacobian, from its products with vectors.
 
-They say by how much one input's small changes are stretched in the output; where all are near 1 (dynamical isometry) a
-net keeps distances forward and gradients back, at any depth (Saxe, McClelland & Ganguli 2014; Pennington, Schoenholz &
-Ganguli 2017). A twin supplies v ↦ Jv and u ↦ Jᵀu of one example; vectors are drawn here, so both twins use the same.
+Singular values say by how much small changes of an input are stretched in the output. If all are near 1 (dynamical
+isometry), a net keeps distances forward and gradients backward at any depth (Saxe, McClelland & Ganguli 2014;
+Pennington, Schoenholz & Ganguli 2017). A twin supplies v ↦ Jv and u ↦ Jᵀu for one example. Vectors are drawn here, so
+both twins use the same ones.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ Product = Callable[[Array], Array]
 
 METHODS = ("exact", "lanczos")
 DENSE = 1 << 26
-"""Elements of a Jacobian up to which it is written out: half a gigabyte in float64."""
+"""A Jacobian is written out if it has at most so many elements: half a gigabyte in float64."""
 TOLERANCE = 1e-6
-"""Residual, relative to the largest singular value, at which one counts as found. Its error is at most that, and of the
-order of the square where it stands apart from the others. Float32 products resolve about 1e-7."""
+"""A singular value counts as found at this residual, relative to the largest. Its error is at most that, and of the
+order of its square if the value is well apart from the others. Float32 products resolve about 1e-7."""
 LEADING = 10
 ITERATIONS = 200
 SAMPLES = 32
 NEAR_ONE = 2.0
-"""Within this factor of 1 a singular value counts as kept: ten such nets in a row still keep three digits of 2¹⁰."""
+"""A singular value within this factor of 1 counts as kept: ten such nets in a row change a signal by 2¹⁰ at most."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,9 +42,10 @@ class JacobianSpectrum:
     Attributes:
         method: `exact` or `lanczos`.
         shape: (outputs, inputs), each taken as one vector.
-        values: the largest, falling; as many as were asked for. NaN where the Jacobian holds a NaN or an Inf.
-        mean_squared: ‖J‖_F² over the number of singular values, min(shape): 1 where gradients keep their size.
-        mean_squared_error: its standard error; 0 where it was computed and not estimated.
+        values: the largest singular values in descending order, as many as were asked for; NaN if the Jacobian holds a
+            NaN or an Inf.
+        mean_squared: ‖J‖_F² over the number of singular values, min(shape); it is 1 if gradients keep their size.
+        mean_squared_error: its standard error; 0 if it was computed and not estimated.
         smallest, condition: the smallest singular value, and the largest divided by it (Inf over 0); None unless exact.
         near_one: the share of singular values within a factor of 2 of 1; None unless exact.
         converged: whether all of `values` were found to `TOLERANCE`.
@@ -80,7 +82,7 @@ def check_options(k: Any, method: Any, seed: Any) -> None:
 
 
 def check_floating(floating: bool, dtype: Any) -> None:
-    """Refuse inputs in which nothing can be differentiated.
+    """Refuse inputs by which one cannot differentiate.
 
     >>> check_floating(True, "float32")
     """
@@ -95,7 +97,7 @@ def check_floating(floating: bool, dtype: Any) -> None:
 def spectrum(
     push: Product, pull: Product, shape: tuple[int, int], *, k: int | None = None, method: str = "exact", seed: int = 0
 ) -> JacobianSpectrum:
-    """The record of one Jacobian of that (outputs, inputs).
+    """The record of one Jacobian of the shape (outputs, inputs).
 
     >>> matrix = np.diag([3.0, 2.0, 0.5])
     >>> found = spectrum(matrix.__matmul__, matrix.T.__matmul__, (3, 3))
@@ -152,8 +154,10 @@ def _exact(push: Product, pull: Product, shape: tuple[int, int], k: int | None) 
 def leading(
     push: Product, pull: Product, shape: tuple[int, int], *, k: int, seed: int
 ) -> tuple[tuple[float, ...], bool, int]:
-    """The k largest singular values, whether all were found, and products used: Golub–Kahan bidiagonalisation with full
-    reorthogonalisation. Keeps a float64 vector of inputs and one of outputs for each of `ITERATIONS` turns at most.
+    """The k largest singular values, whether all were found, and the number of products.
+
+    The method is Golub–Kahan bidiagonalisation with full reorthogonalisation. It keeps a float64 vector of inputs and
+    one of outputs for each of at most `ITERATIONS` iterations.
 
     Source: Golub & Van Loan, Matrix Computations, 4th edition, section 10.4.
 
@@ -179,7 +183,7 @@ def leading(
         small = np.diag(diagonal) + np.diag(beside, 1)
         u, values, _ = np.linalg.svd(small)
         residuals = back * np.abs(u[-1, :k])
-        # All that the start can reach has been reached where nothing is left, and where there is no more room.
+        # If nothing is left, or the space is full, all that the start can reach has been reached.
         done = len(right) == min(shape) or len(right) == ITERATIONS or back <= 1e-14 * values[0]
         converged = len(values) >= k and bool((residuals <= TOLERANCE * values[0]).all())
         if converged or done:
@@ -191,9 +195,9 @@ def leading(
 
 
 def _beyond(vector: Array, basis: list[Array]) -> tuple[float, Array]:
-    """What a vector has that the basis has not: its length and direction; 0 and zeros where it has nothing."""
+    """The length and direction of the part of a vector outside the basis; 0 and zeros if there is none."""
     before = float(np.linalg.norm(vector))
-    for _ in range(2):  # twice is enough (Parlett): once leaves rounding that brings found vectors back
+    for _ in range(2):  # twice is enough (Parlett); after once, rounding brings back vectors that were found
         for known in basis:
             vector = vector - (known @ vector) * known
     length = float(np.linalg.norm(vector))
@@ -203,8 +207,8 @@ def _beyond(vector: Array, basis: list[Array]) -> tuple[float, Array]:
 
 
 def mean_squared(pull: Product, shape: tuple[int, int], *, seed: int) -> tuple[float, float]:
-    """The mean squared singular value, ‖J‖_F²/min(shape), and its standard error, from `SAMPLES` random signs u of the
-    outputs: E‖Jᵀu‖² = ‖J‖_F² (Hutchinson 1990).
+    """The mean squared singular value, ‖J‖_F²/min(shape), and its standard error, estimated from `SAMPLES` vectors u of
+    random signs in the outputs, for which E‖Jᵀu‖² = ‖J‖_F² (Hutchinson 1990).
 
     >>> estimate, error = mean_squared(lambda u: u * [3.0, -5.0], (2, 2), seed=0)
     >>> round(estimate, 9), round(error, 9)

@@ -1,7 +1,7 @@
-"""What the formulas of the initialisers say of a layer's weights and biases: distribution, standard deviation, bounds.
+"""The distributions of weights and biases according to the formulas of the initialisers, with their bounds.
 
-Written down once more, from the sizes of a layer and not from the shape of its weight, so that what
-`gradlab_core.definitions.initializers` draws can be held against it.
+The formulas are written here a second time, from the sizes of a layer instead of the shape of its weight, as a check of
+what `gradlab_core.definitions.initializers` draws.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ class SampleLayer:
 
     @property
     def fan_in(self) -> int:
-        """How many inputs an output sums up, strides not counted."""
+        """The number of inputs that an output sums up, without regard to strides."""
         return self.inputs // self.groups * self.kernel**2
 
     @property
     def fan_out(self) -> int:
-        """What an input would feed if it were in every group."""
+        """The number of outputs that an input would feed if it were in every group."""
         return self.outputs * self.kernel**2
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the canonical weight."""
+        """The shape of the canonical weight."""
         if self.kind == "dense":
             return self.outputs, self.inputs
         first, second = (self.inputs, self.outputs) if self.kind == "transposed" else (self.outputs, self.inputs)
@@ -55,7 +55,7 @@ class SampleLayer:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Weight and bias as `initial_arrays` takes them, under the paths of a layer that is a model by itself."""
+        """Weight and bias as `initial_arrays` takes them, with the paths of a model that is this layer alone."""
         kind = kinds.LINEAR if self.kind == "dense" else kinds.CONV
         way = (self.kind == "transposed", self.groups)
         return {"weight": Tensor(kind, self.shape, *way), "bias": Tensor(kind, (self.outputs,), *way)}
@@ -63,13 +63,13 @@ class SampleLayer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Law:
-    """A distribution: `constant`, `normal`, `uniform`, or `sphere`, that of a coordinate of a random unit vector, which
-    elements of an orthogonal matrix have.
+    """A distribution: `constant`, `normal`, `uniform` or `sphere`. The last is that of a coordinate of a random unit
+    vector, and so of an element of an orthogonal matrix.
 
     Attributes:
-        mean, std: of one number.
-        low, high: the bounds; None for a distribution without.
-        dimension: of a `sphere`: the vector's.
+        mean, std: mean and standard deviation of one number.
+        low, high: the bounds; None for a distribution without bounds.
+        dimension: for a `sphere`, the dimension of the vector.
     """
 
     kind: str
@@ -81,7 +81,7 @@ class Law:
 
 
 def weight_law(name: str, layer: SampleLayer, value: float) -> Law:
-    """Of the weights that an initialiser draws with its default number; `value` is that of `constant`.
+    """The law of the weights that an initialiser draws with its default number; `value` is that of `constant`.
 
     >>> law = weight_law("xavier_uniform", SampleLayer(kind="dense", inputs=100, outputs=100), 0.1)
     >>> round(law.std, 12), round(law.high, 4)
@@ -110,23 +110,23 @@ def weight_law(name: str, layer: SampleLayer, value: float) -> Law:
 
 
 def bias_law(name: str, layer: SampleLayer) -> Law:
-    """Of the biases: 0, but in PyTorch's own start."""
+    """The law of the biases, which are 0 except in PyTorch's own start."""
     return _uniform(1 / math.sqrt(torch_fan_in(layer))) if name == "torch_default" else _constant(0.0)
 
 
 def torch_fan_in(layer: SampleLayer) -> int:
-    """What PyTorch's own start takes for the fan-in: the second axis times the window, whatever the layer."""
+    """The fan-in in PyTorch's own start, which is the second axis times the window for every kind of layer."""
     channels = layer.outputs if layer.kind == "transposed" else layer.inputs
     return channels // layer.groups * layer.kernel**2
 
 
 def has_density(law: Law) -> bool:
-    """Whether there is a density to draw: not of what takes one value, or of the two unit vectors on a line."""
+    """Whether the law has a density. A constant has none, nor have the two unit vectors on a line."""
     return law.kind != "constant" and law.dimension != 1
 
 
 def density(law: Law, x: Array) -> Array:
-    """Of a law that has one, 0 out of its bounds; 0 everywhere of one that has none.
+    """The density of a law at x, which is 0 outside its bounds, and 0 everywhere if the law has none.
 
     >>> density(Law(kind="normal", mean=0.0, std=1.0), np.zeros(1)).round(4).tolist()
     [0.3989]
@@ -142,13 +142,13 @@ def density(law: Law, x: Array) -> Array:
         return np.where(inside, 1 / (law.high - law.low), 0.0)
     n = law.dimension
     scale = math.exp(math.lgamma(n / 2) - math.lgamma((n - 1) / 2)) / math.sqrt(math.pi)
-    with np.errstate(divide="ignore"):  # in two dimensions it has no bound at ±1
+    with np.errstate(divide="ignore"):  # in two dimensions the density is unbounded at ±1
         return np.where(inside, scale * np.power(1 - np.square(np.clip(x, -1, 1)), (n - 3) / 2), 0.0)
 
 
 def fit_probability(law: Law, values: Array) -> float:
-    """Kolmogorov and Smirnov's test: how probable it is that so many independent numbers from a normal or uniform law
-    lie as far from it as these do, or farther.
+    """The probability, by the test of Kolmogorov and Smirnov, that so many independent numbers from a normal or uniform
+    law lie at least as far from it as these do.
 
     >>> fit_probability(Law(kind="normal", mean=0.0, std=1.0), np.linspace(-1, 1, 1000)) < 1e-6
     True
@@ -165,7 +165,7 @@ def fit_probability(law: Law, values: Array) -> float:
     steps = np.arange(len(ordered) + 1) / len(ordered)
     distance = float(max(np.max(steps[1:] - below), np.max(below - steps[:-1])))
     root = math.sqrt(len(ordered))
-    return float(kolmogorov((root + 0.12 + 0.11 / root) * distance))  # Stephens 1970: good from a handful on
+    return float(kolmogorov((root + 0.12 + 0.11 / root) * distance))  # Stephens 1970, good for more than a few numbers
 
 
 def _uniform(bound: float) -> Law:

@@ -1,7 +1,7 @@
-"""Lyapunov exponents of products of random matrices: their theory, and what a QR chain measures.
+"""Lyapunov exponents of products of random matrices, from theory and measured by a QR chain.
 
-λ_k is the rate, a factor, at which the k-th singular value of A_n⋯A_1 grows or decays, ln σ_k/n for n → ∞. A signal
-explodes where λ_1 > 0 and vanishes where λ_1 < 0; the gap λ_1 − λ_size is how fast the product loses its rank.
+λ_k is the rate per factor at which the k-th singular value of A_n⋯A_1 grows or decays, the limit of ln σ_k/n. A signal
+explodes if λ_1 > 0 and vanishes if λ_1 < 0. The gap λ_1 − λ_size says how fast the product loses its rank.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class LyapunovExponents:
     """Exponents measured over several seeds, largest first.
 
     Attributes:
-        size, sigma, init, n: the matrices, and factors a seed.
-        seeds: how many.
+        size, sigma, init, n: the distribution of the matrices, and the number of factors for each seed.
+        seeds: the number of seeds.
         measured: the mean over seeds.
-        standard_errors: of that mean: the standard deviation over seeds (ddof 1) divided by √seeds.
-        predicted: the theory, None where there is none.
-        predicted_errors: the standard errors that theory expects, None where there is none.
+        standard_errors: the standard error of that mean: the standard deviation over seeds (ddof 1) over √seeds.
+        predicted: the exponents by theory; None if there is no theory.
+        predicted_errors: the standard errors that theory expects; None if there is no theory.
     """
 
     size: int
@@ -46,10 +46,11 @@ class LyapunovExponents:
 
 
 def predicted_exponents(size: int, sigma: float, *, init: str = "gaussian") -> tuple[float, ...] | None:
-    """λ_1 ≥ … ≥ λ_size for real matrices of independent N(0, σ²): λ_k = ln σ + ½(ln 2 + ψ((size − k + 1)/2)), ψ the
-    digamma function; of σ times an orthogonal matrix all are ln σ; None for `uniform`, of which no formula is known.
+    """λ_1 ≥ … ≥ λ_size by theory. For independent elements N(0, σ²), λ_k = ln σ + ½(ln 2 + ψ((size − k + 1)/2)) with
+    the digamma function ψ; for σ times an orthogonal matrix all are ln σ; None for `uniform`, which has no known
+    formula.
 
-    The k-th diagonal of R in a QR chain is the length of a Gaussian vector in size − k + 1 dimensions, σ·χ.
+    The k-th diagonal element of R in a QR chain is the length of a Gaussian vector in size − k + 1 dimensions, σ·χ.
     Source: Newman 1986, The distribution of Lyapunov exponents: exact results for random matrices.
 
     >>> [round(x, 4) for x in predicted_exponents(4, 1.0)]
@@ -62,8 +63,8 @@ def predicted_exponents(size: int, sigma: float, *, init: str = "gaussian") -> t
 
 
 def predicted_errors(size: int, n: int, seeds: int, *, init: str = "gaussian") -> tuple[float, ...] | None:
-    """The standard error of each exponent over n·seeds factors: half the root of ψ'((size − k + 1)/2)/(n·seeds), the
-    variance of ln χ; 0 for orthogonal matrices, None for `uniform`.
+    """The standard error of each exponent over n·seeds factors: half the root of ψ'((size − k + 1)/2)/(n·seeds), from
+    the variance of ln χ. It is 0 for orthogonal matrices and None for `uniform`.
 
     >>> [round(x, 4) for x in predicted_errors(2, 100, 1)]
     [0.0641, 0.1111]
@@ -74,10 +75,11 @@ def predicted_errors(size: int, n: int, seeds: int, *, init: str = "gaussian") -
 
 
 def critical_sigma(size: int, *, init: str = "gaussian") -> float | None:
-    """The σ at which the largest exponent is 0: above it products explode, below it they vanish.
+    """The σ at which the largest exponent is 0. Above it products explode, and below it they vanish.
 
-    The rule of thumb, 1/√size, keeps E‖Av‖² = ‖v‖²; but the logarithm of a mean is above the mean of the logarithm, so
-    at 1/√size a typical product still vanishes: the smaller the matrices, the faster. 1 for orthogonal matrices.
+    The rule of thumb 1/√size keeps E‖Av‖² = ‖v‖². But the logarithm of a mean exceeds the mean of the logarithm, so a
+    typical product still vanishes at 1/√size, and the faster the smaller the matrices are. For orthogonal matrices the
+    critical σ is 1.
 
     >>> [round(critical_sigma(size), 4) for size in (4, 100)], [0.5, 0.1]
     ([0.5724, 0.1005], [0.5, 0.1])
@@ -89,17 +91,17 @@ def critical_sigma(size: int, *, init: str = "gaussian") -> float | None:
 def lyapunov_exponents(
     n: int, size: int, sigma: float, seeds: Sequence[int], *, init: str = "gaussian"
 ) -> LyapunovExponents:
-    """Exponents from the diagonals of a QR chain, A_k·Q_{k−1} = Q_k·R_k: λ = the mean of ln |R_k| over the factors.
+    """Exponents from the diagonals of a QR chain A_k·Q_{k−1} = Q_k·R_k: λ is the mean of ln |R_k| over the factors.
 
-    Of Gaussian matrices an estimate without bias at any n, unlike ln σ_k(P_n)/n, whose values repel one another.
+    For Gaussian matrices the estimate has no bias at any n, unlike ln σ_k(P_n)/n, whose values repel one another.
     Source: Benettin et al. 1980.
 
     Args:
         n, size, sigma, init: as in `matrix_product_growth`.
-        seeds: of the products, at least two, all different.
+        seeds: the seeds of the products, at least two, all different.
 
     Raises:
-        GradlabError: numbers out of range, or seeds that give no standard error.
+        GradlabError: a number is out of range, or the seeds do not allow for a standard error.
 
     >>> found = lyapunov_exponents(200, 2, 1.0, range(8))
     >>> [round(m, 2) for m in found.measured], [round(p, 2) for p in found.predicted]

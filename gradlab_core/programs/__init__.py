@@ -1,6 +1,6 @@
 """Programs that both twins build and run: specs, data, tasks, the training loop, scenarios with a known fault.
 
-No framework, and nothing that looks at what a program did.
+No framework is imported here, and nothing looks at what a program did.
 Imports definitions and records.
 """
 

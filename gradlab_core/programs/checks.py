@@ -1,4 +1,4 @@
-"""What both twins ask of a program before and while it runs; nothing here knows a framework."""
+"""Checks that both twins make of a program before and while it runs, without a framework."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from gradlab_core.programs.program import ProgramSpec
 from gradlab_core.records import GradientState, StepRecord
 
 REGRESSIONS = ("mse",)
-"""Losses whose targets are numbers; those of the others are labels."""
+"""Losses whose targets are numbers; the targets of all others are labels."""
 
 
 def check_fit(spec: ProgramSpec, *, shape: Sequence[int], outputs: int, is_regression: bool) -> None:
     """Refuse a model or a loss that does not fit the task.
 
     Args:
-        shape: of a batch of the task, canonical.
-        outputs: how many classes the task has, or how many numbers its targets.
+        shape: canonical shape of a batch of the task.
+        outputs: the number of classes of the task, or of numbers in each target.
 
     Raises:
-        GradlabError: what the model has and what the task has, for everything that differs.
+        GradlabError: the model or the loss does not fit; the message lists everything that differs.
 
     >>> from gradlab_core.programs.specs import ModelSpec
     >>> spec = ProgramSpec(model=ModelSpec(kind="mlp", features=64, num_classes=10), loss="mse")
@@ -52,7 +52,7 @@ naive_cross_entropy
 
 
 def _axes_problem(kind: str, example: tuple[int, ...]) -> str | None:
-    """What the axes of an example should be, if a model of that kind cannot read them."""
+    """Say what the axes of an example should be, if a model of that kind cannot read them."""
     if kind in ("recurrent", "transformer"):
         return None if len(example) == 2 else "a sequence (T, features)"
     if kind in ("tinynet", "residual_toy"):
@@ -61,7 +61,7 @@ def _axes_problem(kind: str, example: tuple[int, ...]) -> str | None:
 
 
 def _features_read(kind: str, example: tuple[int, ...]) -> int | None:
-    """The `features` that a model of that kind needs for such an example, None if it needs none."""
+    """The `features` that a model of that kind needs for such an example; None if it has no such field."""
     if kind == "mlp":
         return math.prod(example)
     return example[-1] if kind in ("recurrent", "transformer") else None
@@ -77,8 +77,8 @@ def layers_named(at: str) -> tuple[str, ...]:
 
 
 def under(at: str, names: Iterable[str], *, kind: str = "") -> frozenset[str]:
-    """Which of the parameters `names` belong to the layers of the comma-separated list `at`: those whose last name
-    begins with `kind`.
+    """The parameters among `names` that belong to a layer of the comma-separated list `at`, and whose last name begins
+    with `kind`.
 
     >>> sorted(under("fc1, fc2", ["fc1.weight", "fc1.bias", "fc2.weight", "fc3.weight"], kind="weight"))
     ['fc1.weight', 'fc2.weight']
@@ -97,7 +97,7 @@ def under(at: str, names: Iterable[str], *, kind: str = "") -> frozenset[str]:
 
 
 def check_activation(at: str, paths: Sequence[str]) -> None:
-    """Refuse a path at which there is no activation.
+    """Refuse a path that is not the path of an activation.
 
     >>> check_activation("act3", ["act1", "act2"])
     Traceback (most recent call last):
@@ -109,10 +109,10 @@ def check_activation(at: str, paths: Sequence[str]) -> None:
 
 
 def roles(spec: ProgramSpec, names: Sequence[str]) -> dict[str, GradientState]:
-    """Of every parameter whether it is trained (`ok`), `frozen`, or `unregistered`, in the order of `names`.
+    """Whether each parameter is trained (`ok`), `frozen` or `unregistered`, in the order of `names`.
 
     Raises:
-        GradlabError: nothing is left to train, or the fault stands at a layer that is not there.
+        GradlabError: nothing is left to train, or the fault is planted at a layer that does not exist.
 
     >>> from gradlab_core.programs.specs import ModelSpec
     >>> spec = ProgramSpec(model=ModelSpec(kind="mlp"), fault="frozen", at="fc1")
@@ -129,7 +129,7 @@ def roles(spec: ProgramSpec, names: Sequence[str]) -> dict[str, GradientState]:
 
 
 def is_probed(spec: ProgramSpec, step: int) -> bool:
-    """Whether a probe is due at this step: every `probe_every`, and at the last.
+    """Whether a probe is due at this step: at every `probe_every`-th step and at the last.
 
     >>> from gradlab_core.programs.specs import ModelSpec
     >>> spec = ProgramSpec(model=ModelSpec(), steps=6, probe_every=3)
@@ -146,6 +146,6 @@ def has_nonfinite_gradient(record: StepRecord) -> bool:
 
 
 def has_ended(record: StepRecord) -> bool:
-    """Whether a run ends after this step, since something in it is NaN or Inf."""
+    """Whether a run ends after this step, because something in it is NaN or Inf."""
     norms = [norm for tensor in record.tensors.values() for norm in (tensor.param, tensor.update)]
     return has_nonfinite_gradient(record) or not all(map(math.isfinite, [record.grad_norm, *norms]))

@@ -1,6 +1,6 @@
-"""A whole training program as one spec: the net, its task, the optimizer, and what is wrong with it, if anything.
+"""A whole training program as one spec: the net, its task, the optimizer, and the fault planted in it, if any.
 
-Both twins build and run it (`run_program`), so that a fault looks in both as it looks in a user's program.
+Both twins build and run it (`run_program`), so a fault looks in both as it does in a user's program.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ FAULTS = {
     "negative_bias": "the bias of the layers `at` starts at −`amount`",
     "saturated_start": "the weight of the layers `at` starts `amount` times as large",
 }
-"""What can be built into a program on purpose; everything else that is wrong with one is a number in its spec."""
+"""Faults that can be planted in a program; whatever else may be wrong with one is a number in its spec."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskSpec:
-    """What is to be learned, drawn anew for every step from the seed of the program; nothing is downloaded.
+    """What is to be learned. Batches are drawn anew for every step from the seed of the program; nothing is downloaded.
 
     Attributes:
         name: `digits` (10 classes), `temporal_order` (which of two signals came first: 2 classes; Hochreiter &
             Schmidhuber 1997, Pascanu et al. 2013), `adding` (the sum of two marked numbers: a regression; the same
             sources), `blobs` (Gaussian clusters), `waves` (a smooth function of the features: a regression), `imdb`
             (the sentiment of film reviews, 2 classes, from a copy that the user has).
-        layout: of the digits: `flat` (N, 64), `image` (N, 3, 8, 8) or `rows`, a sequence (N, 8, 8).
+        layout: how the digits are laid out: `flat` (N, 64), `image` (N, 3, 8, 8) or `rows`, a sequence (N, 8, 8).
         length: time steps of temporal order, adding and imdb.
-        features: numbers an example of blobs and waves, and a word of imdb.
-        classes: of the blobs.
-        input_scale, input_shift: what comes is input_scale·x + input_shift, with x standardised.
+        features: numbers in an example of blobs and waves, and in a word of imdb.
+        classes: the number of blobs.
+        input_scale, input_shift: the input is input_scale·x + input_shift, where x is standardised.
         target_scale: factor of regression targets.
-        random_labels: labels (targets) are drawn anew, whatever the input.
+        random_labels: whether labels (or targets) are drawn at random, independently of the input.
         data_dir: the folder in which TFDS wrote `imdb_reviews`; for imdb only.
     """
 
@@ -86,11 +86,11 @@ class OptimizerSpec:
 
     Attributes:
         name: one of `OPTIMIZERS`.
-        learning_rate: after the warm-up.
-        momentum: of SGD.
+        learning_rate: the rate after the warm-up.
+        momentum: the momentum of SGD.
         weight_decay: L2 for sgd and adam, decoupled for adamw.
-        clip: largest gradient norm, None for no clipping.
-        warm_up: steps over which the rate rises linearly to `learning_rate`.
+        clip: the largest gradient norm; None for no clipping.
+        warm_up: the number of steps over which the rate rises linearly to `learning_rate`.
     """
 
     name: str = "sgd"
@@ -124,16 +124,16 @@ class ProgramSpec:
     """One run: `run_program` of either twin gives its records.
 
     Attributes:
-        model, task, optimizer: what is trained on what, and how.
+        model, task, optimizer: the net, what it learns, and how it is trained.
         steps: optimizer steps; a run ends earlier after a step whose loss or gradient is NaN or Inf.
-        batch_size: examples a step.
-        seed: of weights and batches.
-        loss: `naive_cross_entropy` takes the log of a softmax that was computed as written, `summed_cross_entropy` does
-            not divide by the batch.
-        dtype: of parameters, activations and gradients.
-        fault: one of `FAULTS`, at the activation or the layers `at` (layers with a comma in between), of the size
-            `amount`; None for a program without.
-        probe_every: a `Probe` at every so many steps and at the last; 0 for none.
+        batch_size: examples in a batch.
+        seed: the seed of weights and batches.
+        loss: `naive_cross_entropy` computes a softmax as written and then its logarithm; `summed_cross_entropy` does
+            not divide by the size of the batch.
+        dtype: the type of parameters, activations and gradients.
+        fault: one of `FAULTS`, planted at the activation or the layers `at` (separated by commas) with the size
+            `amount`; None for a program without a fault.
+        probe_every: there is a `Probe` at every so many steps and at the last; 0 for none.
     """
 
     model: ModelSpec

@@ -1,4 +1,4 @@
-"""What to build and how to train it: one spec, read by both twins, says everything that decides a run."""
+"""Specs of what to build and how to train it. They determine a run completely, and both twins read them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USES = {
     "recurrent": {"features", "cell", "hidden"},
     "transformer": {"features", "hidden", "heads", "depth"},
 }
-"""The fields of a `ModelSpec` that each kind reads, beside those that all kinds do."""
+"""The fields of a `ModelSpec` that each kind reads, besides those that all kinds read."""
 KINDS = tuple(USES)
 MLP_ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "identity")
 
@@ -27,27 +27,27 @@ class ModelSpec:
     """The network both twins build, layer for layer and name for name.
 
     Attributes:
-        kind: `tinynet` (three stages of residual blocks), `residual_toy` (the smallest with a skip and a flatten),
+        kind: `tinynet` (three stages of residual blocks), `residual_toy` (the smallest net with a skip and a flatten),
             `mlp` (dense layers with an activation between), `recurrent` (one recurrent layer and a dense one on its
-            last state) or `transformer` (an encoder and a dense layer on its mean over time). A field that a kind has
-            no use for is refused, unless it has its default.
+            last state) or `transformer` (an encoder and a dense layer on its mean over time). A field that a kind does
+            not use is refused unless it has its default.
         block: the residual block, one of `BLOCKS`. `preact_noskip` and `plain_unpadded` are the two blocks that the
             published experiment ran by mistake; `preact` and `plain` are the right ones.
         base: channels of the first stage; stages two and three have twice and four times as many.
         layers: blocks in each stage.
-        num_classes: width of the last layer; 1 for a regression, whose output is the number itself and no logit.
-        image_size: height and width in pixels; only the `residual_toy`, which flattens, depends on it.
+        num_classes: width of the last layer; 1 for a regression, whose output is the number itself and not a logit.
+        image_size: height and width in pixels; only the `residual_toy` depends on it, because it flattens.
         skip: whether the `residual_toy` adds its identity.
-        features: numbers that an `mlp` takes an example, or a `recurrent` net or a `transformer` a time step.
-        widths: of the hidden layers of the `mlp`; an empty tuple leaves one dense layer.
-        activation: of the `mlp`, one of `MLP_ACTIVATIONS`; `gelu` is the exact one.
-        cell: of the `recurrent` net, one of `rnn_tanh`, `rnn_relu`, `lstm`, `gru`.
+        features: numbers in an example of an `mlp`, or in a time step of a `recurrent` net or a `transformer`.
+        widths: widths of the hidden layers of the `mlp`; an empty tuple leaves one dense layer.
+        activation: activation of the `mlp`, one of `MLP_ACTIVATIONS`; `gelu` is the exact one.
+        cell: cell of the `recurrent` net, one of `rnn_tanh`, `rnn_relu`, `lstm`, `gru`.
         hidden: width of the state of the `recurrent` net, or of the `transformer`.
-        heads: of the `transformer`'s attention; `hidden` must be a multiple.
-        depth: blocks of the `transformer`.
+        heads: number of attention heads of the `transformer`, which must divide `hidden`.
+        depth: number of blocks of the `transformer`.
         init: how the net starts, one of `gradlab_core.definitions.initializers.INITIALIZERS`.
-        init_number: the one number of that initialiser: the value of `constant`, the standard deviation of `normal`,
-            the gain of those that have one. None stands for its default.
+        init_number: the number that this initialiser takes: the value of `constant`, the standard deviation of
+            `normal`, or the gain of those that have one. None stands for its default.
 
     Raises:
         GradlabError: a field is out of range; the message lists every such field.
@@ -102,7 +102,7 @@ plain, plain_unpadded, postact, preact, preact_noskip
         refuse("ModelSpec", problems)
 
     def _unused(self) -> set[str]:
-        """Fields of other kinds that somebody set: a reader would take them for part of the net."""
+        """Fields of other kinds that are set, though a reader would take them for part of the net."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         of_others = set().union(*USES.values()) - USES.get(self.kind, set(defaults))
         return {name for name in of_others if getattr(self, name) != defaults[name]}
@@ -148,5 +148,5 @@ class TrainSpec:
     def rate(self, epoch: int) -> float:
         """The learning rate during `epoch` (the first is 0)."""
         passed = sum(milestone <= epoch for milestone in self.milestones)
-        # Rounded to 12 digits so that 0.1 · 0.1² is 0.001 and reads so in a table.
+        # Rounded to 12 digits, so that 0.1 · 0.1² is shown as 0.001 in a table.
         return float(f"{self.learning_rate * self.gamma**passed:.12g}")

@@ -1,4 +1,4 @@
-"""The training loop, without a framework: what a twin brings is one step and one count of right answers."""
+"""The training loop without a framework: a twin provides the step and the count of right answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 class BatchSource(Protocol):
-    """Where training batches come from; `gradlab_core.programs.data.Batches` is one."""
+    """A source of training batches, such as `gradlab_core.programs.data.Batches`."""
 
     def epoch(self, epoch: int, /) -> Iterable[Batch]: ...
 
@@ -31,7 +31,7 @@ class Stepper(Protocol):
     framework: str
 
     def num_classes(self, x: np.ndarray) -> int | None:
-        """What labels must be below; None under a loss that is not a classification."""
+        """The number that labels must be below; None if the loss is not one of a classification."""
         ...
 
     def step(self, x: np.ndarray, y: np.ndarray, learning_rate: float) -> StepRecord: ...
@@ -52,7 +52,7 @@ def run(
     on_step: OnStep | None,
     on_epoch: OnEpoch | None,
 ) -> TrainingRecord:
-    """Train; stops after the first step whose loss or gradient norm is NaN or Inf, with all records kept."""
+    """Train until the end, or until a step has a loss or gradient norm that is NaN or Inf. All records are kept."""
     steps: list[StepRecord] = []
     epochs: list[EpochRecord] = []
     classes: int | None = None
@@ -66,7 +66,7 @@ def run(
             if classes is not None:
                 checks.check_labels(y, batch=len(x), num_classes=classes)
             record = stepper.step(x, y, rate)
-            assert record.loss is not None  # a stepper knows it
+            assert record.loss is not None  # a stepper always records its loss
             steps.append(record)
             losses.append(record.loss)
             if on_step is not None:
@@ -82,7 +82,7 @@ def run(
                 learning_rate=rate,
                 train_loss=float(np.mean(losses)),
                 grad_norm_mean=float(np.mean([s.grad_norm for s in taken])),
-                seconds=time.perf_counter() - began,  # of training; the test comes after
+                seconds=time.perf_counter() - began,  # the time of training, without that of the test
                 test_accuracy=None if test is None else _accuracy(stepper, test()),
             )
         )
@@ -92,7 +92,7 @@ def run(
 
 
 def check_probing(probe_every: int) -> None:
-    """Refuse what is no number of steps; 0 stands for no probe.
+    """Refuse a value that is not a number of steps; 0 stands for no probe.
 
     >>> check_probing(-1)
     Traceback (most recent call last):
@@ -105,7 +105,7 @@ def check_probing(probe_every: int) -> None:
 
 def has_diverged(record: StepRecord) -> bool:
     """Whether a step had a loss or a gradient that is NaN or Inf."""
-    assert record.loss is not None  # a stepper knows it
+    assert record.loss is not None  # a stepper always records its loss
     return not (math.isfinite(record.loss) and math.isfinite(record.grad_norm))
 
 

@@ -1,7 +1,7 @@
-"""Lines in stacked panels, with a strip below for what cannot be drawn as a number.
+"""Lines in stacked panels, with a strip below for values that cannot be drawn as numbers.
 
-A value that is NaN, Inf, missing, or 0 on a logarithmic axis leaves a gap in its line and a mark in the strip, in a row
-that says in words what it is.
+A value that is NaN, Inf, missing, or 0 on a logarithmic axis leaves a gap in its line and a mark in the strip. Each row
+of the strip says in words what its marks stand for.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from gradlab_core.text import NOT_MEASURED, odd
 Chart = dict[str, Any]
 SYMBOLS = {"NaN": "triangle-up", "Inf": "star", "−Inf": "star", "exactly 0": "circle", "no gradient path": "x"}
 MOST = 600
-"""Points per curve; of a longer run every k-th step is drawn, since the screen has no more columns."""
+"""The most points of a curve. Of a longer run every k-th step is drawn, since a screen has no more columns."""
 _PANEL, _GAP, _ROW, _HEADING, _AROUND = 190, 46, 24, 22, 110  # pixels
 
 
 class Drawn(Protocol):
-    """What a line shows, and how: a net, one recorded run, or a `Line` by itself."""
+    """What a line shows and how it is drawn: a net, a recorded run, or a `Line` by itself."""
 
     @property
     def name(self) -> str: ...
@@ -39,7 +39,7 @@ class Drawn(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line by itself; `runs` are those behind each value, which has a range if they are several."""
+    """A line by itself. `runs` are the runs behind each value; with several of them a value has a range."""
 
     name: str
     colour: str
@@ -49,7 +49,7 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One plot of the stack."""
+    """One of the plots that are stacked."""
 
     title: str
     y: str
@@ -59,7 +59,7 @@ class Panel:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One place on the x axis: the value there over seeds, and what the mouse shows; `why` it is missing if it is."""
+    """One place on the x axis: its value over seeds, the text under the mouse, and `why` a missing value is missing."""
 
     x: float | str
     value: Spread
@@ -115,7 +115,7 @@ class Canvas:
         )
 
     def mark(self, why: str, net: Drawn, x: float | str, text: str) -> None:
-        """Put a mark in the row of the strip that says why nothing is drawn at `x`."""
+        """Put a mark at `x` in the row of the strip that says why no value is drawn there."""
         is_solid = net.dash == style.SOLID
         self._marks.setdefault(why, []).append(
             {
@@ -211,7 +211,7 @@ class Canvas:
 
 
 def _unbroken(points: Sequence[Point], drawn: Sequence[float | None], *, positive: bool) -> list[list[Point]]:
-    """The stretches of neighbouring points that have a range to draw."""
+    """Split the points into stretches of neighbours that all have a range to draw."""
     stretches: list[list[Point]] = [[]]
     for point, value in zip(points, drawn, strict=True):
         low = point.value.low
@@ -223,8 +223,8 @@ def _unbroken(points: Sequence[Point], drawn: Sequence[float | None], *, positiv
 
 
 def _decades(values: Sequence[float]) -> Chart:
-    """A logarithmic axis: over few decades 1, 2, 5 are written out, over many only the powers of ten, and within a part
-    of one whatever is round."""
+    """The ticks of a logarithmic axis: 1, 2 and 5 of each decade over a few decades, only the powers of ten over many,
+    and round numbers within a part of one decade."""
     positive = [value for value in values if value > 0]
     reach = max(positive) / min(positive) if positive else 1.0
     if 1 < reach < 5:
@@ -240,7 +240,7 @@ def _heading(title: str, top: float) -> Chart:
 
 @dataclasses.dataclass(frozen=True)
 class Illustration:
-    """One chart as the page shows it; `key` is its id in the page."""
+    """One chart with its title and caption; `key` is its id in the page."""
 
     key: str
     title: str

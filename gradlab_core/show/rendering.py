@@ -1,4 +1,4 @@
-"""Content into a template: what all pages share."""
+"""Fill the template of a page; all pages do it in this way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradlab_core.errors import DISTRIBUTION, require
 
 
 def fill(template: Path, content: Mapping[str, Any]) -> str:
-    """The whole HTML page; what pages share lies beside this file. One without figures goes without plotly."""
+    """The whole HTML page. Templates that pages share are beside this file; a page without figures has no plotly."""
     jinja2 = require("jinja2", extra="report")
     plotly_js = require("plotly.offline", extra="report").get_plotlyjs() if content["figures"] else ""
     environment = jinja2.Environment(
@@ -21,8 +21,8 @@ def fill(template: Path, content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # `tojson` writes <, > and & as \u003c …: no text in the data can end the script element it stands in. NaN cannot
-    # occur: charts hold None where there is no finite number, and a slip should fail here, not in the browser.
+    # `tojson` writes <, > and & as \u003c …, so no text in the data can end the script element around it. NaN cannot
+    # occur, since charts hold None where there is no finite number; a mistake should fail here, not in the browser.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "sort_keys": False}
     page: str = environment.get_template(template.name).render(
         **content, plotly_js=jinja2.utils.markupsafe.Markup(plotly_js)
@@ -31,7 +31,7 @@ def fill(template: Path, content: Mapping[str, Any]) -> str:
 
 
 def version() -> str:
-    """Of this gradlab, as the pages say it."""
+    """The version of gradlab, as pages show it."""
     try:
         return importlib.metadata.version(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:

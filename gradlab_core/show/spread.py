@@ -1,4 +1,4 @@
-"""One value over several runs."""
+"""The mean and the range of a value over several runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """One value over seeds: the mean and the lowest and highest seed. None: no seed has one. NaN and Inf stay."""
+    """The mean, lowest and highest of a value over seeds; None if no seed has the value. NaN and Inf are kept."""
 
     mean: float | None
     low: float | None

@@ -1,4 +1,4 @@
-"""How charts look: every line has a colour, a dash and, from the dash, a marker."""
+"""How charts look: every line has a colour and a dash, and the dash decides its marker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zlib
 from typing import Any
 
 SOLID, DOTTED = "solid", "dot"
-# Okabe and Ito's palette: told apart with every common kind of colour blindness.
+# Okabe and Ito's palette, whose colours can be told apart with every common kind of colour blindness.
 _NAMED = {
     "plain": "#0072B2",
     "postact": "#D55E00",
@@ -23,7 +23,7 @@ ZONES = {"good": "rgba(0,158,115,0.16)", "watch": "rgba(240,190,40,0.18)", "bad"
 
 
 def colour_of(name: str) -> str:
-    """The colour of what has a name (a block, say), the same in every chart."""
+    """The colour of something named, such as a block. It is the same in every chart."""
     return _NAMED.get(name) or _OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)]
 
 
@@ -37,26 +37,26 @@ def sequence(place: int, of: int) -> str:
 
 
 def faint(colour: str) -> str:
-    """The same colour, for ranges behind the line."""
+    """The same colour almost transparent, for the range behind a line."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.13)"
 
 
 def line(colour: str, dash: str) -> dict[str, Any]:
-    """A line of that colour, `SOLID` or `DOTTED`."""
+    """The style of a line of that colour; `dash` is `SOLID` or `DOTTED`."""
     return {"color": colour, "width": 2, "dash": dash}
 
 
 def marker(colour: str, dash: str, *, large: bool = False) -> dict[str, Any]:
-    """Of a solid line a small disc, of a dotted one a larger open diamond around it, so that equal values show both."""
+    """A small disc for a solid line and a larger open diamond for a dotted one, so that equal values show both."""
     size = (9 if dash == SOLID else 13) if large else (5 if dash == SOLID else 9)
     symbol = "circle" if dash == SOLID else "diamond-open"
     return {"color": colour, "size": size, "symbol": symbol, "line": {"width": 1.5, "color": colour}}
 
 
 def text(name: str, most: int = 200) -> str:
-    """A user's words in a chart, at most so many characters: plotly reads a little HTML in its texts, so they are
-    escaped.
+    """A user's text for a chart, cut to at most so many characters, and escaped because plotly reads some HTML in its
+    texts.
 
     >>> text("a <b> c"), text("stage1.conv", 6)
     ('a &lt;b&gt; c', 'stage…')
@@ -65,17 +65,17 @@ def text(name: str, most: int = 200) -> str:
 
 
 def rounded(value: float | None) -> float | None:
-    """Six digits, which is more than a chart can show; None (a gap) for what is no finite number."""
+    """The value with six digits, more than a chart can show; None, which leaves a gap, if it is not finite."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
 
 
 def layout(height: int) -> dict[str, Any]:
-    """What all charts share."""
+    """The layout that all charts share."""
     return {
         "height": height,
         "margin": {"l": 58, "r": 14, "t": 26, "b": 46},
         "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": INK},
-        "paper_bgcolor": "rgba(0,0,0,0)",  # the page's own, which may be dark
+        "paper_bgcolor": "rgba(0,0,0,0)",  # transparent, for the page may be dark
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hovermode": "closest",
         "hoverlabel": {"align": "left", "bgcolor": "#ffffff", "bordercolor": MUTED, "font": {"color": INK}},

@@ -1,4 +1,4 @@
-"""What the page calls each figure, and what it means in a sentence."""
+"""The names of the figures on the pages, and a sentence on what each means."""
 
 from __future__ import annotations
 
@@ -75,5 +75,5 @@ FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX"}
 
 
 def framework_name(framework: str) -> str:
-    """The name people use: `PyTorch` for `torch`."""
+    """The name of a framework that people use, such as `PyTorch` for `torch`."""
     return FRAMEWORKS.get(framework, framework)

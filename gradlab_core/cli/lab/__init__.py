@@ -1,4 +1,4 @@
-"""`gradlab lab`: what initialisation, activation, depth and width do before the first step; a command a study."""
+"""`gradlab lab`: what initialisation, activation, depth and width do before the first step. Each study is a command."""
 
 from __future__ import annotations
 

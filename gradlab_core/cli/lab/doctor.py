@@ -89,6 +89,6 @@ def doctor(
                 learning_rate=rate,
                 loss=built.keywords.get("loss"),
             )
-    if save is not None:  # the repaired weights are in the model
+    if save is not None:  # the model now has the repaired weights
         save_weights(save, backends.load(built.framework).to_canonical(built.positional[0]))
     give("doctor", [study], [doctor_section(name, study)], out, json)

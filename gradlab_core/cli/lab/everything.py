@@ -87,7 +87,7 @@ def everything(
 
 
 def _no_doctor(activation: str) -> str:
-    """Why the init doctor cannot look at a net with that activation; empty if it can."""
+    """The reason why the init doctor cannot look at a net with that activation; empty if it can."""
     from gradlab_core import backends
     from gradlab_core.programs.specs import MLP_ACTIVATIONS
 
@@ -97,7 +97,7 @@ def _no_doctor(activation: str) -> str:
 
 
 def _doctor(under_test: RandomMlp, framework: str | None) -> DoctorStudy:
-    """In the framework asked first, or the first installed."""
+    """Run the init doctor in the first framework that was asked for, or else in the first that is installed."""
     from gradlab_core.cli.lab.target import own
     from gradlab_core.lab.studies.doctor import study_start
 

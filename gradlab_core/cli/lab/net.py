@@ -1,4 +1,4 @@
-"""The net under test: options that several commands of `gradlab lab` share."""
+"""The options of the net under test, which several commands of `gradlab lab` share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ INITIALIZERS = (
     "constant", "normal", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "lecun_normal",
     "orthogonal", "torch_default",
 )  # fmt: skip
-"""Those of `gradlab_core.definitions.initializers`, which would import NumPy for the sake of a help text."""
+"""The names in `gradlab_core.definitions.initializers`, repeated here so that a help text need not import NumPy."""
 
 DepthOption = Annotated[int, typer.Option(help="Layers of the net.")]
 WidthOption = Annotated[int, typer.Option(help="Units of each.")]

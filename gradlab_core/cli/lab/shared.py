@@ -1,4 +1,4 @@
-"""What all commands of `gradlab lab` share: options, and how a study is given to the user."""
+"""What all commands of `gradlab lab` share: options, and the way a study is shown."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def give(
     judged: Sequence[Section] | None = None,
     tables: bool = True,
 ) -> None:
-    """What was measured, as was asked for: rows as JSON, sections on the terminal, with their `tables` or without, on
-    the page; exit code 1 where the verdict of a section, one of `judged` if these are given, is bad."""
+    """Show a study as the options ask: its rows as JSON, or its sections on the terminal, with or without `tables`, and
+    on the page. The exit code is 1 if the verdict of a section is bad; only `judged` count if they are given."""
     from gradlab_core.lab.pages.page import write_lab
     from gradlab_core.records import codec
 
@@ -48,7 +48,7 @@ def give(
 
 
 def _print(section: Section, *, tables: bool) -> None:
-    """The verdict, and the tables."""
+    """Print the verdict and the tables of a section."""
     from gradlab_core.cli.tables import sheet_table
 
     console = output.console()

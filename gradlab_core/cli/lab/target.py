@@ -1,4 +1,4 @@
-"""What a command looks at: a net of gradlab's own, or a user's model, with which the former's options do not go."""
+"""The net that a command looks at: one of gradlab's own with its options, or a user's model, which takes none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def own(net: RandomMlp, framework: str | None, *, seed: int) -> Built:
-    """A net of gradlab's own in place of a user's, in that framework, or in the first that is installed."""
+    """A net of gradlab's own in place of a user's, in that framework or else in the first that is installed."""
     from gradlab_core.lab.studies.doctor import own_model
 
     chosen = output.chosen_framework(framework)
@@ -23,7 +23,7 @@ def own(net: RandomMlp, framework: str | None, *, seed: int) -> Built:
 
 
 def loose(context: typer.Context, target: str | None, others: Iterable[str]) -> list[str]:
-    """What is wrong with options, by the names of their parameters, that do not go with a target."""
+    """The problems of options that do not go with a target, by the names of their parameters."""
     if target is None:
         return []
     names = {parameter.name: max(parameter.opts, key=len) for parameter in context.command.params}

@@ -1,5 +1,5 @@
-"""Small charts of each figure, against the zones of its band where one applies: one row per block, its frameworks and
-moments in it."""
+"""Small charts of each figure, with the zones of its band if one applies. Each block has a row, which shows its
+frameworks before and after training."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _BAR = {"thickness": 1, "width": 3, "color": style.MUTED}
 
 
 def against_band(name: str, figures: Sequence[Figure], band: Band | None) -> Chart:
-    """The chart of one figure; `figures` may hold others too. Without a band there are no zones."""
+    """The chart of one figure; others in `figures` are ignored. Without a band there are no zones."""
     chosen = [f for f in figures if f.figure == name and f.moment in _MOMENTS]
     blocks = list(dict.fromkeys(f.block for f in chosen))
     frameworks = list(dict.fromkeys(f.framework for f in chosen))
     drawn = [f for f in chosen if odd(f.value) is None]
     edges = [edge for edge, _, _ in band.zones if math.isfinite(edge)] if band is not None else []
     reach = [*edges, *(e for f in drawn if f.value is not None for e in _ends(f))] or [0.0, 1.0]
-    # Figures that span decades need a logarithmic axis; it cannot show a 0.
+    # Figures that span decades need a logarithmic axis, which cannot show a 0.
     log = min(reach) > 0 and max(reach) / min(reach) > 12
     low, high = (min(reach) * 0.8, max(reach) * 1.25) if log else _around(min(reach), max(reach))
     layout = style.layout(64 + 46 * max(len(blocks), 1))
@@ -84,7 +84,7 @@ def _around(low: float, high: float) -> tuple[float, float]:
 
 
 def _shift(framework: int, moment: int, frameworks: int) -> float:
-    """The places in a row, from top to bottom: both frameworks before training, then both after."""
+    """The place of a mark within its row: from the top both frameworks before training, then both after it."""
     count = 2 * frameworks
     return 0.3 - 0.6 * (moment * frameworks + framework) / (count - 1)
 
@@ -110,7 +110,7 @@ def _zones(band: Band, low: float, high: float, log: bool) -> tuple[list[Chart],
 
 
 def _word(word: str, f: Figure, y: float) -> Chart:
-    """What is no number stands in words at the right edge of its row."""
+    """Write what is not a number in words at the right edge of its row."""
     text = f"{framework_name(f.framework)} {f.moment}: {word}"
     look = {"showarrow": False, "font": {"size": 10, "color": style.colour_of(f.block)}}
     return {"xref": "paper", "yref": "y", "x": 1, "xanchor": "right", "y": y, "text": text, **look}

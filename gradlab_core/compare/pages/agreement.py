@@ -1,4 +1,4 @@
-"""How far the two frameworks are apart at initialisation, where they start from the same weights."""
+"""How much the two frameworks differ at initialisation, when they have the same weights."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from gradlab_core.show.words import LABELS
 from gradlab_core.text import number, odd
 
 AGREE = 1e-2
-"""Up to this relative difference the page says that the frameworks agree. It only chooses the words: float32 figures
-behind twenty layers were seen to differ by 1e-4, another definition differs by far more than 1e-2. The proof is
-`gradlab parity`, which derives its tolerance."""
+"""Up to this relative difference the page says that the frameworks agree. It only decides about
+the words: float32 figures behind twenty layers were seen to differ by 1e-4, and another definition differs by far more
+than 1e-2. The proof is `gradlab parity`, which derives its tolerance."""
 FLOAT32 = 2.0**-23
 
 
 @dataclasses.dataclass(frozen=True)
 class Gap:
-    """One figure of one net: what PyTorch measured, and JAX minus that. None: one of them has no such figure."""
+    """One figure of one net: what PyTorch measured, and JAX minus that; None if one of them lacks the figure."""
 
     block: str
     seed: int
@@ -42,7 +42,7 @@ class Gap:
 
 
 def gaps(runs: Iterable[Run]) -> list[Gap]:
-    """Every figure at initialisation of every net that was run in both frameworks."""
+    """The gaps of every figure at initialisation, for every net that was run in both frameworks."""
     every = list(runs)
     torch = {(r.block, r.seed): r.initial for r in every if r.framework == "torch" and r.setup == CORRECT}
     rows = []
@@ -55,7 +55,7 @@ def gaps(runs: Iterable[Run]) -> list[Gap]:
 
 
 def statement(runs: Sequence[Run]) -> tuple[str, str]:
-    """`(level, sentence)`: whether the frameworks agree, with the measured figure."""
+    """The level and the sentence that say whether the frameworks agree, with the measured figure."""
     every = gaps(runs)
     if not every:
         return "unknown", (
@@ -77,13 +77,13 @@ def statement(runs: Sequence[Run]) -> tuple[str, str]:
 
 
 def chart(runs: Sequence[Run]) -> Chart:
-    """Relative differences per figure: one mark per seed."""
+    """The chart of the relative differences of every figure, with a mark for each seed."""
     every = gaps(runs)
     canvas = Canvas([Panel("", "relative difference", log=True)], "")
     blocks, labels = list(dict.fromkeys(g.block for g in every)), list(dict.fromkeys(g.figure for g in every))
     for place, block in enumerate(blocks):
         mine = [run for run in runs if run.block == block]
-        # One run: the marks are single seeds, so no range belongs behind them.
+        # The marks are single seeds, so there is no range behind them.
         net = Net(CORRECT, block, "torch", tuple(mine[:1]))
         shift = 0.22 * (place - (len(blocks) - 1) / 2)
         points = [

@@ -1,4 +1,4 @@
-"""The charts of the page in their order, each with a heading, a caption and what a screen reader says."""
+"""The charts of the page in their order, each with a heading, a caption and a text for screen readers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradlab_core.text import number
 
 
 def main_charts(runs: Sequence[Run], asked: BandSet | None = None) -> list[Illustration]:
-    """Along the depth of the nets, then along the training; `asked` are the bands that were asked for."""
+    """The charts along the depth of the nets and along the training; `asked` are the bands that were asked for."""
     main = main_runs(runs)
     low, high = map(number, HEALTHY_UPDATE_RATIO)
     charts = [
@@ -64,7 +64,7 @@ def main_charts(runs: Sequence[Run], asked: BandSet | None = None) -> list[Illus
 
 
 def band_charts(runs: Sequence[Run], asked: BandSet | None = None) -> list[Illustration]:
-    """One small chart per figure of the comparison, with the zones of the band that judges it, if one does."""
+    """A small chart for each figure of the comparison, with the zones of the band that judges it, if there is one."""
     figures = summarize(main_runs(runs), judged_by=asked)
     charts = []
     for name in JUDGED:
@@ -76,7 +76,7 @@ def band_charts(runs: Sequence[Run], asked: BandSet | None = None) -> list[Illus
 
 
 def published_charts(runs: Sequence[Run]) -> list[Illustration]:
-    """What the published nets looked like: where gradients end, and what eval mode shows of an untrained net."""
+    """Charts of the published nets: where gradients end, and what eval mode shows of an untrained net."""
     shown = published_runs(runs)
     charts = [_gradients("published-gradient-norms", "As published: where the gradient ends", shown)] if shown else []
     if any(run.untrained_eval for run in shown):

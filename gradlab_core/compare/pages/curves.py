@@ -20,7 +20,7 @@ _PANELS: tuple[tuple[Panel, Callable[[StepRecord], float | None]], ...] = (
 
 
 def training(runs: Sequence[Run]) -> Chart:
-    """One panel per figure. A run that diverged is drawn by itself, so that it does not pull the mean of the others."""
+    """A panel for each figure. A diverged run is drawn by itself, so that it does not shift the mean of the others."""
     canvas = Canvas([panel for panel, _ in _PANELS], "optimizer step")
     for net in _apart(nets(runs)):
         steps = _thinned(net)
@@ -36,7 +36,7 @@ def training(runs: Sequence[Run]) -> Chart:
 
 
 def _apart(every: Sequence[Net]) -> list[Net]:
-    """Each net's healthy runs together, each diverged run alone."""
+    """The healthy runs of each net together, and each diverged run alone."""
     apart: list[Net] = []
     for net in every:
         healthy = tuple(run for run in net.runs if run.training.diverged_at is None and run.training.steps)
@@ -46,7 +46,7 @@ def _apart(every: Sequence[Net]) -> list[Net]:
 
 
 def _thinned(net: Net) -> list[list[StepRecord]]:
-    """The records of all seeds at each step drawn; the last step is always among them."""
+    """The records of all seeds at each step that is drawn; the last step is always one of these."""
     at: dict[int, list[StepRecord]] = {}
     for run in net.runs:
         for row in run.training.steps:
@@ -66,7 +66,7 @@ def _mark_divergence(canvas: Canvas, net: Net) -> None:
             {"type": "line", "xref": "x", "yref": "paper", "x0": step, "x1": step, "y0": 0, "y1": 1}
             | {"line": {"color": net.colour, "width": 1.5, "dash": "dash"}}
         )
-        # At most four labels: they stand one below the other.
+        # At most four labels, since they stand one below the other.
         if len(canvas.annotations) < 4:
             words = f"{style.text(net.name)}, seed {run.seed}: diverged at step {step}"
             look = {"showarrow": False, "bgcolor": "rgba(255,255,255,0.9)", "font": {"color": net.colour}}

@@ -1,4 +1,4 @@
-"""Charts along the depth of a net: activations in execution order, gradients in the order of definition."""
+"""Charts along the depth of a net, with activations in execution order and gradients in the order of definition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def initial(run: Run) -> ArchitectureRecord | None:
 
 
 def activation_std(runs: Sequence[Run], record: Measured = initial) -> Chart:
-    """The std of every layer call, one panel per family of layers: mixed, they would only draw a zigzag."""
+    """The std of every layer call, with a panel for each family of layers, since together they would draw a zigzag."""
     families = [
         ("Convolutions", lambda kind: kind == kinds.CONV),
         ("Normalisations", lambda kind: kind == kinds.NORM),
@@ -43,7 +43,7 @@ def activation_std(runs: Sequence[Run], record: Measured = initial) -> Chart:
 
 
 def zero_fraction(runs: Sequence[Run], band: Band | None = None) -> Chart:
-    """The zero fraction of every call of a ReLU-like activation; with a band for their mean, its zone."""
+    """The zero fraction of every call of a ReLU-like activation, with the zone of the band for their mean, if any."""
     canvas = Canvas([Panel("", "share of zeros")], _CALL)
     for net in nets(runs):
         rows = [(x, seeds) for x, seeds in _rows(net, initial) if seeds[0].kind in kinds.ZERO_SUMMARY]
@@ -59,7 +59,7 @@ def zero_fraction(runs: Sequence[Run], band: Band | None = None) -> Chart:
 
 
 def gradient_norms(runs: Sequence[Run]) -> Chart:
-    """The gradient norm of every weight, and of every parameter that gets no gradient at all."""
+    """The gradient norm of every weight, and of every parameter that gets no gradient."""
     canvas = Canvas([Panel("", "gradient norm", log=True)], "weight, in the order of definition", missing=_NO_PATH)
     for net in nets(runs):
         points = []
@@ -75,8 +75,8 @@ _NO_PATH = "no gradient path"
 
 
 def _weights(net: Net) -> list[str]:
-    """Weights of convolutions and linear layers; scales of normalisations are of another size. Whatever is
-    disconnected is among them, whatever it is."""
+    """The weights of convolutions and linear layers, without the scales of normalisations, whose size is another. Every
+    disconnected parameter is included."""
     record = net.runs[0].initial
     scales = {row.path for row in record.layers if row.kind == kinds.NORM}
     wanted = [p for p in record.flow.layers if "weight" in p.split(".")[-1] and p.rpartition(".")[0] not in scales]
@@ -85,7 +85,7 @@ def _weights(net: Net) -> list[str]:
 
 
 def _rows(net: Net, record: Measured) -> list[tuple[int, list[LayerStats]]]:
-    """For every layer call its place and its row from each seed that was measured."""
+    """The place of every layer call, and its row from each seed that was measured."""
     measured = [measurement.layers for run in net.runs if (measurement := record(run)) is not None]
     return list(enumerate(map(list, zip(*measured, strict=True)), start=1))
 

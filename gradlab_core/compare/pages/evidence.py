@@ -1,4 +1,4 @@
-"""What these runs say, in numbers, of each error of the published experiment."""
+"""The evidence in numbers that these runs give for each error of the published experiment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Runs = Sequence[Run]
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """Sentences, and a table where there are many numbers of one kind."""
+    """Sentences, and a table if there are many numbers of one kind."""
 
     lines: Sequence[str] = ()
     caption: str = ""
@@ -66,7 +66,7 @@ def stage_widths(record: ArchitectureRecord) -> list[int]:
 
 
 def learning_rate(bad: Runs, good: Runs) -> Evidence:
-    """Error 3: the rate that was really used and what it trained."""
+    """Error 3: the rate that was really used, and how well it trained."""
     rows = []
     for net in [*nets(bad), *nets(good)]:
         first = [run.training.steps[0] for run in net.runs if run.training.steps]
@@ -84,7 +84,7 @@ def learning_rate(bad: Runs, good: Runs) -> Evidence:
 
 
 def not_untrained(bad: Runs, good: Runs) -> Evidence:
-    """Error 4: the same net untrained in eval mode, untrained in train mode, and trained."""
+    """Error 4: the same net untrained in eval mode, untrained in train mode, and after training."""
     rows = []
     for run in bad:
         row = [f"{run.block} · {framework_name(run.framework)}"]
@@ -99,7 +99,7 @@ def not_untrained(bad: Runs, good: Runs) -> Evidence:
 
 
 def one_seed(bad: Runs, good: Runs) -> Evidence:
-    """Error 5: what one seed gave beside the spread over several."""
+    """Error 5: the result of one seed beside the spread over several."""
     figures = [f for f in (*summarize(bad), *summarize(good)) if f.figure == "test_accuracy"]
     rows = [
         [f"{f.block} · {framework_name(f.framework)}", f.setup, str(f.seeds), with_std(f.figure, f.value, f.std)]
@@ -139,7 +139,7 @@ def thresholds(bad: Runs, good: Runs) -> Evidence:
 
 
 def variance(bad: Runs, good: Runs) -> Evidence:
-    """Error 7: arithmetic, no run needed."""
+    """Error 7: arithmetic, for which no run is needed."""
     return Evidence(
         [
             f"A standard deviation of 0.01 is a variance of {0.01**2:g}; a variance of 0.01 is a standard deviation of "
@@ -157,4 +157,4 @@ EVIDENCE: dict[int, Callable[[Runs, Runs], Evidence]] = {
     6: thresholds,
     7: variance,
 }
-"""Each error's number and where its evidence comes from: the runs as published, the correct runs."""
+"""The function that gives the evidence of each error, from the published runs and the correct runs."""

@@ -1,4 +1,4 @@
-"""Runs grouped into nets."""
+"""Runs grouped by their nets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradlab_core.show.words import framework_name
 
 @dataclasses.dataclass(frozen=True)
 class Net:
-    """The runs of one block in one framework under one set-up: they differ in the seed only."""
+    """The runs of one block in one framework and one set-up, which differ only in the seed."""
 
     setup: str
     block: str
@@ -21,17 +21,17 @@ class Net:
 
     @property
     def colour(self) -> str:
-        """Of its block."""
+        """The colour of its block."""
         return style.colour_of(self.block)
 
     @property
     def dash(self) -> str:
-        """PyTorch solid, JAX dotted."""
+        """Solid for PyTorch, dotted for JAX."""
         return style.SOLID if self.framework == "torch" else style.DOTTED
 
     @property
     def name(self) -> str:
-        """How charts and tables call it."""
+        """The name of the net in charts and tables."""
         return f"{self.block} · {framework_name(self.framework)}"
 
 
@@ -41,12 +41,14 @@ def nets(runs: Iterable[Run]) -> list[Net]:
     for run in runs:
         groups.setdefault((run.setup, run.block, run.framework), []).append(run)
     blocks = list(dict.fromkeys((setup, block) for setup, block, _ in groups))
-    ordered = sorted(groups, key=lambda key: blocks.index(key[:2]))  # stable: frameworks keep their order
+    ordered = sorted(
+        groups, key=lambda key: blocks.index(key[:2])
+    )  # the sort is stable, so frameworks keep their order
     return [Net(*key, runs=tuple(groups[key])) for key in ordered]
 
 
 def main_runs(runs: Iterable[Run]) -> list[Run]:
-    """The runs the page is about: those of the correct set-up, or all if there is no other."""
+    """The main runs of the page: those of the correct set-up, or all if there are none."""
     every = list(runs)
     return [run for run in every if run.setup == CORRECT] or every
 

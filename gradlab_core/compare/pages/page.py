@@ -1,4 +1,4 @@
-"""The page as one text: content gathered in plain Python, put into the template."""
+"""The page of a comparison: its content is gathered in Python and put into the template."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def content(runs: Sequence[Run], asked: BandSet | None = None) -> dict[str, Any]
 
 
 def _bands(runs: Sequence[Run], chosen: BandSet | None) -> dict[str, Any] | None:
-    """The bands that judge figures of the page: those that were asked for, or those of the runs' own set-up."""
+    """The bands that judge the figures of the page: those asked for, or else those of the runs' own set-up."""
     own = next((bands for run in runs if run.trained and (bands := suited(run.data, run.base, run.depth))), None)
     used = chosen or own
     return None if used is None else {"name": used.name, "source": used.source, "asked": chosen is not None}
@@ -71,7 +71,7 @@ def _settings(runs: Sequence[Run]) -> list[list[str]]:
 
 
 def _rates(run: Run) -> str:
-    """The rates in order; equal ones in a row once."""
+    """The learning rates in order; equal ones that follow each other are named once."""
     parts: list[tuple[float, int]] = []
     for rate in run.learning_rates:
         parts = [*parts[:-1], (rate, parts[-1][1] + 1)] if parts and parts[-1][0] == rate else [*parts, (rate, 1)]

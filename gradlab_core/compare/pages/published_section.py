@@ -1,4 +1,4 @@
-"""The section on the published experiment: each of its errors with the evidence that these runs hold."""
+"""The section on the published experiment: each of its errors, with the evidence from these runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = tuple[str, str, list[str]]
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """One published error and what these runs say of it."""
+    """One published error, and what these runs say about it."""
 
     number: int
     title: str
@@ -40,7 +40,7 @@ class PublishedSection:
 
 
 def published_section(runs: Sequence[Run]) -> PublishedSection | None:
-    """The section's content, None if no run repeats the published set-up."""
+    """The content of the section; None if no run repeats the published set-up."""
     as_published = published_runs(runs)
     if not as_published:
         return None

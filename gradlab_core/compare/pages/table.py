@@ -1,5 +1,5 @@
-"""The comparison table: a column per net, a row per figure, a level in words and colour for each figure that a band
-judges."""
+"""The comparison table: a column for each net, a row for each figure, and a level in words and colour for each figure
+that a band judges."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GROUPS = (
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One figure of one net in words; `level` is empty where nothing is judged."""
+    """One figure of one net in words; `level` is empty if nothing is judged."""
 
     value: str
     level: str = ""
@@ -41,7 +41,7 @@ class Table:
 
 
 def comparison_table(runs: Sequence[Run], asked: BandSet | None = None) -> Table:
-    """The table of these runs, all of one set-up; `asked` are bands that were asked for."""
+    """The table of these runs, which all have one set-up; `asked` are bands that were asked for."""
     columns = nets(runs)
     by_key = {(f.block, f.framework, f.moment, f.figure): f for f in summarize(runs, judged_by=asked)}
     groups = []
@@ -56,7 +56,7 @@ def comparison_table(runs: Sequence[Run], asked: BandSet | None = None) -> Table
 
 
 def cell(figure: Figure | None, seeds: int) -> Cell:
-    """One figure, with a note where not every seed has it."""
+    """One figure, with a note if not every seed has it."""
     if figure is None:
         return Cell(NOT_MEASURED, "unknown", _SIGNS["unknown"])
     if figure.value is None:

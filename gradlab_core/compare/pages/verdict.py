@@ -1,4 +1,4 @@
-"""The page's first paragraph: what was compared, what stands out, whether the frameworks agree."""
+"""The first paragraph of the page: what was compared, what stands out, and whether the frameworks agree."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gradlab_core.text import listed, number, with_std
 
 @dataclasses.dataclass(frozen=True)
 class Opening:
-    """What the first section says. `published_findings` are those of the runs that repeat the published errors, when
-    there are others beside them: there a finding is no surprise."""
+    """What the first section says. `published_findings` are those of runs that repeat the published errors, if there
+    are others beside them: in those runs a finding is expected."""
 
     compared: str
     findings: list[str]
@@ -27,7 +27,7 @@ class Opening:
 
 
 def verdict(runs: Sequence[Run], asked: BandSet | None = None) -> Opening:
-    """The verdict in plain words on all runs given; `asked` are bands that were asked for by name."""
+    """The verdict on all given runs in plain words; `asked` are bands that were asked for by name."""
     main = main_runs(runs)
     level, sentence = agreement.statement(runs)
     apart = findings(published_runs(runs)) if len(main) < len(runs) else []
@@ -66,7 +66,7 @@ def _notes(runs: Sequence[Run], main: Sequence[Run], bands: BandSet | None) -> l
 
 
 def _accuracy(runs: Sequence[Run]) -> str:
-    """Who has the highest accuracy, and whether the seeds allow to say so."""
+    """Which net has the highest accuracy, and whether there are enough seeds to say so."""
     figures = [f for f in summarize(runs) if f.figure == "test_accuracy" and f.value is not None]
     best = max(figures, key=lambda f: f.value or 0.0, default=None)
     others = [f for f in figures if best is not None and f.block != best.block]

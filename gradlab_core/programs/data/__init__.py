@@ -30,8 +30,8 @@ def load_data(name: str, data_dir: str | Path | None = None) -> ImageData:
 
     Args:
         name: one of `DATA_NAMES`.
-        data_dir: where `prepare_cifar10` wrote; needed for cifar10, and without meaning for digits, which comes
-            with scikit-learn.
+        data_dir: the folder that `prepare_cifar10` wrote to. It is needed for cifar10 and ignored for digits, which
+            come with scikit-learn.
 
     Raises:
         GradlabError: if the name is unknown, or cifar10 has no `data_dir` or no readable copy there.

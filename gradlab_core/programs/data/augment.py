@@ -1,4 +1,4 @@
-"""The usual CIFAR augmentation: shift the image a little, mirror every second one."""
+"""The usual CIFAR augmentation: shift each image a little, and mirror about every second one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ PADDING = 4
 
 
 def random_crop_flip(images: Images, rng: np.random.Generator, padding: int = PADDING) -> Images:
-    """Crop each image at random from its zero-padded self and mirror it left to right with probability 1/2.
+    """Pad each image with zeros, crop it at random, and mirror it left to right with probability 1/2.
 
     Works on uint8 pixels before normalisation, as torchvision's RandomCrop(size, padding=4),
-    RandomHorizontalFlip() and Normalize do in this order, so the border is black and not the mean colour.
+    RandomHorizontalFlip() and Normalize do in this order, so the border is black and does not have the mean colour.
 
     Args:
-        images: uint8, (B, 3, H, W); left as it is.
+        images: uint8, (B, 3, H, W); it is not changed.
         rng: draws 2B offsets and B coin tosses; the same state gives the same result.
         padding: black pixels added on each of the four sides.
 

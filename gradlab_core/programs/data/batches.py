@@ -1,7 +1,7 @@
-"""The batches of an epoch, a pure function of the seed and the epoch's number.
+"""The batches of an epoch as a pure function of the seed and the number of the epoch.
 
-Nothing is remembered between epochs, so two frameworks, or a run that starts again in the middle, see exactly the
-same numbers whatever ran before (with one version of NumPy, whose generators may change from one to the next).
+Nothing is remembered between epochs. So two frameworks, or a run that starts again in the middle, see exactly the
+same numbers, whatever ran before. This holds within a version of NumPy, whose generators may change with the next.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gradlab_core.programs.data.dataset import ImageData, Labels
 
 Batch = tuple[NDArray[np.float32], Labels]
 
-# One independent stream of random numbers per purpose: augmenting or not leaves the order as it is.
+# Each purpose has its own independent stream of random numbers, so augmentation does not change the order.
 _ORDER, _AUGMENT, _PROBE = range(3)
 
 
@@ -26,14 +26,14 @@ _ORDER, _AUGMENT, _PROBE = range(3)
 class Batches:
     """The training set in shuffled batches of one size.
 
-    The last incomplete batch of an epoch is left out: each shape is one more program for a compiler to build, and
-    a smaller batch would be one step with another gradient noise. Shuffling leaves out others in the next epoch.
+    The last incomplete batch of an epoch is left out: a compiler would have to build another program for its shape,
+    and its gradient would be noisier. Shuffling leaves out other images in the next epoch.
 
     Attributes:
         data: where the training images come from.
         batch_size: images in a batch, at least 1 and at most the size of the training set.
         seed: at least 0; fixes the order and the augmentation of every epoch.
-        augment: ask for `random_crop_flip`; happens only where `data.augment` says that it keeps the class.
+        augment: whether to apply `random_crop_flip`, which happens only if `data.augment` says that it keeps the class.
 
     Raises:
         GradlabError: if `batch_size` or `seed` is out of range; the message lists every problem.
@@ -55,7 +55,7 @@ class Batches:
         refuse("bad batches", [*_size_problems("batch_size", self.batch_size, self.data), *_seed_problems(self.seed)])
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """The number of batches in an epoch."""
         return len(self.data.train_labels) // self.batch_size
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
@@ -79,7 +79,7 @@ class Batches:
 
 
 def evaluation_batches(data: ImageData, batch_size: int = 512) -> Iterator[Batch]:
-    """Yield the whole test set in its order: float32 (B, 3, H, W) and int64 (B,), the last batch maybe smaller.
+    """Yield the whole test set in its order: float32 (B, 3, H, W) and int64 (B,). The last batch may be smaller.
 
     Raises:
         GradlabError: if `batch_size` is below 1.
@@ -114,7 +114,8 @@ def probe(data: ImageData, size: int, seed: int) -> Batch:
 
 
 def _generator(seed: int, stream: int, epoch: int) -> np.random.Generator:
-    # A spawn key, not a list of entropy words: large seeds take several words and could meet another pair's.
+    # This is a spawn key and not a list of entropy words, in which a large seed takes several words and two different
+    # pairs could coincide.
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, epoch)))
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 from a copy prepared on this machine, through TFDS, which here needs no TensorFlow."""
+"""CIFAR-10 from a copy on this machine, read by TFDS without TensorFlow."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Split = tuple[Images, Labels]
 
 
 def load(data_dir: str | Path) -> ImageData:
-    """Read the copy of CIFAR-10 below `data_dir` that `prepare_cifar10`, or TFDS itself, wrote. Never downloads.
+    """Read the copy of CIFAR-10 below `data_dir` that `prepare_cifar10`, or TFDS itself, wrote. Nothing is downloaded.
 
-    Images come in the order of their ids, which is that of the original archive: TFDS shuffles what it writes, and
-    the same seed must give the same batches whoever prepared the copy.
+    Images come in the order of their ids, which is that of the original archive. TFDS shuffles what it writes, but the
+    same seed must give the same batches, whoever prepared the copy.
 
     Args:
         data_dir: the folder that holds `cifar10/<version>/`.
@@ -42,7 +42,7 @@ def load(data_dir: str | Path) -> ImageData:
     """
     folder = Path(data_dir).expanduser()
     advice = f"run: gradlab data prepare {NAME} --from cifar-10-binary.tar.gz --data-dir {folder}"
-    if not os.path.isdir(folder):  # which takes any name, however long
+    if not os.path.isdir(folder):  # unlike `Path.is_dir`, this takes names of any length
         raise GradlabError(f"{folder} is not a folder; expected one with a prepared {NAME}; {advice}")
     if not any(folder.glob(f"{NAME}/*/dataset_info.json")):
         raise GradlabError(f"{folder} holds no {NAME}; expected {NAME}/<version>/dataset_info.json; {advice}")
@@ -52,7 +52,7 @@ def load(data_dir: str | Path) -> ImageData:
             sources = tfds.data_source(NAME, split=["train", "test"], data_dir=folder, download=False)
             names = sources[0].dataset_info.features["label"].names
             train, test = (_arrays(source) for source in sources)
-    # TFDS raises half a dozen unrelated classes for a damaged copy; the user needs one sentence, not its traceback.
+    # TFDS raises many unrelated errors for a damaged copy, and the user needs one sentence instead of a traceback.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise GradlabError(
@@ -78,7 +78,7 @@ def image_data(train: Split, test: Split, class_names: Sequence[str]) -> ImageDa
 
 
 def _arrays(source: Any) -> Split:
-    # One request for all the records: asking for each alone takes several times as long.
+    # All records are requested at once, since one request for each takes several times as long.
     examples = sorted(source.__getitems__(range(len(source))), key=lambda example: example["id"])
     images = np.stack([example["image"] for example in examples])
     labels = np.array([example["label"] for example in examples], dtype=np.int64)

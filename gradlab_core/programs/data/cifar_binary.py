@@ -1,4 +1,4 @@
-"""The original CIFAR-10 archive in its binary version, read in memory: nothing is extracted to disk."""
+"""The original CIFAR-10 archive in its binary version, read in memory without extracting anything to disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_archive(archive: str | Path) -> ImageData:
     """Read and check the whole archive: its checksum, its members, the size of each, and every label.
 
     A record is one byte of label and 3072 bytes of pixels, channel by channel (R, G, B), each row by row. A member
-    may hold any number of records but none.
+    may hold any number of records from one up.
 
     Args:
         archive: path of `cifar-10-binary.tar.gz`.
@@ -54,18 +54,18 @@ def read_archive(archive: str | Path) -> ImageData:
 
 
 def _members(path: Path) -> dict[str, bytes]:
-    """The content of every member that is needed, and an empty one for each of the others."""
-    if not os.path.isfile(path):  # which takes any name, however long
+    """The content of every member that is needed, and empty content for each other member."""
+    if not os.path.isfile(path):  # unlike `Path.is_file`, this takes names of any length
         raise GradlabError(f"{path} is not a file; expected {ARCHIVE}, to be had at {HOMEPAGE}")
     try:
         with path.open("rb") as raw:
             if raw.read(2) != _GZIP_MAGIC:
                 raise GradlabError(f"{path} is not a gzip file; expected {ARCHIVE}, to be had at {HOMEPAGE}")
         with gzip.open(path) as unzipped:
-            # A stream ("r|") only ever moves forward; going back would decompress everything once more.
+            # A stream ("r|") moves only forward; to go back would decompress everything again.
             with tarfile.open(fileobj=unzipped, mode="r|") as tar:
                 members = dict(_contents(tar))
-            # gzip compares its checksum at the very end, behind the last member.
+            # gzip compares its checksum at the very end, after the last member.
             while unzipped.read(1 << 20):
                 pass
     except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:

@@ -1,4 +1,4 @@
-"""The small set that needs no download: the handwritten digits inside scikit-learn."""
+"""The handwritten digits that scikit-learn contains: a small data set that needs no download."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradlab_core.programs.data.dataset import CHANNELS, ImageData, Labels
 _FULL_INK = 16
 _SCALE = 4
 _TEST_SHARE = 0.2
-# Part of the data set's definition, not a setting: every run shares one split.
+# The seed is part of the definition of the data set and not a setting, since every run shares one split.
 _SPLIT_SEED = 0
 
 
@@ -18,8 +18,8 @@ def load() -> ImageData:
     """The 1797 digits of 8x8 pixels as 32x32 colour images, about 80 % of each class for training.
 
     Each of the 17 grey values becomes round(value * 255 / 16), each pixel a 4x4 block, and the three channels are
-    equal, so the networks made for CIFAR take it as it is. Mean and standard deviation are measured on the training
-    part. No augmentation: a mirrored digit is another glyph.
+    equal, so networks made for CIFAR take these images. Mean and standard deviation are measured on the training part.
+    There is no augmentation, since a mirrored digit is another glyph.
 
     Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998, the test part, as
     `sklearn.datasets.load_digits` ships it.
@@ -51,7 +51,7 @@ def load() -> ImageData:
 
 
 def _stratified(labels: Labels) -> NDArray[np.bool_]:
-    """Mark the test images, (N,) bool: the same share of every class, drawn with a fixed seed."""
+    """Mark the test images, (N,) bool, which are the same share of every class, drawn with a fixed seed."""
     rng = np.random.default_rng(_SPLIT_SEED)
     test = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):

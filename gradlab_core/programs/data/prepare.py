@@ -31,9 +31,9 @@ def prepare_cifar10(archive: str | Path, data_dir: str | Path, progress: Progres
     `data_dir` that takes its final name at the end: an error or Ctrl-C leaves an earlier copy as it was.
 
     Args:
-        archive: path of the original archive (binary version); the number of its records is free.
-        data_dir: the folder that gets `cifar10/<version>/`; made if missing. An earlier copy is replaced.
-        progress: called after each image with (images written, images in all).
+        archive: path of the original archive (binary version), with any number of records.
+        data_dir: the folder for `cifar10/<version>/`, created if it does not exist. An earlier copy is replaced.
+        progress: called after each image with the number of images written and the number of all images.
 
     Returns:
         The folder written, `data_dir/cifar10/<version of TFDS's builder>`.
@@ -55,7 +55,7 @@ def prepare_cifar10(archive: str | Path, data_dir: str | Path, progress: Progres
     root = Path(data_dir).expanduser()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # Inside the final folder, because a rename is at once only within one file system.
+        # It is inside the final folder, because a rename is atomic only within one file system.
         with quiet(), tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=root) as temporary:
             info = tfds.builder(NAME, data_dir=temporary, file_format=FORMAT).info
             info.features["label"].names = data.class_names
@@ -103,7 +103,7 @@ def _write_split(
     path = str(template.sharded_filepath(shard_index=0, num_shards=1))
     array_record = require("array_record.python.array_record_module", extra=EXTRA)
     size = 0
-    # One record a group, as TFDS writes: reading one image at random must not decompress its neighbours.
+    # Each group holds one record, as TFDS writes it, so that reading one image does not decompress its neighbours.
     with closing(array_record.ArrayRecordWriter(path, "group_size:1")) as out:
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):
             example = {"id": f"{split}_{index:05d}", "image": _png(image), "label": int(label)}
@@ -115,7 +115,7 @@ def _write_split(
 
 
 def _png(image: Images) -> bytes:
-    # TFDS encodes an array through TensorFlow, but takes bytes that are a PNG already as they are.
+    # TFDS encodes an array with TensorFlow, but takes bytes that are already a PNG.
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -124,7 +124,7 @@ def _png(image: Images) -> bytes:
 
 
 def _replace(target: Path, new: Path, *, aside: Path) -> None:
-    """Rename `new` to `target`; if that fails or is interrupted, what was at `target` is there again."""
+    """Rename `new` to `target`. If that fails or is interrupted, `target` is restored."""
     target.parent.mkdir(exist_ok=True)
     try:
         if target.exists():

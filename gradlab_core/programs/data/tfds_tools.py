@@ -1,4 +1,4 @@
-"""TensorFlow Datasets without TensorFlow and without its chatter."""
+"""TensorFlow Datasets without TensorFlow and without its log messages."""
 
 from __future__ import annotations
 

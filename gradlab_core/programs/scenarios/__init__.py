@@ -1,4 +1,4 @@
-"""The gallery: every fault in a program small enough to watch, beside its remedy, and healthy programs."""
+"""The gallery: small programs that each have one fault, beside their repaired versions, and healthy programs."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ SCENARIOS: dict[str, Scenario] = {
     for family in (EXPLODING, VANISHING, DISCONNECTED, STILL, UNITS, NONFINITE, PLATEAU, HEALTHY)
     for scenario in family
 }
-"""By name, family by family."""
+"""All scenarios by name, family by family."""

@@ -1,4 +1,4 @@
-"""Parameters to which no gradient leads."""
+"""Scenarios with parameters that the gradient does not reach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients and losses that grow out of all bounds."""
+"""Scenarios whose gradients or losses grow without bound."""
 
 from __future__ import annotations
 

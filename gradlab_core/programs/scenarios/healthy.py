@@ -1,4 +1,4 @@
-"""Healthy programs of every family, on which nothing may be found."""
+"""Healthy programs, in which the diagnosis must not find anything."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from gradlab_core.programs.specs import ModelSpec
 
 
 def mlp(widths: tuple[int, ...] = (32, 32), activation: str = "relu", **more: Any) -> ModelSpec:
-    """For the digits, unless told otherwise; with the initialisation that suits its activation."""
+    """A net of dense layers, by default for the digits, with the initialisation that suits its activation."""
     start = {"init": "kaiming_normal" if activation == "relu" else "xavier_normal"}
     return ModelSpec(kind="mlp", widths=widths, activation=activation, **{**start, **more})
 
@@ -28,14 +28,14 @@ def adam(rate: float, **more: Any) -> OptimizerSpec:
 
 
 def changed(program: ProgramSpec, *, model: dict[str, Any] | None = None, **fields: Any) -> ProgramSpec:
-    """The program with other fields, or with other fields of its model."""
+    """The program with some of its own fields or of its model's changed."""
     if model is not None:
         fields["model"] = dataclasses.replace(program.model, **model)
     return dataclasses.replace(program, **fields)
 
 
 DIGITS = ProgramSpec(model=mlp(), optimizer=sgd(0.1), steps=150)
-"""Digits and a small ReLU net: what most faults are built into. It learns them well."""
+"""A small ReLU net that learns the digits well. Most faults are planted in it."""
 
 ORDER = TaskSpec(name="temporal_order", length=20)
 WAVES = TaskSpec(name="waves", features=8)

@@ -1,4 +1,4 @@
-"""NaN and Inf, and where they are born."""
+"""Scenarios in which NaN or Inf arises."""
 
 from __future__ import annotations
 

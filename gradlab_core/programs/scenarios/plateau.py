@@ -1,4 +1,4 @@
-"""Losses that go nowhere, and a loss that is not what it is taken for."""
+"""Scenarios whose loss does not fall, and one whose loss is not the one it is taken for."""
 
 from __future__ import annotations
 

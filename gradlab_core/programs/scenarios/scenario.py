@@ -1,4 +1,4 @@
-"""What a scenario is."""
+"""The definition of a scenario."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ FAMILIES = ("exploding", "vanishing", "disconnected", "not updating", "units", "
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """A program with a fault that truly hinders it, beside the same program repaired; or a healthy one.
+    """A program with a fault that hinders its training and the same program repaired, or a healthy program.
 
     Attributes:
-        name: as the command line takes it.
+        name: the name on the command line.
         family: one of `FAMILIES`.
-        about: what is wrong with the program, or what is worth knowing of a healthy one.
-        codes: of the findings to expect, the chief one first; none for a healthy program.
-        program: with the fault.
-        fix: the program without it, None for a healthy one.
+        about: what is wrong with the program, or what is worth knowing about a healthy one.
+        codes: the codes of the expected findings, the main one first; none for a healthy program.
+        program: the program with the fault.
+        fix: the program without the fault; None for a healthy program.
         remedy: what was changed in `fix`.
     """
 

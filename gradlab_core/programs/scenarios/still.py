@@ -1,4 +1,4 @@
-"""Parameters that no update reaches."""
+"""Scenarios with parameters that are not updated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Units that do nothing, or all the same."""
+"""Scenarios whose units are dead or saturated, or all compute the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients and signals that die on their way."""
+"""Scenarios whose gradients or signals vanish on their way through the net."""
 
 from __future__ import annotations
 

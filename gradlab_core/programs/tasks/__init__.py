@@ -1,4 +1,4 @@
-"""What the programs of diagnosis learn: small tasks as plain NumPy batches, the same for every framework."""
+"""Small tasks that the programs of the diagnosis learn, as NumPy batches that are the same for every framework."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _SOURCES: dict[str, Callable[[TaskSpec, int], Source]] = {
 
 
 def open_task(spec: TaskSpec, *, seed: int) -> Task:
-    """The task of a spec; docs/tasks.md says what each is.
+    """The task of a spec; docs/tasks.md describes every task.
 
     Args:
-        seed: of the batches, and of what a task draws once: the centres of the blobs, the function of the waves.
+        seed: the seed of the batches, and of what a task draws once, such as the centres of the blobs.
 
     Raises:
-        GradlabError: a negative seed; for imdb, no readable copy on this machine.
+        GradlabError: the seed is negative, or there is no readable copy of imdb on this machine.
         MissingDependency: for imdb, the extra `tfds` is not installed.
 
     >>> task = open_task(TaskSpec(name="adding", length=10), seed=0)

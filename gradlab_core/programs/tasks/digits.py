@@ -1,4 +1,4 @@
-"""The handwritten digits inside scikit-learn, 8x8 pixels as they are."""
+"""The handwritten digits that scikit-learn contains, with their 8x8 pixels."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _SIDE = 8
 
 
 class Digits:
-    """Ten classes; `layout` is one of `gradlab_core.programs.program.LAYOUTS`. Pixels are standardised with the one
-    mean and standard deviation of the training part (1438 images; 359 are for testing), split by class.
+    """Ten classes; `layout` is one of `gradlab_core.programs.program.LAYOUTS`. Pixels are standardised
+    with a single mean and standard deviation, those of the training part (1438 images; 359 are for testing). The split
+    keeps the share of every class.
 
     Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
     """
@@ -35,7 +36,7 @@ class Digits:
         chosen = pick(rng, size, len(labels), test=test)
         x = data.normalise(_small(images[chosen]))
         if self.layout != "image":
-            x = x[:, 0]  # the three channels are equal
+            x = x[:, 0]  # one channel, since all three are equal
         return x.reshape(len(x), -1) if self.layout == "flat" else x, labels[chosen]
 
 
@@ -45,6 +46,6 @@ def _load() -> ImageData:
 
 
 def _small(images: Images) -> Images:
-    """One pixel of each block of equal ones that `gradlab_core.programs.data.digits` makes of a pixel."""
+    """Take one pixel of each block of equal pixels that `gradlab_core.programs.data.digits` makes of one."""
     block = images.shape[-1] // _SIDE
     return images[:, :, ::block, ::block]

@@ -1,4 +1,4 @@
-"""Sentiment of film reviews, from a copy of TFDS's `imdb_reviews` on this machine. Needs no TensorFlow to read."""
+"""The sentiment of film reviews, read without TensorFlow from a copy of TFDS's `imdb_reviews` on this machine."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from gradlab_core.programs.tasks.task import pick
 NAME = "imdb_reviews"
 
 _BUCKETS = 2**14
-# Part of the task's definition, not a setting: a word is the same vector in every run.
+# The seed is part of the definition of the task and not a setting: a word is the same vector in every run.
 _EMBEDDING_SEED = 0
 _BREAK, _WORD = re.compile(r"<br\s*/?>"), re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 class Imdb:
-    """Negative (0) or positive (1): sequences (N, length, features) of word vectors.
+    """Negative (0) or positive (1) reviews as sequences (N, length, features) of word vectors.
 
-    The last `length` words of a review, where its verdict stands, in lower case; before a shorter one come zeros. The
-    CRC-32 of a word picks one of 16,384 fixed normal vectors, standardised, feature by feature, over the words of the
-    training part. Reviews are sorted by their text: the same batches whoever prepared the copy.
+    An example is the last `length` words of a review, where its verdict usually stands, in lower case. Zeros precede a
+    shorter review. The CRC-32 of a word picks one of 16,384 fixed normal vectors, which are standardised, feature by
+    feature, over the words of the training part. Reviews are sorted by their text, so that the batches are the same
+    whoever prepared the copy.
 
     Source: A. Maas et al., "Learning Word Vectors for Sentiment Analysis", 2011.
     """
@@ -43,7 +44,9 @@ class Imdb:
         vectors = vectors - share @ vectors
         spread = np.sqrt(share @ np.square(vectors))
         vectors = vectors / np.where(spread > 0, spread, 1.0)
-        self._vectors = np.concatenate([vectors, np.zeros((1, features))])  # the last row is no word
+        self._vectors = np.concatenate(
+            [vectors, np.zeros((1, features))]
+        )  # the last row stands for the absence of a word
 
     def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         words, labels = self._parts["test" if test else "train"]
@@ -52,18 +55,18 @@ class Imdb:
 
 
 def _words(reviews: list[tuple[bytes, int]], length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Buckets (N, length), `_BUCKETS` where there is no word, and labels (N,)."""
+    """The buckets of the words (N, length), with `_BUCKETS` where there is no word, and the labels (N,)."""
     buckets = np.full((len(reviews), length), _BUCKETS)
     for row, (text, _) in zip(buckets, reviews, strict=True):
         words = _WORD.findall(_BREAK.sub(" ", text.decode("utf-8", errors="replace").lower()))[-length:]
         if words:
-            # Not Python's `hash`, which differs from one process to the next.
+            # Python's own `hash` differs from one process to the next.
             row[-len(words) :] = [zlib.crc32(word.encode()) % _BUCKETS for word in words]
     return buckets, np.array([label for _, label in reviews])
 
 
 def _read(data_dir: str | None) -> dict[str, list[tuple[bytes, int]]]:
-    """`(text, label)` of every review of both parts."""
+    """The text and the label of every review, for both parts."""
     if data_dir is None:
         raise GradlabError(f"imdb needs the folder that holds {NAME}; give it as TaskSpec(name='imdb', data_dir=...)")
     folder = Path(data_dir).expanduser()
@@ -80,7 +83,7 @@ def _read(data_dir: str | None) -> dict[str, list[tuple[bytes, int]]]:
         with quiet():
             sources = tfds.data_source(NAME, split=["train", "test"], data_dir=folder, download=False)
             return {part: _reviews(source) for part, source in zip(("train", "test"), sources, strict=True)}
-    # TFDS raises half a dozen unrelated classes for a damaged copy; the user needs one sentence, not its traceback.
+    # TFDS raises many unrelated errors for a damaged copy, and the user needs one sentence instead of a traceback.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise GradlabError(
@@ -90,5 +93,5 @@ def _read(data_dir: str | None) -> dict[str, list[tuple[bytes, int]]]:
 
 
 def _reviews(source: Any) -> list[tuple[bytes, int]]:
-    # One request for all the records: asking for each alone takes several times as long.
+    # All records are requested at once, since one request for each takes several times as long.
     return sorted((example["text"], int(example["label"])) for example in source.__getitems__(range(len(source))))

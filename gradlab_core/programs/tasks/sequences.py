@@ -1,4 +1,4 @@
-"""Sequences that only a memory solves: what decides stands far before the end. Their length is the knob."""
+"""Tasks on sequences that need a memory: what decides the answer comes far before the end. Longer ones are harder."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _SYMBOLS, _SIGNALS = 6, 2
 
 
 class TemporalOrder:
-    """Which of two signals came first: class 0 for A before B, 1 for B before A.
+    """Tell which of two signals came first: class 0 for A before B, and 1 for B before A.
 
-    One-hot sequences (N, T, 6) of the symbols A, B, c, d, e, f. The first signal stands at a place drawn from T/10 to
-    2T/10, the second at one from 4T/10 to 5T/10, every other step holds a random letter of c to f. Nothing after T/2
-    tells the class, and neither does how often a symbol occurs.
+    One-hot sequences (N, T, 6) of the symbols A, B, c, d, e, f. The place of the first signal is drawn from T/10
+    to 2T/10 and that of the second from 4T/10 to 5T/10; every other step holds a random letter from c to f. Neither
+    the symbols after T/2 nor the number of times a symbol occurs tell the class.
 
     Source: Hochreiter & Schmidhuber 1997, experiment 6a, with the places and symbols of Pascanu, Mikolov & Bengio 2013.
-    There the pair is one of AA, AB, BA, BB, four classes; the two in which order is all there is are kept here.
+    There the pairs AA, AB, BA and BB are four classes; only the two that differ in nothing but the order are kept here.
     """
 
     features, outputs, is_regression = _SYMBOLS, 2, False
@@ -40,11 +40,11 @@ class TemporalOrder:
 
 
 class Adding:
-    """The sum of the two marked numbers among T.
+    """Add the two marked numbers among T.
 
-    Sequences (N, T, 2) of numbers, uniform on [0, 1] and then standardised, each beside its marker: 1 at one place of
-    the first half and one of the second, 0 elsewhere. The target (N, 1) is the sum, standardised: to answer 0 costs a
-    mean squared error of 1.
+    An example is a sequence (N, T, 2) of numbers and their markers. The numbers are uniform on [0, 1] and then
+    standardised; the marker is 1 at one place of the first half and at one of the second, and 0 elsewhere. The target
+    (N, 1) is the standardised sum, so the constant answer 0 has a mean squared error of 1.
 
     Source: Hochreiter & Schmidhuber 1997, experiment 4, with the range of Pascanu, Mikolov & Bengio 2013 and the halves
     of Arjovsky, Shah & Bengio 2016.

@@ -1,4 +1,4 @@
-"""A task: batches that are a pure function of the seed and the step, whatever ran before and whoever asks."""
+"""A task: its batches are a pure function of the seed and the step, whatever ran before."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gradlab_core.programs.program import TaskSpec
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int64] | NDArray[np.float32]]
 
-# One independent stream of random numbers per purpose: random labels leave the inputs as they are.
+# Each purpose has its own independent stream of random numbers, so random labels do not change the inputs.
 _TRAIN, _TEST, _TRAIN_LABELS, _TEST_LABELS, _WORLD = range(5)
 
 
 class Source(Protocol):
-    """Where examples come from: inputs standardised, labels int64 (N,), or targets (N, outputs) of mean 0, std 1."""
+    """A source of examples: standardised inputs with labels int64 (N,), or targets (N, outputs) of mean 0 and std 1."""
 
     @property
     def features(self) -> int: ...
@@ -28,16 +28,16 @@ class Source(Protocol):
     def is_regression(self) -> bool: ...
 
     def draw(self, rng: np.random.Generator, size: int, *, test: bool) -> tuple[NDArray[Any], NDArray[Any]]:
-        """`size` examples; of a finite test part at most all."""
+        """Draw `size` examples; of a finite test part at most all."""
         ...
 
 
 class Task:
-    """What `open_task` gives.
+    """A task with its options applied, as `open_task` returns it.
 
     Attributes:
-        features: numbers an example, or a time step of a sequence.
-        outputs: classes; of a regression the width of the target.
+        features: numbers in an example, or in a time step of a sequence.
+        outputs: number of classes; for a regression the width of the target.
         is_regression: whether targets are numbers and not classes.
     """
 
@@ -51,7 +51,7 @@ class Task:
         (N, T, features), and labels int64 (N,) or targets float32 (N, outputs).
 
         Raises:
-            GradlabError: a negative step, or a size below 1 or above what a finite training part holds.
+            GradlabError: the step is negative, or the size is below 1 or above that of a finite training part.
         """
         problems: list[str] = []
         fields.whole_number(problems, "step", step, 0)
@@ -60,11 +60,11 @@ class Task:
         return self._batch(_TRAIN, _TRAIN_LABELS, step, size)
 
     def test_batch(self, size: int) -> Batch:
-        """Examples that no training batch holds, the same at every call: from the test part of a data set, of which it
-        is at most the whole, or from a stream of random numbers of their own.
+        """Examples that are in no training batch, the same at every call. They come from the test part of a data set,
+        then at most all of it, or from their own stream of random numbers.
 
         Raises:
-            GradlabError: a size below 1.
+            GradlabError: the size is below 1.
         """
         problems: list[str] = []
         fields.whole_number(problems, "size", size, 1)
@@ -83,13 +83,14 @@ class Task:
 
 
 def generator(seed: int, stream: int = _WORLD, step: int = 0) -> np.random.Generator:
-    """The random numbers of one purpose at one step; by default those for what a task draws once."""
-    # A spawn key, not a list of entropy words: large seeds take several words and could meet another pair's.
+    """The generator for one purpose at one step; without a step, for what a task draws once."""
+    # This is a spawn key and not a list of entropy words, in which a large seed takes several words and two different
+    # pairs could coincide.
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, step)))
 
 
 def pick(rng: np.random.Generator, size: int, available: int, *, test: bool) -> NDArray[np.int64]:
-    """Places of `size` different examples of a finite set."""
+    """Draw the places of `size` different examples of a finite set."""
     if not test and size > available:
         refuse("batch", [f"size is {size}; expected at most {available}, the training examples of the task"])
     return rng.permutation(available)[:size]

@@ -16,10 +16,10 @@ _WAVES = 8
 
 
 class Blobs:
-    """Gaussian clusters, one a class, of standard deviation 1; then all is standardised, feature by feature.
+    """Gaussian clusters of standard deviation 1, one for each class. Each feature is then standardised.
 
-    The nearest two centres lie 4 apart: cut halfway, either cluster has 2.3 % on the wrong side. Of 32 sets of normal
-    random centres that one is taken whose nearest two are farthest apart for its width.
+    The two nearest centres lie 4 apart, so a cut halfway leaves 2.3 % of either cluster on the wrong side. Of 32 sets
+    of normal random centres the one is taken whose nearest two are farthest apart relative to its width.
     """
 
     is_regression = False
@@ -38,8 +38,8 @@ class Blobs:
 
 
 class Waves:
-    """A smooth function of normal random features, without noise: f(x) = Σₖ aₖ sin(wₖ·x + bₖ), eight waves, with |wₖ|
-    about 1. Its mean and variance under the normal distribution are known, so the target is standardised exactly.
+    """A smooth function of normal random features, without noise: f(x) = Σₖ aₖ sin(wₖ·x + bₖ), with eight waves and
+    |wₖ| about 1. Its mean and variance under the normal distribution are known, so the target is standardised exactly.
     """
 
     outputs, is_regression = 1, True
@@ -49,7 +49,7 @@ class Waves:
         rng = generator(seed)
         self.w = rng.standard_normal((_WAVES, features)) / math.sqrt(features)
         self.a, self.b = rng.standard_normal(_WAVES), rng.uniform(0, 2 * math.pi, _WAVES)
-        # E[sin(w·x + b)] = sin(b)·exp(−|w|²/2); of a product of two sines, by the sum formula, likewise.
+        # E[sin(w·x + b)] = sin(b)·exp(−|w|²/2). A product of two sines becomes a sum by the sum formula.
         w, b = self.w, self.b
         means = np.sin(b) * _damp(w)
         unlike, alike = (
@@ -69,7 +69,7 @@ def _damp(w: NDArray[Any]) -> NDArray[Any]:
 
 
 def _nearest(points: NDArray[Any]) -> float:
-    """The smallest distance between two points."""
+    """The smallest distance between two of the points."""
     squares = np.square(points).sum(axis=1)
     apart = squares[:, np.newaxis] + squares - 2 * points @ points.T
     np.fill_diagonal(apart, np.inf)

@@ -1,1 +1,1 @@
-"""The page of recorded runs: what a monitor wrote, step by step."""
+"""The page of recorded runs, which shows step by step what a monitor wrote."""

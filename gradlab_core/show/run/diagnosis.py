@@ -1,4 +1,4 @@
-"""Findings as the page shows them: numbered, with a level, and where they begin on the curves."""
+"""Findings as the page shows them: with a number, a level, and a mark on the curves where they begin."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gradlab_core.records import Finding, Severity
 from gradlab_core.text import number
 
 LEVELS = {Severity.CRITICAL: "bad", Severity.WARNING: "watch", Severity.NOTE: "unknown"}
-_MOST = 12  # paths written out
+_MOST = 12  # so many paths are written out
 
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosed:
-    """One finding in words; `more` counts the paths that are not among `paths`."""
+    """One finding in words. `more` counts the paths that are left out of `paths`."""
 
     number: int
     code: str
@@ -31,7 +31,7 @@ class Diagnosed:
 
 
 def diagnosed(findings: Sequence[Finding]) -> list[Diagnosed]:
-    """In the order in which they came, which is that of their weight."""
+    """The findings in words, in the given order, which is that of their severity."""
     return [
         Diagnosed(
             number=i,
@@ -51,13 +51,13 @@ def diagnosed(findings: Sequence[Finding]) -> list[Diagnosed]:
 
 
 def level(findings: Sequence[Finding]) -> str:
-    """Of the heaviest one; `good` where there is none, or only notes."""
+    """The level of the most severe finding; `good` if there is none, or if there are only notes."""
     severities = {finding.severity for finding in findings}
     return "bad" if Severity.CRITICAL in severities else "watch" if Severity.WARNING in severities else "good"
 
 
 def onsets(findings: Sequence[Finding]) -> dict[int, str]:
-    """Which findings begin at which step: `{12: "1, 3"}`."""
+    """The numbers of the findings that begin at each step, as in `{12: "1, 3"}`."""
     at: dict[int, list[int]] = {}
     for i, finding in enumerate(findings, start=1):
         at.setdefault(finding.first_step, []).append(i)

@@ -1,4 +1,6 @@
-"""Heatmaps: one row a tensor, one column a step, the colour a norm; what is no number has a colour and a name."""
+"""Heatmaps with a row for each tensor and a column for each step.
+
+The colour is the norm. What is not a number has a colour of its own, which is named above the chart."""
 
 from __future__ import annotations
 
@@ -22,19 +24,19 @@ WORDS = {
     NOT_MEASURED: "#d8dee4",
     NOT_RECORDED: "#eef1f4",
 }
-"""The colour of what is no number on a logarithmic scale; none of them is on the scale of the numbers."""
+"""The colours of what a logarithmic scale cannot show. None of them occurs in the colour scale of the numbers."""
 _SCALE = [[0, "#f6efc8"], [0.35, "#86cbb6"], [0.7, "#2f86b5"], [1, "#25457f"]]
 _STRIP = {
     "NaN or Inf": ("#d0209a", "triangle-up", lambda record: bool(nonfinite(record))),
     "anomaly": ("#b3410e", "diamond", is_anomaly),
     "skipped": (style.MUTED, "x", lambda record: record.skipped),
 }
-_MARK, _GAP, _TOP, _BOTTOM, _LABEL = 16, 8, 34, 104, 22  # pixels; the last one characters
+_MARK, _GAP, _TOP, _BOTTOM, _LABEL = 16, 8, 34, 104, 22  # in pixels, but for `_LABEL`, which is in characters
 
 
 @dataclasses.dataclass(frozen=True)
 class _Cells:
-    """`values` as numbers to draw, `words` where there is none."""
+    """`values` holds the numbers to draw, and `words` what stands in their place where there is no number."""
 
     values: list[list[float | None]]
     words: list[list[str | None]]
@@ -50,8 +52,8 @@ def heatmap(run: DrawnRun, quantity: str) -> Chart:
     total = row * len(paths) + above
     layout = style.layout(round(total) + _TOP + _BOTTOM)
     layout["margin"] = {"l": 30, "r": 14, "t": _TOP, "b": _BOTTOM}
-    layout["meta"] = {"narrowLegendColumns": 1}  # beside long row names there is little room
-    # Columns of equal width, not by the number of the step: else a single step would be too thin to see.
+    layout["meta"] = {"narrowLegendColumns": 1}  # long row names leave little room for the legend
+    # The axis has categories, so that all columns are equally wide: a single step would be too thin to see otherwise.
     layout["xaxis"] = style.axis("optimizer step", type="category", categoryarray=columns, showgrid=False, nticks=5)
     layout["xaxis"] |= {"range": [-0.5, len(columns) - 0.5]}
     labelled = range(0, len(paths), math.ceil(13 / row))
@@ -76,7 +78,7 @@ def heatmap(run: DrawnRun, quantity: str) -> Chart:
 
 
 def label(path: str) -> str:
-    """The end of a path, which tells tensors apart better than its beginning, escaped.
+    """The end of a path, escaped for HTML. The end tells tensors apart better than the beginning.
 
     >>> label("fc.weight"), label("model.encoder.layers.11.self_attn.out_proj.weight")
     ('fc.weight', '…lf_attn.out_proj.weight')
@@ -85,7 +87,7 @@ def label(path: str) -> str:
 
 
 def _apart(paths: Sequence[str]) -> list[str]:
-    """Paths as row names: too long ones are cut, and rows need different names."""
+    """Paths as row names. Long ones are cut, and numbered if that makes two of them equal."""
     short = [path if len(path) <= 120 else path[:60] + "…" + path[-58:] for path in paths]
     return [name if short.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(short)]
 
@@ -101,7 +103,7 @@ def _cells(records: Sequence[StepRecord], paths: Sequence[str], quantity: str) -
 
 
 def _cell(record: StepRecord, path: str, quantity: str) -> float | str:
-    """A positive number, or the word for what there is instead."""
+    """A positive number, or the word for what stands in its place."""
     norms = record.tensors.get(path)
     if norms is None:
         return NOT_RECORDED
@@ -138,7 +140,7 @@ def _numbers(columns: list[str], names: list[str], values: list[list[float | Non
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Whole decades, at most six; three values where the range holds fewer than two."""
+    """At most six whole decades; three values if the range holds fewer than two decades."""
     decades = list(range(math.ceil(low), math.floor(high) + 1))
     if len(decades) < 2:
         return [low, (low + high) / 2, high]
@@ -146,7 +148,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _odd(columns: list[str], names: list[str], words: list[list[str | None]]) -> Iterable[Chart]:
-    """One layer for each word that occurs, with its entry in the legend."""
+    """Yield one layer for each word that occurs, with its entry in the legend."""
     present = {word for row in words for word in row}
     for word, colour in WORDS.items():
         if word in present:

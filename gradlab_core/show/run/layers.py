@@ -1,4 +1,4 @@
-"""Norms of single tensors over the steps: a colour a layer from input to output, weights solid, biases dotted."""
+"""Norms of single tensors over the steps: each layer has a colour, weights are solid and biases dotted."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gradlab_core.show.spread import Spread
 from gradlab_core.text import NOT_MEASURED, number, odd
 
 MOST = 6
-"""Layers drawn; more lines than that cannot be told apart."""
+"""So many layers are drawn, since more lines cannot be told apart."""
 _PANELS: tuple[tuple[Panel, str, Callable[[str], bool]], ...] = (
     (Panel("Parameter norm of weights", "norm", log=True), "param", lambda path: not is_bias(path)),
     (Panel("Parameter norm of biases", "norm", log=True), "param", is_bias),
     (Panel("Gradient norm", "norm", log=True), "grad", lambda path: True),
 )
-_LABEL = 22  # characters
+_LABEL = 22  # in characters
 
 
 def layer_norms(run: DrawnRun) -> Chart:
-    """Parameter and gradient norms of the tensors of up to `MOST` layers, evenly from the first to the last."""
+    """Parameter and gradient norms of the tensors of up to `MOST` layers, chosen evenly from the first to the last."""
     layers = shown_layers(run.paths)
     panels = [panel for panel in _PANELS if any(panel[2](path) for own in layers for path in own)]
     canvas = Canvas([panel for panel, *_ in panels], "optimizer step")
@@ -37,14 +37,14 @@ def layer_norms(run: DrawnRun) -> Chart:
                 points = [_point(record, path, quantity) for record in run.drawn]
                 canvas.line(place, line, points, mode="lines" if len(points) > 1 else "markers")
     figure = canvas.figure()
-    # Columns that leave the upper right corner to the buttons.
+    # The columns leave the upper right corner to the buttons.
     figure["layout"]["legend"] |= {"entrywidth": 0.2, "entrywidthmode": "fraction"}
     return figure
 
 
 def shown_layers(paths: Sequence[str]) -> list[list[str]]:
-    """Each layer with its first weight and its first bias: a recurrent one counts as several, one a direction and a
-    source.
+    """The layers to draw, each with its first weight and its first bias. A recurrent layer counts as several, one for
+    each direction and each source (input or state).
 
     >>> shown_layers(["rnn.weight_ih_l0", "rnn.weight_hh_l0", "rnn.bias_ih_l0", "rnn.bias_hh_l0", "fc.weight"])
     [['rnn.weight_ih_l0', 'rnn.bias_ih_l0'], ['rnn.weight_hh_l0', 'rnn.bias_hh_l0'], ['fc.weight']]

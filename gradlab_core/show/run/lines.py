@@ -1,4 +1,4 @@
-"""The curves of one recorded run: loss, gradient norm, update ratio, z-score."""
+"""The curves of one recorded run: loss, gradient norm, update ratio and anomaly score."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _PANELS: tuple[tuple[Panel, Callable[[StepRecord], float | None]], ...] = (
 )
 
 
-_ANOMALIES = Line("anomaly", style.colour_of("postact"))  # a colour that stands out from the line's
+_ANOMALIES = Line("anomaly", style.colour_of("postact"))  # this colour stands out from that of the line
 
 
 def curves(run: DrawnRun, onsets: Mapping[int, str] | None = None) -> Chart:
-    """One panel a quantity that was measured at any step; anomalies are marked on every curve, and the steps at which
-    findings begin with their numbers, `{step: "1, 3"}`."""
+    """A panel for each quantity that was measured at any step. Every curve shows the anomalies and the steps at which
+    findings begin; `onsets` gives the numbers of these, as in `{step: "1, 3"}`."""
     shown = [(panel, value) for panel, value in _PANELS if any(value(r) is not None for r in run.records)]
     canvas = Canvas([panel for panel, _ in shown], "optimizer step")
     for place, (panel, value) in enumerate(shown):
-        # The first steps have no score, which the caption says; a mark for each would only be in the way.
+        # The first steps have no score, as the caption says; a mark for each of them would only be in the way.
         rows = [r for r in run.drawn if panel.title != _SCORE or value(r) is not None]
         points = [_point(panel, r, value(r)) for r in rows]
         canvas.line(place, run, points, mode="lines" if len(points) > 1 else "markers")
@@ -48,7 +48,7 @@ def curves(run: DrawnRun, onsets: Mapping[int, str] | None = None) -> Chart:
 
 
 def _is_drawn(panel: Panel, value: float | None) -> bool:
-    """Not in the strip below, where the line itself has put its mark already."""
+    """Whether the value is drawn on the curve. If not, the line has put a mark in the strip below already."""
     return odd(value) is None and not (panel.log and value == 0)
 
 
@@ -65,13 +65,13 @@ def score(record: StepRecord) -> str:
 
 
 def _mark_onset(canvas: Canvas, step: int, numbers: str) -> None:
-    """A dashed line through all panels, with the numbers of the findings in its own place on top."""
+    """Draw a dashed line through all panels, with the numbers of the findings on top."""
     at = {"xref": "x", "yref": "paper"}
     line = {"color": _ONSET, "width": 1.2, "dash": "dash"}
     canvas.shapes.append({"type": "line", **at, "x0": step, "x1": step, "y0": 0, "y1": 1, "line": line})
     look = {"showarrow": False, "bgcolor": "#ffffff", "bordercolor": _ONSET, "borderpad": 2}
     look |= {"font": {"size": 11, "color": _ONSET}}
-    # One below the other: findings often begin close together.
+    # The numbers stand one below the other, since findings often begin close together.
     down = 20 * (len(canvas.annotations) % 4)
     canvas.annotations.append(
         {**at, **look, "x": step, "y": 1, "yanchor": "top", "yshift": -down - 4, "xanchor": "left", "text": numbers}
@@ -79,6 +79,6 @@ def _mark_onset(canvas: Canvas, step: int, numbers: str) -> None:
 
 
 def _zone(panel: int, low: float, high: float) -> Chart:
-    """The healthy region of a panel."""
+    """The shape that shades the healthy region of a panel."""
     where = {"xref": "paper", "x0": 0, "x1": 1, "yref": "y" if panel == 0 else f"y{panel + 1}", "y0": low, "y1": high}
     return {"type": "rect", **where, "fillcolor": style.ZONES["good"], "line": {"width": 0}, "layer": "below"}

@@ -23,7 +23,7 @@ _MOST = 6
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """The figures of one step, and its class with its level."""
+    """The figures of one step, its class, and the level of that class."""
 
     step: str
     figures: list[str]
@@ -33,15 +33,15 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """Where one quantity of one tensor went."""
+    """Where one quantity of one tensor went, in words."""
 
     ends: str
     direction: str
 
 
 def norms(run: JudgedRun, diagnosis: str = "good") -> dict[str, Any]:
-    """What the template shows of the norm report: beside a diagnosis that is not `good`, `stable` is a word without a
-    colour, for norms of the whole net cannot see what the diagnosis saw."""
+    """What the template shows of the norm report. If the diagnosis is not `good`, the class `stable` has no colour, for
+    the norms of the whole net cannot show all that the diagnosis sees."""
     return {
         "headings": HEADINGS,
         "rows": [row(each, diagnosis) for each in run.norms.rows],
@@ -63,7 +63,7 @@ def row(norms: NormRow, diagnosis: str = "good") -> Row:
 
 
 def stretch_words(report: NormReport) -> str:
-    """The classes one after the other, as far as a person reads on."""
+    """The classes one after the other; after the first few only how many more changes there are."""
 
     def words(stretch: Stretch) -> str:
         first, last = stretch.first_step, stretch.last_step
@@ -76,7 +76,7 @@ def stretch_words(report: NormReport) -> str:
 
 
 def trend_tables(run: JudgedRun) -> dict[str, Any]:
-    """What the template shows of the trends; without tensors there are none."""
+    """What the template shows of the trends, which need tensors in the records."""
     if not run.trends.tensors:
         return {"sentences": [], "rows": []}
     return {
@@ -87,6 +87,6 @@ def trend_tables(run: JudgedRun) -> dict[str, Any]:
 
 
 def ways(tensors: Sequence[Trend], path: str) -> list[Way]:
-    """Of one tensor: parameter norm, gradient norm, update ratio."""
+    """The ways of the parameter norm, the gradient norm and the update ratio of one tensor."""
     own = [trend for trend in tensors if trend.path == path]
     return [Way(trend_words.first_to_last(t), trend_words.direction(t)) for t in own]

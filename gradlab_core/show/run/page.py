@@ -1,4 +1,4 @@
-"""The page of recorded runs: one section a run."""
+"""The page of recorded runs, with a section for each run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def content(runs: Mapping[str, JudgedRun]) -> dict[str, Any]:
     shared = _shared_charts(every)
     charts = [*shared, *(item for section in sections for item in (*section["charts"], *section["trend_charts"]))]
     return {
-        "short": len(sections) > 1,  # of one run the findings stand on top already
+        "short": len(sections) > 1,  # the findings of a single run stand at the top anyway
         "together": shared,
         "sections": sections,
         "figures": {item.key: item.figure for item in charts},
@@ -75,7 +75,7 @@ def _section(index: int, run: DrawnRun) -> dict[str, Any]:
 
 
 def _beside(diagnosis: str, own: str) -> str:
-    """Nothing is called good beside a finding that says otherwise."""
+    """The level of a run's summary, which is not called good beside a finding that says otherwise."""
     return "unknown" if own == "good" and diagnosis != "good" else own
 
 

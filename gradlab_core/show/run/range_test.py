@@ -1,4 +1,4 @@
-"""A range test of the learning rate: the loss against the rate, and the rate that is suggested."""
+"""The chart of a range test: the loss against the learning rate, and the rate that is suggested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradlab_core.text import number, odd
 
 
 def range_chart(test: RangeTest) -> Chart:
-    """The loss before the step with each rate; dashed: the suggested rate."""
+    """The loss before the step with each rate. A dashed line marks the suggested rate."""
     canvas = Canvas([Panel("Loss", "loss before the step")], "learning rate")
     points = [
         Point(rate, Spread(loss, loss, loss), f"rate {number(rate)}<br><b>loss {odd(loss) or number(loss)}</b>")
@@ -30,6 +30,6 @@ def range_chart(test: RangeTest) -> Chart:
         canvas.annotations.append({**at, **where, "text": text, "font": {"color": colour}, "bgcolor": "#ffffff"})
     figure = canvas.figure()
     figure["layout"]["xaxis"] |= {"type": "log", "exponentformat": "power"}
-    for annotation in figure["layout"]["annotations"]:  # on a logarithmic axis plotly wants the exponent
+    for annotation in figure["layout"]["annotations"]:  # on a logarithmic axis plotly takes the exponent
         annotation["x"] = math.log10(annotation["x"])
     return figure

@@ -18,31 +18,31 @@ _TENSOR = ("param", "grad", "update")
 
 @dataclasses.dataclass(frozen=True)
 class DrawnRun:
-    """`judged` is all there is to say of the run; `drawn` are the records that the charts show.
+    """A run with its findings and reports (`judged`), and the records that the charts show (`drawn`).
 
-    It is also what a chart's `Canvas` draws, so it carries what that asks of a net.
+    The `Canvas` of a chart draws it like a net, so it has the attributes that a canvas needs.
     """
 
     name: str
     judged: JudgedRun
     drawn: tuple[StepRecord, ...]
-    colour = style.colour_of("plain")  # the same for all: each run has charts of its own
+    colour = style.colour_of("plain")  # all runs have the same colour, since each has charts of its own
     dash = style.SOLID
     runs = ()
 
     @property
     def records(self) -> RecordedRun:
-        """All of them, in the order of their steps."""
+        """All records, in the order of their steps."""
         return self.judged.records
 
     @property
     def paths(self) -> list[str]:
-        """Of all tensors that have norms at any step, in the order of the model."""
+        """The paths of all tensors that have norms at any step, in the order of the model."""
         return list(dict.fromkeys(path for record in self.records for path in record.tensors))
 
 
 def drawn_run(name: str, judged: JudgedRun) -> DrawnRun:
-    """The run with its steps thinned."""
+    """The run with the records that its charts show."""
     return DrawnRun(name, judged, tuple(_thinned(judged.records)))
 
 
@@ -54,7 +54,7 @@ def is_anomaly(record: StepRecord) -> bool:
 def nonfinite(record: StepRecord) -> tuple[str, ...]:
     """The names and paths at which the step holds a NaN or an Inf.
 
-    Ratios do not count: Inf there says that a parameter that was 0 has moved, as biases do at the first step.
+    Ratios do not count: an infinite ratio says that a parameter that was 0 has moved, as biases do at the first step.
     """
     totals = [name for name in _WHOLE_NET if _is_odd(getattr(record, name))]
     tensors = [path for path, norms in record.tensors.items() if any(_is_odd(getattr(norms, n)) for n in _TENSOR)]
@@ -66,11 +66,11 @@ def _is_odd(value: float | None) -> bool:
 
 
 def _thinned(records: Sequence[StepRecord]) -> list[StepRecord]:
-    """Every k-th step and the last; besides all anomalies, and where a stretch of NaN or Inf, or of skipped steps,
-    begins, changes or ends.
+    """Every k-th record and the last, all anomalies, and the records at which a stretch of NaN or Inf, or of skipped
+    steps, begins, changes or ends.
 
-    The middle of such a stretch, alike on both sides, is thinned as all else: a run that goes on for days after it
-    broke must still give a page that opens.
+    The middle of such a stretch is thinned like all other records, so that a run which goes on for days after it broke
+    still gives a page that opens.
     """
     stride = max(1, -(-len(records) // MOST))
     odd = [(*nonfinite(record), *(["skipped"] if record.skipped else [])) for record in records]

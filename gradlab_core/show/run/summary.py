@@ -1,4 +1,4 @@
-"""One recorded run in words: what was recorded, what stands out, which states its parameters were in."""
+"""One recorded run in words: what was recorded, what stands out, and in which states its parameters were."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST = 4
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """`facts` in any case; `found` is what stands out, as `(level, sentence)`."""
+    """`facts` are said of every run; `found` holds what stands out, as pairs of a level and a sentence."""
 
     facts: list[str]
     found: list[tuple[str, str]]
@@ -38,7 +38,7 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class StateRow:
-    """One parameter in one state other than ok."""
+    """How often one parameter was in one state other than ok."""
 
     path: str
     state: str
@@ -141,7 +141,7 @@ def _skipped(run: DrawnRun) -> list[tuple[str, str]]:
 
 
 def _where(run: DrawnRun) -> dict[tuple[str, GradientState], list[int]]:
-    """At which records each parameter was in which state other than ok."""
+    """The places of the records at which each parameter was in each state other than ok."""
     at: dict[tuple[str, GradientState], list[int]] = {}
     for i, record in enumerate(run.records):
         for path, state in record.states.items():
@@ -151,7 +151,7 @@ def _where(run: DrawnRun) -> dict[tuple[str, GradientState], list[int]]:
 
 
 def _spans(run: DrawnRun, places: Sequence[int]) -> str:
-    """Places among the records as stretches of steps."""
+    """Say at which steps the records at these places were, in stretches."""
     if len(places) == len(run.records):
         return "at every step"
     stretches: list[list[int]] = []

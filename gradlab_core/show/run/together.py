@@ -11,11 +11,11 @@ from gradlab_core.show.run.steps import DrawnRun
 from gradlab_core.show.spread import Spread
 from gradlab_core.text import number, odd
 
-_DECADES = 2  # from so many on between the losses a logarithmic axis shows more
+_DECADES = 2  # if losses are so many decades apart, a logarithmic axis shows more
 
 
 def losses(runs: Sequence[DrawnRun]) -> Chart | None:
-    """The loss of every run; None where fewer than two of them have one."""
+    """The chart of the losses of all runs; None if fewer than two of them have losses."""
     known = [run for run in runs if any(record.loss is not None for record in run.records)]
     if len(known) < 2:
         return None
