@@ -131,9 +131,10 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def benchmarks(module: str = "") -> ModuleType:
-    """The package of the benchmarks, or a module of theirs. In a checkout it is the folder beside `gradlab_core`, loaded
-    by its path because other projects have packages called benchmarks too; elsewhere it is `gradlab_benchmarks`. The
-    folder comes first, for an editable installation also has a copy, which may be out of date."""
+    """The package of the benchmarks, or a module of theirs. In a checkout it is the folder beside `gradlab_core`. That
+    is loaded by its path because other projects have packages called benchmarks too; elsewhere it is
+    `gradlab_benchmarks`. The folder comes first, for an editable installation also has a copy, which may be out of
+    date."""
     init = Path(__file__).resolve().parents[2] / "benchmarks" / "__init__.py"
     if _PACKAGE not in sys.modules and not init.is_file() and importlib.util.find_spec(_PACKAGE) is None:
         raise GradlabError(f"the benchmarks are neither installed nor at {init.parent}; reinstall gradlab-parity")
