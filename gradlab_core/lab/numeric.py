@@ -1,4 +1,4 @@
-"""Lines of arithmetic that the lab needs everywhere."""
+"""Small pieces of arithmetic that the whole lab uses."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 ROUNDING = 1e-9
-"""How far a twin's logarithms may be from the definition's in float64, by `log_distance`; measured: 5e-12."""
+"""How far the logarithms of a twin may be from the definition in float64, by `log_distance`. Measured were 5e-12."""
 
 
 def log(value: float) -> float:
-    """ln of a number of at least 0; −inf of 0, NaN of NaN.
+    """ln of a number of at least 0: −inf for 0, and NaN for NaN.
 
     >>> log(0.0), log(1.0)
     (-inf, 0.0)
@@ -22,8 +22,8 @@ def log(value: float) -> float:
 
 
 def root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a continuous function changes its sign between two places, by Ridders' method: bisection, bent by an
-    exponential so that the digits double, with the root always in between.
+    """The place between two others where a continuous function changes its sign, by Ridders' method: bisection with an
+    exponential correction, which doubles the digits at each step and always keeps the root in between.
 
     >>> round(root(lambda x: x**3 - 2, 0.0, 2.0) ** 3, 12)
     2.0
@@ -47,8 +47,8 @@ def root(function: Callable[[float], float], low: float, high: float) -> float:
 
 
 def log_distance(measured: ArrayLike, defined: ArrayLike) -> float:
-    """The largest distance of two tables of logarithms, over 1 + |ln|: where both are −inf they are equal, where only
-    the definition is they are Inf apart; NaN where a NaN is.
+    """The largest distance of two tables of logarithms, over 1 + |ln|. Two −inf are equal; if only the definition is
+    −inf, the distance is Inf; a NaN gives NaN.
 
     >>> log_distance([-math.inf, 3.0], [-math.inf, 1.0]), log_distance([0.0], [-math.inf]), log_distance([], [])
     (1.0, inf, 0.0)

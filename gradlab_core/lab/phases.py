@@ -1,4 +1,4 @@
-"""The map of depth × σ_w: where a gradient vanishes, where it explodes, and the narrow band between, by theory."""
+"""The map of depth × σ_w by theory: where a gradient vanishes, where it explodes, and the narrow band between."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class PhaseMap:
     """Nets of infinite width, of all depths and several σ_w.
 
     Attributes:
-        activation, sigma_b: of the nets.
-        sigmas: of the weights; the columns.
+        activation, sigma_b: activation of the nets, and standard deviation of their biases.
+        sigmas: the σ_w of the columns.
         log_signal: row l − 1, for l = 1 … depth: ln of the second moment of the pre-activations of layer l, for an
             input of second moment 1.
-        log_gradient: ln of the second moment of the gradient in layer 1 over that in layer l, the last one of a net of
-            that depth; −inf where nothing comes through.
+        log_gradient: ln of the second moment of the gradient in layer 1 over that in layer l, the last layer of a net
+            of that depth; −inf if nothing reaches layer 1.
     """
 
     activation: str
@@ -35,16 +35,16 @@ class PhaseMap:
 
 
 def phase_map(activation: str, sigmas: Sequence[float], *, depth: int, sigma_b: float = 0.0) -> PhaseMap:
-    """Walk through the layers of nets with these σ_w, all at once.
+    """Follow a signal through the layers of nets with these σ_w, all at once.
 
     Args:
         activation: one of `gradlab_core.lab.activations.ACTIVATIONS`.
         sigmas: above 0.
-        depth: of the deepest net.
+        depth: depth of the deepest net.
         sigma_b: standard deviation of the biases.
 
     Raises:
-        GradlabError: an unknown activation, numbers out of range; all problems in one message.
+        GradlabError: the activation is unknown or a number is out of range; one message lists all problems.
 
     >>> found = phase_map("relu", [1.0, 2**0.5, 2.0], depth=11)
     >>> [round(x / math.log(2), 9) + 0.0 for x in found.log_gradient[-1]]
@@ -63,7 +63,7 @@ def phase_map(activation: str, sigmas: Sequence[float], *, depth: int, sigma_b: 
     value, slope = (np.zeros(len(sigmas)) for _ in range(2))
     moved = np.ones(len(sigmas), dtype=bool)
     for _ in range(depth - 1):
-        # Where the variance has come to rest its expectations are known: most of the map, and of the time.
+        # Expectations are not computed again where the variance has settled, which is most of the map.
         if moved.any():
             moments = gaussian.moments(activation, log_q[moved])
             value[moved], slope[moved] = moments.log_value, moments.log_slope

@@ -1,17 +1,18 @@
-"""What mean-field theory expects of every layer of a chain of layers and activations: in the limit of infinite width,
-and for nets as wide as this one to first order in 1/width.
+"""What mean-field theory expects of every layer in a chain of layers and activations: in the limit of infinite width,
+and to first order in 1/width for nets of the given width.
 
-A wide net does to variances what the limit says. A net of n units does so on average only: its variance after each
-activation is a mean over n units, which differs from net to net by a share of about 1/√n, and the shares of all layers
-add up. So of the logarithm of a measured second moment theory expects a centre and a spread. Both are found by
-carrying mean and variance of ln q, of one input, from layer to layer (the delta method); where the spread comes out
-larger than about 1.5, they are rough. For a batch of several inputs the spread is an upper bound, reached where all
-inputs are alike. Weights and biases are taken to be Gaussian and independent: orthogonal weights have less spread.
+The limit holds for the variances of a wide net. For a net of n units it holds only on average: the variance after each
+activation is a mean over n units, which differs between nets by a share of about 1/√n, and the shares of all layers
+add up. So theory expects a centre and a spread for the logarithm of a measured second moment. Both are found by
+carrying the mean and variance of ln q, for one input, from layer to layer (the delta method). They are rough if the
+spread exceeds about 1.5. For a batch of several inputs the spread is an upper bound, which is reached if all inputs are
+alike. Weights and biases are taken to be Gaussian and independent; orthogonal weights have less spread.
 
-Backward, the limit takes weights to be independent of those of the forward pass, as all mean-field theory of gradients
-does (Schoenholz et al. 2017). To first order that is wrong in one direction of n: Wᵀδ along a, the layer's input, is
-not drawn but is δ·Wa/|a|. How large δ·z is on its way down belongs to the centre too. Source of the idea: Hanin & Nica
-2020, Products of many large random matrices and gradients in deep neural networks, for ReLU; here for any activation.
+On the way back, the limit takes weights to be independent of those of the forward pass, as all mean-field theory of
+gradients does (Schoenholz et al. 2017). To first order this is wrong in one of n directions: the part of Wᵀδ along a,
+the input of the layer, is not random but is δ·Wa/|a|. The size of δ·z on the way back also enters the centre. The idea
+comes from Hanin & Nica 2020, Products of many large random matrices and gradients in deep neural networks, for ReLU;
+here it is used for any activation.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from gradlab_core.lab.numeric import log
 
 Array = NDArray[np.float64]
 LAYERS = (kinds.LINEAR, kinds.CONV)
-_STEP = 1e-2  # of the derivatives with respect to ln q
+_STEP = 1e-2  # the step of the derivatives with respect to ln q
 _POWER_LAW = gaussian.REACH + 1
-_APART = 256  # places of a map; with more distinct ones values are read off a table
+_APART = 256  # with more distinct values in a map, expectations are read off a table
 _TABLE = 2000
 
 
@@ -41,7 +42,7 @@ class Expected:
     """What theory expects of the natural logarithm of a second moment.
 
     Attributes:
-        limit: in a net of infinite width.
+        limit: the value in a net of infinite width.
         centre: the mean over nets of this width.
         spread: the standard deviation over nets of this width; about 95 % of them lie within centre ± 2·spread.
     """
@@ -53,14 +54,15 @@ class Expected:
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """One link of a chain, in which each feeds the next and nothing else.
+    """One link of a chain, in which each link feeds only the next.
 
     Attributes:
         kind: `linear` or `conv`, or the name of an activation.
-        units: of a layer: outputs, or channels.
-        push: of a layer: second moments of its inputs → those of its outputs without bias, over random weights. Linear.
-        pull: its transpose: second moments of gradients of outputs → of inputs.
-        bias: of a layer: the mean square of its biases.
+        units: number of outputs or channels of a layer.
+        push: for a layer, the linear map from second moments of inputs to those of outputs without bias, averaged over
+            random weights.
+        pull: the transpose of `push`, from second moments of the gradients in outputs to those in inputs.
+        bias: for a layer, the mean square of its biases.
     """
 
     kind: str
@@ -72,8 +74,8 @@ class Link:
 
 @dataclasses.dataclass
 class _State:
-    """Where a chain is after a link: ln of the mean second moment, the map over places divided by that mean, and mean
-    and variance over nets of what ln differs from the limit by."""
+    """The state of a chain after a link: ln of the mean second moment, the map over places divided by that mean, and
+    the mean and variance over nets of the difference of ln from the limit."""
 
     log: float
     places: Array
@@ -83,16 +85,16 @@ class _State:
 
 @dataclasses.dataclass
 class _Step:
-    """What the way back needs to know of a link."""
+    """The numbers of a link that the way back needs."""
 
     expected: Expected
-    state: _State  # after the link: of a layer, of the variance that its outputs are drawn with
-    share: float = 1.0  # of a layer: the part of its variance that is not the biases'
+    state: _State  # after the link; for a layer, of the variance with which its outputs are drawn
+    share: float = 1.0  # for a layer, the part of its variance that does not come from biases
 
 
 @dataclasses.dataclass
 class _Local:
-    """An activation at one variance: derivatives with respect to ln q of ln E[φ²] and ln E[φ′²], the noise, and
+    """An activation at one variance: the derivatives of ln E[φ²] and ln E[φ′²] with respect to ln q, the noise, and
     E[φ²]/(q·E[φ′²])."""
 
     value: tuple[float, float]
@@ -106,12 +108,12 @@ class _Local:
 def predict_chain(
     links: Sequence[Link], inputs: Array, log_gradient: float | None = None
 ) -> tuple[list[Expected], list[Expected | None]]:
-    """What to expect of the outputs of every link, and of the loss's gradient in them.
+    """The expectation for the outputs of every link, and for the gradient of the loss in them.
 
     Args:
-        links: the first is a layer; between two activations there is a layer.
-        inputs: second moments of the inputs, of any shape that the first link can push.
-        log_gradient: ln of the second moment of the gradient in the output of the last link, None for no way back.
+        links: the links of the chain. The first is a layer, and there is a layer between two activations.
+        inputs: second moments of the inputs, in any shape that the first link can push.
+        log_gradient: ln of the second moment of the gradient in the output of the last link; None for no way back.
 
     >>> layer = Link("linear", 100, lambda q: 2 * q, lambda g: 2 * g)
     >>> forward, backward = predict_chain([layer, Link("relu"), layer], np.ones(1), 0.0)
@@ -153,7 +155,7 @@ def _through_layer(link: Link, before: _State) -> _Step:
 
 
 def _drawn(state: _State, units: int) -> _State:
-    """The mean of that many squares of Gaussians of the variance that the state says."""
+    """The mean of so many squares of Gaussians with the variance of the state."""
     noise = 2 / units
     return _State(state.log, state.places, state.mean - noise / 2, state.variance + noise)
 
@@ -175,9 +177,10 @@ def _through_activation(kind: str, units: int, before: _State) -> _Step:
 
 
 def _back(links: Sequence[Link], steps: Sequence[_Step], log_gradient: float) -> list[Expected]:
-    """Down the chain. `tie` is how ln of the gradient hangs on ln of the second moment of this link's output, through
-    the slopes of all activations above it; `noise` is what its variance has from draws above; `overlap` is by how much
-    (δ·z)² of a layer is more than |δ|²|z|²/n, what it would be for a drawn δ, and `excess` the same of δ·Wa."""
+    """Go back through the chain. `tie` is the derivative of ln of the gradient with respect to ln of the second moment
+    of the output of this link, through the slopes of all later activations. `noise` is the part of its variance that
+    comes from later draws. `overlap` is the amount by which (δ·z)² of a layer exceeds |δ|²|z|²/n, its value for a
+    random δ, and `excess` is the same for δ·Wa."""
     level, places = log_gradient, np.ones_like(steps[-1].state.places)
     mean = tie = noise = overlap = excess = 0.0
     expected = [Expected(limit=level, centre=level, spread=0.0)]
@@ -187,7 +190,7 @@ def _back(links: Sequence[Link], steps: Sequence[_Step], log_gradient: float) ->
             scale, places = _scaled(link.pull(places))
             level, tie, excess = level + scale, tie * steps[i].share, overlap * steps[i].share
             units = below.units or links[i - 2].units
-            drawn = _IDENTITY if below.push is not None else None  # else the activation draws, below
+            drawn = _IDENTITY if below.push is not None else None  # otherwise the activation draws, below
         else:
             units, drawn = below.units, _local(link.kind, steps[i - 1].state.log)
             largest, shares = _at_places(link.kind, steps[i - 1].state, "log_slope")
@@ -201,7 +204,7 @@ def _back(links: Sequence[Link], steps: Sequence[_Step], log_gradient: float) ->
             overlap = 2 * first + excess * drawn.value[0] ** 2 * drawn.bend
             noise += (drawn.slope_noise + 2 * tie * drawn.together + tie**2 * drawn.value_noise) / units
             tie = first + drawn.value[0] * tie
-        # At an activation's output the gradient is a mean of squares that no slope has weighted yet.
+        # At the output of an activation the gradient is a mean of squares without the weights of its slopes.
         loose = 2 / units if drawn is None else 0.0
         variance = max(noise + tie**2 * state.variance + loose, 0.0)
         seen = mean - loose / 2 + (excess / units if drawn is None else 0.0)
@@ -213,7 +216,7 @@ _IDENTITY = _Local((1.0, 0.0), (0.0, 0.0), 2.0, 2.0, 0.0, 1.0)
 
 
 def _local(kind: str, log_q: float) -> _Local:
-    # Where all is a power law one place is as good as another.
+    # For a power law all places give the same result.
     return _local_at(kind, min(max(log_q, -_POWER_LAW), _POWER_LAW))
 
 
@@ -236,7 +239,7 @@ def _local_at(kind: str, log_q: float) -> _Local:
 
 
 def _at_places(kind: str, state: _State, name: str) -> tuple[float, Array]:
-    """E[φ²] or E[φ′²] at every place, as ln of the largest and shares of it."""
+    """E[φ²] or E[φ′²] at every place, as ln of the largest and the shares of it."""
     with np.errstate(divide="ignore"):
         logs = state.log + np.log(state.places)
     apart, index = np.unique(logs, return_inverse=True)
@@ -253,6 +256,6 @@ def _at_places(kind: str, state: _State, name: str) -> tuple[float, Array]:
 
 
 def _scaled(values: Array) -> tuple[float, Array]:
-    """ln of the mean, and the values divided by it."""
+    """ln of the mean, and the values divided by the mean."""
     mean = float(np.mean(values))
     return log(mean), values / mean if mean else np.zeros_like(values)

@@ -1,4 +1,4 @@
-"""Products of random matrices: what a deep linear net does to a signal, factor by factor."""
+"""Products of random matrices, which is what a deep linear net does to a signal, factor by factor."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ENSEMBLES = ("gaussian", "uniform", "orthogonal")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProductGrowth:
-    """The product of the first k of n matrices, for k = 1 … n; all logarithms natural.
+    """The product of the first k of n matrices, for k = 1 … n. All logarithms are natural.
 
     Attributes:
-        size, sigma, seed, init: what was asked for.
+        size, sigma, seed, init: the arguments of `matrix_product_growth`.
         log_frobenius: ln ‖P_k‖_F.
         log_spectral: ln ‖P_k‖₂, the largest singular value.
-        log_singular_values: ln of all singular values of P_k, largest first; −Inf for a singular value of 0.
-        exponents: log_singular_values of P_n divided by n, the growth of each a factor.
+        log_singular_values: ln of all singular values of P_k, largest first, where −Inf stands for 0.
+        exponents: log_singular_values of P_n divided by n, the growth of each for one factor.
     """
 
     size: int
@@ -40,17 +40,17 @@ class ProductGrowth:
 
 
 def matrix_product_growth(n: int, size: int, sigma: float, seed: int, *, init: str = "gaussian") -> ProductGrowth:
-    """Norms and singular values of A_k⋯A_1 for k = 1 … n, A_k random and independent.
+    """Norms and singular values of A_k⋯A_1 for k = 1 … n, with random and independent A_k.
 
     Args:
         n: number of factors.
-        size: rows and columns of each.
-        sigma: standard deviation of their elements; of `orthogonal` ones the factor before the orthogonal matrix.
-        seed: of the matrices, drawn in NumPy: the same in both twins.
+        size: number of rows and of columns.
+        sigma: standard deviation of the elements; for `orthogonal` the factor before the orthogonal matrix.
+        seed: seed of the matrices, which are drawn in NumPy and so are the same in both twins.
         init: `gaussian`, `uniform` (on ±σ√3) or `orthogonal` (all rotations and reflections equally likely).
 
     Raises:
-        GradlabError: numbers out of range; all problems in one message.
+        GradlabError: a number is out of range; one message lists all problems.
 
     >>> growth = matrix_product_growth(100, 4, 1.0, seed=0)
     >>> f"{growth.log_frobenius[-1] / np.log(10):.1f}"  # orders of magnitude, after 100 Gaussian 4×4 matrices
@@ -63,7 +63,7 @@ def matrix_product_growth(n: int, size: int, sigma: float, seed: int, *, init: s
 
 
 def draw_matrices(n: int, size: int, sigma: float, seed: int, *, init: str = "gaussian") -> Array:
-    """The factors (n, size, size), float64; arguments as in `matrix_product_growth`.
+    """The factors (n, size, size) in float64. The arguments are those of `matrix_product_growth`.
 
     >>> draw_matrices(3, 2, 0.1, seed=0).shape
     (3, 2, 2)
@@ -88,7 +88,7 @@ def draw_matrices(n: int, size: int, sigma: float, seed: int, *, init: str = "ga
 
 
 def as_growth(logs: Array, *, sigma: float, seed: int, init: str) -> ProductGrowth:
-    """The record of logarithms of singular values (n, size), as `log_singular_values` gives them."""
+    """The record of a product, from the (n, size) logarithms that `log_singular_values` returns."""
     largest = logs[:, 0]
     with np.errstate(invalid="ignore"):
         beside = np.where(np.isneginf(logs), 0.0, np.exp(2 * (logs - largest[:, np.newaxis]))).sum(axis=1)

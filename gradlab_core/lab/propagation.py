@@ -1,6 +1,6 @@
-"""Signal propagation as records: what was measured of every layer, beside what theory expects.
+"""Records of signal propagation: what was measured in every layer, beside what theory expects.
 
-Second moments are kept as natural logarithms: no depth takes them out of range, and ln 0 = −inf says exactly 0.
+Second moments are kept as natural logarithms, so that no depth takes them out of range; ln 0 = −inf stands for 0.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from gradlab_core.lab.prediction import Expected, Link, predict_chain
 Array = NDArray[np.float64]
 
 COTANGENT_SEED = 0
-"""Of ∂L/∂output where nobody gives labels."""
+"""The seed of ∂L/∂output if there are no labels."""
 RANDOM_WITHIN = 5.0
-"""Weights whose mean is so many of its standard errors away from 0 are not what theory means by random."""
+"""Weights whose mean is so many standard errors away from 0 are not random in the sense of the theory."""
 
 ROUNDING = 1e-3
-"""What may differ, of the largest element, between a layer run in a model and by itself: float32 and float16 stay well
-below, another input or slope does not. Bfloat16, with two digits, does not pass: of such nets theory says nothing."""
+"""How much a layer may differ when it runs in a model and by itself, as a share of the largest element. Float32 and
+float16 stay well below; another input or slope does not. Bfloat16 has only two digits and exceeds it, so theory is not
+applied to such nets."""
 EXAMPLES = 2
-"""Of a batch, that are enough to see which layer feeds which."""
+"""So many examples of a batch are enough to see which layer feeds which."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Signal:
-    """Statistics over all elements of a tensor, batch, units and positions.
+    """Statistics over all elements of a tensor: batch, units and positions.
 
     Attributes:
-        mean: NaN where an element is NaN, or both Infs are there.
-        log_second_moment: ln of the mean square; −inf where all is 0, Inf where an element is, NaN where one is NaN.
-        log_variance: ln of the mean squared distance from the mean; NaN where an element is not finite.
-        nonfinite: elements that are NaN or Inf.
+        mean: the mean; NaN if an element is NaN, or if both Inf and −Inf occur.
+        log_second_moment: ln of the mean square; −inf if all elements are 0, Inf if one is Inf, NaN if one is NaN.
+        log_variance: ln of the mean squared distance from the mean; NaN if an element is not finite.
+        nonfinite: number of elements that are NaN or Inf.
     """
 
     mean: float
@@ -48,16 +49,16 @@ class Signal:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerSignal:
-    """One call of one layer: its output, the gradient in it, and what theory expects of both.
+    """One call of one layer: its output, the gradient in the output, and what theory expects of both.
 
     Attributes:
         path, kind, call, shape: as in `LayerStats`.
-        output: what the layer gave.
-        gradient: ∂L/∂output; None where no path leads from the output to L.
-        expected: of `output.log_second_moment`; None where the layer is not in a plain chain of random dense or
-            convolutional layers and activations that begins at the input.
-        expected_gradient: of `gradient.log_second_moment`, from the last layer's on; None also where that chain does
-            not make up the whole net, and where there is no gradient.
+        output: statistics of the output.
+        gradient: statistics of ∂L/∂output; None if no path leads from the output to L.
+        expected: the expectation for `output.log_second_moment`; None if the layer is not in a plain chain of random
+            dense or convolutional layers and activations that begins at the input.
+        expected_gradient: the expectation for `gradient.log_second_moment`, given that of the last layer; None also if
+            the chain is not the whole net, or if there is no gradient.
     """
 
     path: str
@@ -72,7 +73,7 @@ class LayerSignal:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SignalPropagation:
-    """A model's signal on one batch, layer by layer in execution order; `input` is of the batch."""
+    """The signal of a model on one batch, layer by layer in execution order; `input` is the signal of the batch."""
 
     mode: str
     input: Signal
@@ -81,7 +82,7 @@ class SignalPropagation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeasuredLayer:
-    """A `LayerSignal` before theory was asked."""
+    """A `LayerSignal` without the expectations of theory."""
 
     path: str
     kind: str
@@ -92,7 +93,7 @@ class MeasuredLayer:
 
 
 def signal(x: ArrayLike) -> Signal:
-    """The definition, in float64.
+    """The definition of a `Signal`, in float64.
 
     >>> found = signal([[1.0, -1.0], [3.0, 1.0]])
     >>> found.mean, round(math.exp(found.log_second_moment), 12), round(math.exp(found.log_variance), 12)
@@ -110,8 +111,8 @@ def signal(x: ArrayLike) -> Signal:
 
 
 def from_scaled(mean: float, rms: float, spread: float, exponent: float, nonfinite: float) -> Signal:
-    """The record of a tensor that was divided by 2^exponent before it was measured: mean, root mean square, standard
-    deviation.
+    """The record of a tensor that was divided by 2^exponent before its mean, root mean square and standard deviation
+    were measured.
 
     >>> round(from_scaled(0.0, 0.5, 0.5, 2001, 0).log_variance / math.log(2), 9)
     4000.0
@@ -138,9 +139,9 @@ def assemble(
 
     Args:
         mode: `train` or `eval`.
-        inputs: of the batch.
+        inputs: the signal of the batch.
         measured: the layers in execution order.
-        chain: links for the first of them, as far as each feeds the next and nothing else.
+        chain: links for the first layers, as far as each feeds only the next.
         squares: the squared inputs, as the first link takes them.
         complete: whether the chain is the whole net.
     """
@@ -165,7 +166,7 @@ def assemble(
 
 
 def is_random(weights: ArrayLike) -> bool:
-    """Whether weights can have been drawn around 0: neither all the same, nor with a mean far from 0.
+    """Whether weights can have been drawn around 0: they are not all equal, and their mean is not far from 0.
 
     >>> is_random(np.full((4, 4), 0.5)), is_random(np.random.default_rng(0).normal(size=(4, 4)))
     (False, True)
@@ -177,7 +178,7 @@ def is_random(weights: ArrayLike) -> bool:
 
 
 def same_values(a: ArrayLike, b: ArrayLike) -> bool:
-    """Whether two tensors are equal but for float32 rounding, NaN and Inf in the same places included.
+    """Whether two tensors are equal up to float32 rounding, with NaN and Inf in the same places.
 
     >>> same_values([1.0, math.inf], [1.00001, math.inf]), same_values([1.0], [[1.0]])
     (True, False)
@@ -190,5 +191,5 @@ def same_values(a: ArrayLike, b: ArrayLike) -> bool:
 
 
 def cotangent(shape: tuple[int, ...]) -> Array:
-    """∂L/∂output where nobody gives labels: L = Σ output·cotangent, drawn from N(0, 1) in canonical layout."""
+    """∂L/∂output if there are no labels: L = Σ output·cotangent, which is drawn from N(0, 1) in canonical layout."""
     return np.random.default_rng(COTANGENT_SEED).standard_normal(shape)

@@ -1,4 +1,4 @@
-"""A random MLP of any depth as one spec, and the numbers it is made of: the net that theory speaks of.
+"""The spec of a random MLP of any depth, the net that theory describes, and its numbers.
 
 Its weights are those of `build(ModelSpec(kind="mlp", …), seed=…)` of either twin, for the same initialiser and seed.
 """
@@ -26,16 +26,15 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandomMlp:
-    """Dense layers with an activation between, none after the last.
+    """Dense layers with an activation between them, and none after the last.
 
     Attributes:
-        widths: of the input and of every layer: `(100,) * 51` is a net of 50 layers.
+        widths: widths of the input and of every layer: `(100,) * 51` is a net of 50 layers.
         activation: one of `gradlab_core.lab.activations.ACTIVATIONS`.
-        init: one of `gradlab_core.definitions.initializers.INITIALIZERS`, or None for weights N(0, sigma_w²/fan_in) and
-        biases
-            N(0, sigma_b²).
+        init: one of `gradlab_core.definitions.initializers.INITIALIZERS`, or None for weights N(0, sigma_w²/fan_in)
+            and biases N(0, sigma_b²).
         init_number: the value, std or gain of the initialiser; None for its default.
-        sigma_w, sigma_b: where `init` is None.
+        sigma_w, sigma_b: the distribution of weights and biases if `init` is None.
 
     Raises:
         GradlabError: a field is out of range; the message lists every such field.
@@ -75,7 +74,7 @@ class RandomMlp:
 
     @property
     def depth(self) -> int:
-        """Layers."""
+        """The number of layers."""
         return len(self.widths) - 1
 
     def sizes(self) -> list[tuple[int, int]]:
@@ -95,7 +94,9 @@ def layer_variances(net: RandomMlp, fan_in: int, fan_out: int) -> tuple[float, f
     default = INITIALIZERS[net.init].default
     number = net.init_number if net.init_number is not None else 1.0 if default is None else default
     shares = {
-        "constant": float(fan_in),  # not random: see `gradlab_core.lab.theory_comparison.predict_constant`
+        "constant": float(
+            fan_in
+        ),  # constant weights are not random: see `gradlab_core.lab.theory_comparison.predict_constant`
         "normal": float(fan_in),
         "xavier_uniform": 2 * fan_in / (fan_in + fan_out),
         "xavier_normal": 2 * fan_in / (fan_in + fan_out),
@@ -109,7 +110,7 @@ def layer_variances(net: RandomMlp, fan_in: int, fan_out: int) -> tuple[float, f
 
 
 def links(net: RandomMlp) -> list[Link]:
-    """The net as a chain for `predict_chain`: all units of a layer have one second moment."""
+    """The net as a chain for `predict_chain`, where all units of a layer have the same second moment."""
     chain: list[Link] = []
     for fan_in, fan_out in net.sizes():
         weights, biases = layer_variances(net, fan_in, fan_out)
@@ -123,7 +124,7 @@ def _times(factor: float) -> Callable[[Array], Array]:
 
 
 def draw_layer(net: RandomMlp, layer: int, seeds: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights (seeds, out, in) and biases (seeds, out) of a layer, counted from 0; each tensor has its own stream."""
+    """Weights (seeds, out, in) and biases (seeds, out) of a layer, counted from 0. Each tensor has its own stream."""
     fan_in, fan_out = net.sizes()[layer]
     name = f"fc{layer + 1}"
     shapes = {f"{name}.weight": (fan_out, fan_in), f"{name}.bias": (fan_out,)}
@@ -148,11 +149,11 @@ def draw_inputs(net: RandomMlp, seeds: Sequence[int]) -> Array:
 
 
 def draw_cotangents(net: RandomMlp, seeds: Sequence[int]) -> Array:
-    """∂L/∂output for each seed (seeds, widths[-1]), drawn as the inputs are."""
+    """∂L/∂output for each seed (seeds, widths[-1]), drawn like the inputs."""
     drawn = np.stack([stream(seed, "cotangent").standard_normal(net.widths[-1]) for seed in seeds])
     return np.asarray(drawn / np.sqrt(np.mean(np.square(drawn), axis=1, keepdims=True)))
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """The random numbers of one tensor: keyed as in `gradlab_core.definitions.initializers`."""
+    """The generator for one tensor, with the same key as in `gradlab_core.definitions.initializers`."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())])

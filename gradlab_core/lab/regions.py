@@ -1,7 +1,7 @@
-"""Where an activation lets a gradient through: the inputs for which its derivative vanishes, or is about right.
+"""The inputs of an activation for which its derivative vanishes, or is about right.
 
-Between two neighbouring breaks of an activation its derivative is monotone, so a set of inputs whose derivative lies in
-given bounds is at most two intervals a piece, with ends that bisection finds to the last bit.
+Between two neighbouring breaks of an activation its derivative is monotone. So the inputs whose derivative lies within
+given bounds are at most two intervals in each piece, whose ends are found by bisection to the last bit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gradlab_core.lab.activations import ACTIVATIONS, activation_gradient, activ
 
 Interval = tuple[float, float]
 
-_END = 1e150  # stands for infinity: its square still is a number
+_END = 1e150  # stands for infinity, but its square is still finite
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class ActivationCurve:
 
 
 def activation_curve(name: str, *, start: float = -8.0, stop: float = 8.0, points: int = 321) -> ActivationCurve:
-    """The published plot, −8 … 8 unless said otherwise.
+    """The curve of the published plot, by default from −8 to 8.
 
     >>> curve = activation_curve("sigmoid", points=3)
     >>> curve.x, curve.gradient[1]
@@ -52,10 +52,10 @@ def activation_curve(name: str, *, start: float = -8.0, stop: float = 8.0, point
 
 
 def vanishing_region(name: str, below: float = DERIVATIVE_VANISHED) -> tuple[Interval, ...]:
-    """The intervals of x, in order, on which |f'(x)| < `below`; ends may be ±Inf. Single points are left out.
+    """The intervals of x, in order, on which |f'(x)| < `below`. Ends may be ±Inf; single points are left out.
 
     Raises:
-        GradlabError: no such activation, or a bound that is not positive.
+        GradlabError: the activation is unknown, or the bound is not positive.
 
     >>> [(round(a, 3), round(b, 3)) for a, b in vanishing_region("sigmoid")]
     [(-inf, -4.585), (4.585, inf)]
@@ -70,7 +70,7 @@ def vanishing_region(name: str, below: float = DERIVATIVE_VANISHED) -> tuple[Int
 def goldilocks_region(
     name: str, low: float = DERIVATIVE_FINE[0], high: float = DERIVATIVE_FINE[1]
 ) -> tuple[Interval, ...]:
-    """The intervals of x on which low ≤ |f'(x)| ≤ high, as `vanishing_region`.
+    """The intervals of x on which low ≤ |f'(x)| ≤ high, as in `vanishing_region`.
 
     >>> [(round(a, 3), round(b, 3)) for a, b in goldilocks_region("tanh")]
     [(-0.881, 0.881)]
@@ -88,11 +88,11 @@ def goldilocks_share(
 
     Args:
         name: one of `ACTIVATIONS`.
-        mean, std: of the input, in its units; a `std` of 0 puts all of it at the mean.
-        low, high: the bounds, `DERIVATIVE_FINE` unless said otherwise.
+        mean, std: mean and standard deviation of the input; with a `std` of 0 every input is the mean.
+        low, high: the bounds, by default `DERIVATIVE_FINE`.
 
     Raises:
-        GradlabError: no such activation, or numbers that make no distribution or no interval.
+        GradlabError: the activation is unknown, or the numbers are not those of a distribution and an interval.
 
     >>> [round(goldilocks_share(name), 3) for name in ("sigmoid", "tanh", "relu", "identity")]
     [0.0, 0.622, 0.5, 1.0]
@@ -108,14 +108,14 @@ def goldilocks_share(
 
 
 def _mass(a: float, b: float) -> float:
-    """Φ(b) − Φ(a), from the tail that is the smaller, so that far away it keeps its digits."""
+    """Φ(b) − Φ(a), from the smaller tail, so that it keeps its digits far away."""
     if a > 0:
         a, b = -b, -a
     return (math.erfc(-b / math.sqrt(2)) - math.erfc(-a / math.sqrt(2))) / 2
 
 
 def _where(name: str, wanted: Callable[[float], bool], levels: tuple[float, ...]) -> tuple[Interval, ...]:
-    """The intervals on which `wanted` holds of f'; it changes only where f' crosses a level or at a break."""
+    """The intervals on which f' satisfies `wanted`, which can change only at a break or where f' crosses a level."""
     edges = [-_END, *ACTIVATIONS[name].breaks, _END]
     cuts = [-_END]
     for a, b in itertools.pairwise(edges):
@@ -132,7 +132,7 @@ def _where(name: str, wanted: Callable[[float], bool], levels: tuple[float, ...]
 
 
 def _crossing(name: str, a: float, b: float, level: float) -> float | None:
-    """Where the derivative, monotone on (a, b), crosses the level; None where it does not."""
+    """The place where the derivative, which is monotone on (a, b), crosses the level; None if it does not."""
     left, right = math.nextafter(a, b), math.nextafter(b, a)
     over = _slope(name, left) > level
     if (_slope(name, right) > level) == over:
@@ -148,14 +148,14 @@ def _crossing(name: str, a: float, b: float, level: float) -> float | None:
 
 
 def _inside(a: float, b: float) -> float:
-    """A point well inside an interval; not its middle, which for a symmetric function may lie on a level."""
+    """A point well inside an interval, but not its middle, which may lie on a level if the function is symmetric."""
     if a == -_END:
         return 0.0 if b == _END else b - max(1.0, abs(b))
     return a + max(1.0, abs(a)) if b == _END else a + 0.4 * (b - a)
 
 
 def _ordinal(x: float) -> int:
-    """Neighbouring floats as neighbouring whole numbers: bisection then takes 64 steps, however far apart its ends."""
+    """Map neighbouring floats to neighbouring integers, so that bisection takes 64 steps from any ends."""
     bits: int = struct.unpack("<q", struct.pack("<d", abs(x)))[0]
     return -bits if x < 0 else bits
 

@@ -1,5 +1,5 @@
-"""What can be done about a bad start: one factor for the weights of every layer before training (LSUV), or steps in
-proportion to them afterwards (LARS).
+"""Two remedies for a bad start: a factor for the weights of every layer before training (LSUV), or steps in proportion
+to the weights afterwards (LARS).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from gradlab_core.errors import refuse
 from gradlab_core.lab.doctor import weight_of
 
 VARIES = 1e-12
-"""Variance of an output over the square of its largest element, below which it does not vary but for rounding."""
+"""An output varies only by rounding if its variance over the square of its largest element is below this."""
 NO_FACTOR = "no factor of its weights gives that variance: draw them anew, or make its biases smaller"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RepairedLayer:
-    """What the repair did to one layer: variance of its output before and after, and the factor of its weights; None
-    where no factor gives the variance asked for, and then `note` says why."""
+    """What the repair did to one layer: the variance of its output before and after, and the factor of its weights. The
+    factor is None if no factor gives the wanted variance, and `note` then says why."""
 
     path: str
     before: float
@@ -38,7 +38,7 @@ class RepairedLayer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class RepairedWeights:
-    """New weights, canonical, for `from_canonical`, of parameters and running statistics alike; and what they do."""
+    """New canonical weights for `from_canonical`, both parameters and running statistics, and their effect."""
 
     weights: Mapping[str, np.ndarray]
     layers: tuple[RepairedLayer, ...]
@@ -46,8 +46,8 @@ class RepairedWeights:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerStepSize:
-    """How far one step of plain SGD moves a layer, ‖Δθ‖/‖θ‖, and how far one of LARS; None where no gradient leads to
-    it. Where layers start on different scales plain steps differ by as much; those of LARS are all alike."""
+    """How far one step of plain SGD moves a layer, ‖Δθ‖/‖θ‖, and how far one of LARS does; None if no gradient reaches
+    it. If layers start on different scales, plain steps differ as much; those of LARS are all alike."""
 
     path: str
     param_norm: float
@@ -58,7 +58,7 @@ class LayerStepSize:
 
 
 def check_init(init: Any) -> None:
-    """Refuse an initialiser that nobody knows, or that would have to be told a number.
+    """Refuse an initialiser that is unknown or that needs a number.
 
     >>> check_init("orthogonal")
     """
@@ -68,8 +68,8 @@ def check_init(init: Any) -> None:
 
 
 def repair_factor(part: ArrayLike, bias: ArrayLike, target: float) -> float | None:
-    """The factor s of the weights for which s·part + bias varies by `target`, part = Wx; None where there is none:
-    part does not vary, holds NaN or Inf, or the biases alone vary by more.
+    """The factor s of the weights for which s·part + bias has the variance `target`, with part = Wx. It is None if part
+    does not vary or holds NaN or Inf, or if the biases alone vary more.
 
     >>> repair_factor([[2.0], [-2.0]], 1.0, 1.0)
     0.5
@@ -84,7 +84,7 @@ def repair_factor(part: ArrayLike, bias: ArrayLike, target: float) -> float | No
     scaled, biases = np.ldexp(values, -exponent), np.broadcast_to(bias, values.shape)
     apart, aside = scaled - scaled.mean(), biases - np.mean(biases)
     square, mixed, rest = np.mean(apart**2), np.mean(apart * aside), np.mean(aside**2) - target
-    # square·s² + 2·mixed·s + rest = 0, its larger root
+    # the larger root of square·s² + 2·mixed·s + rest = 0
     inside = mixed**2 - square * rest
     if square <= VARIES or inside < 0:
         return None
@@ -99,7 +99,8 @@ def repaired(
     before: Mapping[str, float],
     after: Mapping[str, float],
 ) -> RepairedWeights:
-    """The record, from the new weights, the factor of each layer, and ln of the variances before and after."""
+    """The record of a repair, from the new weights, the factor of each layer, and ln of the variances before and
+    after."""
     rows = [
         RepairedLayer(
             path=path,
@@ -114,7 +115,7 @@ def repaired(
 
 
 def scaled_weights(weights: Mapping[str, NDArray[Any]], factors: Mapping[str, float | None]) -> dict[str, NDArray[Any]]:
-    """All weights, those of the layers with a factor times it; types stay.
+    """All weights, where those of layers with a factor are multiplied by it. Types are kept.
 
     >>> scaled_weights({"fc.weight": np.ones(2), "fc.bias": np.ones(1)}, {"fc": 0.5})
     {'fc.weight': array([0.5, 0.5]), 'fc.bias': array([1.])}
@@ -126,8 +127,8 @@ def scaled_weights(weights: Mapping[str, NDArray[Any]], factors: Mapping[str, fl
 def layer_step(
     path: str, size: float, slope: float | None, learning_rate: float, trust_coefficient: float
 ) -> LayerStepSize:
-    """One layer of norm ‖θ‖ = size and gradient norm slope. Source: You, Gitman & Ginsburg 2017 (LARS), without weight
-    decay: Δθ = −η·c·(‖θ‖/‖g‖)·g, with the trust ratio of `trust_ratios`, and nothing moves where either norm is 0.
+    """The steps of one layer with ‖θ‖ = `size` and ‖g‖ = `slope`. Source: You, Gitman & Ginsburg 2017 (LARS), without
+    weight decay: Δθ = −η·c·(‖θ‖/‖g‖)·g, with the trust ratio of `trust_ratios`. Nothing moves if either norm is 0.
 
     >>> found = layer_step("fc", 10.0, 4.0, 0.1, 0.01)
     >>> found.trust_ratio, round(found.plain, 9), round(found.lars, 9)
@@ -153,7 +154,7 @@ def layer_step_rows(
     learning_rate: float,
     trust_coefficient: float,
 ) -> list[LayerStepSize]:
-    """Every layer, from norms of parameters and gradients by module path.
+    """The steps of every layer, from norms of parameters and gradients by module path.
 
     >>> [row.lars for row in layer_step_rows({"a": 1.0, "b": 2.0}, {"a": 3.0, "b": None}, 1.0, 0.5)]
     [0.5, None]
@@ -168,7 +169,7 @@ def layer_step_rows(
 
 
 def check_rates(learning_rate: Any, trust_coefficient: Any) -> None:
-    """Refuse rates that are no finite numbers of at least 0.
+    """Refuse rates that are not finite numbers of at least 0.
 
     >>> check_rates(0.1, 0.001)
     """

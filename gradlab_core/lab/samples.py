@@ -1,4 +1,4 @@
-"""What was drawn held against the law that it should follow: moments, bounds, the distribution as a whole."""
+"""A check of drawn numbers against the law that they should follow: moments, bounds and the whole distribution."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from gradlab_core.lab.laws import KURTOSIS, Law, density, fit_probability, has_d
 
 Array = NDArray[np.float64]
 TOO_FAR = 5.0
-"""Standard errors: by chance a right initialiser is as far off once in two million."""
+"""In standard errors. By chance a right initialiser is so far off once in two million times."""
 UNLIKELY = 1e-6
 """The same for the test of the whole distribution."""
 ROUNDING = 1e-6
-"""Shares of the largest that float32 may lose: what is fixed by the formula is right to that."""
+"""The relative rounding of float32, to which whatever the formula fixes is right."""
 _BINS, _REACH, _POINTS = 45, 4.5, 161
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What was drawn, all draws together, beside its law.
+    """All draws together, beside their law.
 
     Attributes:
-        law: what the formula says.
-        count: finite numbers, of which all else is; NaN if there are none. `nonfinite`: those that are NaN or Inf.
-        mean, std: the latter about the mean of the law.
-        mean_error, std_error: standard errors that the law gives them; 0 where it leaves nothing to chance.
-        mean_off, std_off: distances from the law in standard errors.
-        low, high: the smallest and the largest.
-        probability: of lying so far from the law as a whole; None where numbers are not drawn independently.
-        wrong: which of `nonfinite`, `mean`, `std`, `bounds` and `distribution` are.
+        law: the law according to the formula.
+        count: the number of finite numbers, which all other figures describe; these are NaN if there are none.
+        nonfinite: the number of those that are NaN or Inf.
+        mean, std: mean, and standard deviation about the mean of the law.
+        mean_error, std_error: their standard errors by the law; 0 if it leaves nothing to chance.
+        mean_off, std_off: their distances from the law in standard errors.
+        low, high: the smallest and the largest number.
+        probability: the probability of lying so far from the law as a whole; None if numbers are not independent.
+        wrong: those of `nonfinite`, `mean`, `std`, `bounds` and `distribution` that are wrong.
     """
 
     law: Law
@@ -52,8 +53,8 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """Of what one initialiser drew: bin edges and the density in each bin, none where all is the same; and the density
-    of the law, `expected` at the points `x`, none where it has no density."""
+    """The histogram of one initialiser: bin edges and the density in each bin, empty if all numbers are the same; and
+    the density of the law, `expected` at the points `x`, empty if it has no density."""
 
     name: str
     edges: tuple[float, ...]
@@ -63,7 +64,7 @@ class Histogram:
 
 
 def sample(law: Law, drawn: Array) -> Sample:
-    """Numbers of any shape, held against the law that they should follow.
+    """Check numbers of any shape against the law that they should follow.
 
     >>> law = Law(kind="uniform", mean=0.0, std=3**-0.5, low=-1.0, high=1.0)
     >>> sample(law, np.linspace(-1.1, 1.1, 101)).wrong
@@ -77,7 +78,8 @@ def sample(law: Law, drawn: Array) -> Sample:
         )
         return Sample(law=law, count=0, nonfinite=drawn.size, probability=None, wrong=("nonfinite",), **nothing)
     mean, std = float(values.mean()), math.sqrt(float(np.square(values - law.mean).mean()))
-    # The sum of squares of an orthogonal matrix is not random; the sum of its elements varies as if they were drawn.
+    # The sum of squares of an orthogonal matrix is not random, but the sum of its elements varies as if they were
+    # drawn.
     mean_error = law.std / math.sqrt(count)
     std_error = law.std * math.sqrt((KURTOSIS.get(law.kind, 1.0) - 1) / count) / 2
     low, high = float(values.min()), float(values.max())
@@ -110,13 +112,13 @@ def sample(law: Law, drawn: Array) -> Sample:
 
 
 def _off(difference: float, error: float, scale: float) -> float:
-    """In standard errors, what rounding explains left out."""
+    """The distance in standard errors, after subtracting what rounding explains."""
     beyond = max(abs(difference) - ROUNDING * scale, 0.0)
     return math.copysign(beyond / error if error else math.inf if beyond else 0.0, difference) + 0.0
 
 
 def histogram(name: str, law: Law, drawn: Array) -> Histogram:
-    """Of all that is finite; the bins of a law with bounds end there, unless what was drawn does not.
+    """The histogram of all finite numbers. The bins end at the bounds of the law, unless numbers lie outside.
 
     >>> law = Law(kind="uniform", mean=0.0, std=3**-0.5, low=-1.0, high=1.0)
     >>> bars = histogram("uniform", law, np.linspace(-1, 1, 91))
@@ -124,7 +126,9 @@ def histogram(name: str, law: Law, drawn: Array) -> Histogram:
     (45, -1.0, [-1.0, -1.0, 1.0, 1.0], [0.0, 0.5, 0.5, 0.0])
     """
     values = drawn[np.isfinite(drawn)]
-    reach = law.std * (math.sqrt(3) if law.kind == "uniform" else _REACH)  # the bounds of a sphere are far out
+    reach = law.std * (
+        math.sqrt(3) if law.kind == "uniform" else _REACH
+    )  # the bounds of a sphere are far from most numbers
     ends = (law.mean - reach, law.mean + reach)
     edges = heights = np.zeros(0)
     if len(values) and values.min() < values.max():

@@ -1,9 +1,9 @@
-"""A random MLP run in float64, forward and back, for any depth and scale: every layer's signal is kept as a vector of
-root mean square 1 and the logarithm of what it was divided by.
+"""A random MLP run in float64, forward and back, at any depth and scale. The signal of each layer is kept as a vector
+of root mean square 1 and the logarithm of the number it was divided by.
 
-Where the inputs of an activation are so small or so large that it is a power law to the last digit, it is applied at
-the end of that range and the rest goes into the logarithm. So 1,000 layers with σ_w from 1e-3 to 1e3 neither over- nor
-underflow; what is exactly 0 (a dead layer, a slope of tanh that float64 cannot hold) is ln 0 = −inf.
+If the inputs of an activation are so small or so large that it is a power law to the last digit, it is applied at the
+end of that range and the rest goes into the logarithm. So 1,000 layers with σ_w from 1e-3 to 1e3 neither over- nor
+underflow. What is exactly 0 (a dead layer, or a slope of tanh that float64 cannot hold) is ln 0 = −inf.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from gradlab_core.lab.random_mlp import RandomMlp, draw_cotangents, draw_inputs,
 Array = NDArray[np.float64]
 
 REACH = {"float64": 60.0, "float32": 25.0}
-"""|ln| of the size of an activation's inputs up to which it is computed as it is; the squares then stay in range."""
-_BLOCK = 1 << 24  # weights of all seeds held at once
+"""An activation is applied directly up to this |ln| of the size of its inputs, so that squares stay in range."""
+_BLOCK = 1 << 24  # the weights of all seeds that are held at once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Propagation:
-    """Natural logarithms of second moments over the units of a layer, a row for each seed: one input, one net.
+    """Natural logarithms of second moments over the units of a layer. Each seed is a row, with one net and one input.
 
     Attributes:
-        preactivations: of the outputs of every layer (seeds, depth).
-        activations: after the activation (seeds, depth − 1).
-        gradients: of ∂L/∂preactivations (seeds, depth), for a random ∂L/∂output of second moment 1.
+        preactivations: those of the outputs of every layer (seeds, depth).
+        activations: those after the activation (seeds, depth − 1).
+        gradients: those of ∂L/∂preactivations (seeds, depth), for a random ∂L/∂output of second moment 1.
     """
 
     preactivations: Array
@@ -43,11 +43,11 @@ class Propagation:
 
 
 Run = Callable[[RandomMlp, list[tuple[Array, Array]], Array, Array], Propagation]
-"""The net, weights and biases of every layer, inputs and cotangents, a row for each seed."""
+"""A function of the net, the weights and biases of every layer, inputs and cotangents, with a row for each seed."""
 
 
 def in_blocks(net: RandomMlp, seeds: Sequence[int], run: Run) -> Propagation:
-    """All seeds, as many at once as fit."""
+    """Run all seeds, as many at a time as fit in memory."""
     problems = [] if len(seeds) else ["no seed; expected at least one"]
     for seed in seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
@@ -64,7 +64,7 @@ def in_blocks(net: RandomMlp, seeds: Sequence[int], run: Run) -> Propagation:
 
 
 def check_dtype(dtype: str) -> None:
-    """Refuse a precision in which nobody simulates.
+    """Refuse a precision that the simulation does not have.
 
     >>> check_dtype("float16")
     Traceback (most recent call last):
@@ -76,7 +76,7 @@ def check_dtype(dtype: str) -> None:
 
 
 def propagate(net: RandomMlp, *, seeds: Sequence[int] = (0,)) -> Propagation:
-    """One input through one net for each seed, and a gradient back; the definition of the twins' `propagate`.
+    """Send one input through one net for each seed, and a gradient back. This defines the twins' `propagate`.
 
     >>> net = RandomMlp(widths=(50,) * 1001, activation="relu", sigma_w=1e3)
     >>> found = propagate(net)
@@ -104,7 +104,7 @@ def run_block(net: RandomMlp, layers: list[tuple[Array, Array]], x: Array, cotan
 def run_forward(
     net: RandomMlp, layers: list[tuple[Array, Array]], x: Array
 ) -> tuple[list[Array], list[Array], list[Array]]:
-    """ln of the root mean square of every layer's pre-activations, and of its activations, and the slopes of these."""
+    """ln of the root mean square of the pre-activations and of the activations of every layer, and the slopes."""
     size, u = _normalised(np.zeros(len(x)), x)
     preactivations, activations, slopes = [], [], []
     for index, (weight, bias) in enumerate(layers):
@@ -118,10 +118,12 @@ def run_forward(
 
 
 def _layer(weight: Array, bias: Array, size: Array, u: Array) -> tuple[Array, Array]:
-    """Wx + b for x = e^size·u, divided by the larger of e^size and 1 where there are biases."""
+    """Wx + b for x = e^size·u, divided by the larger of e^size and 1 if there are biases."""
     biased = np.any(bias, axis=1)
     top = np.where(biased, np.maximum(size, 0.0), size)
-    apart = np.exp(np.where(np.isfinite(size), size, 0.0) - np.where(np.isfinite(top), top, 0.0))  # −inf: u is 0
+    apart = np.exp(
+        np.where(np.isfinite(size), size, 0.0) - np.where(np.isfinite(top), top, 0.0)
+    )  # size is −inf if u is 0
     lifted = np.where(biased, np.exp(-np.maximum(size, 0.0)), 0.0)
     return _normalised(top, apart[:, None] * np.einsum("sij,sj->si", weight, u) + lifted[:, None] * bias)
 
@@ -136,13 +138,13 @@ def _near(size: Array) -> Array:
 
 
 def power_law(end: Ends, beyond: Array) -> Array:
-    """By how much ln of an activation changes when ln of its input goes on by `beyond` the ends of the range."""
+    """The change of ln of an activation when ln of its input exceeds the ends of the range by `beyond`."""
     return np.where(beyond > 0, beyond if end.grows else 0.0, beyond if end.vanishes else 0.0)
 
 
 def _normalised(size: Array, values: Array) -> tuple[Array, Array]:
-    """Rows of root mean square 1, and ln of what they were times e^size; a row of zeros has −inf."""
-    peak = np.max(np.abs(values), axis=1)  # squares of what is small would underflow
+    """Rows of root mean square 1, and ln of their former size times e^size, which is −inf for a row of zeros."""
+    peak = np.max(np.abs(values), axis=1)  # the squares of small numbers would underflow
     there = np.where(peak > 0, peak, 1.0)
     scaled = values / there[:, None]
     rms = np.where(peak > 0, np.sqrt(np.mean(np.square(scaled), axis=1)), 1.0)

@@ -1,4 +1,4 @@
-"""Random MLPs measured against theory, layer by layer, over many draws: is the mean where theory puts it?"""
+"""Random MLPs measured against theory, layer by layer: is the mean over many draws where theory expects it?"""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class LayerComparison:
     Attributes:
         layer: counted from 1.
         quantity: `preactivation`, `activation` or `gradient` (in the pre-activation).
-        mean, deviation: over the nets; −inf and NaN where in one of them the layer is dead.
-        standard_error: of the mean.
-        expected: of one net; 95 % of means lie within 2 standard errors of `expected.centre`.
+        mean, deviation: mean and standard deviation over the nets; −inf and NaN if the layer is dead in one of them.
+        standard_error: standard error of the mean.
+        expected: the expectation for one net; 95 % of means lie within 2 standard errors of `expected.centre`.
     """
 
     layer: int
@@ -36,8 +36,8 @@ class LayerComparison:
 
 
 def predict(net: RandomMlp) -> list[tuple[str, int, Expected]]:
-    """`(quantity, layer, what to expect)` of every layer of a random MLP, for an input and a gradient of the output of
-    second moment 1; not for constant weights, of which `predict_constant` says all.
+    """`(quantity, layer, expectation)` for every layer of a random MLP, where the input and the gradient of the output
+    have second moment 1. Constant weights are for `predict_constant`, which is exact.
 
     >>> found = predict(RandomMlp(widths=(100,) * 1001, activation="relu", sigma_w=2.0))
     >>> quantity, layer, expected = found[999]
@@ -51,11 +51,11 @@ def predict(net: RandomMlp) -> list[tuple[str, int, Expected]]:
 
 
 def predict_constant(net: RandomMlp, seeds: Sequence[int]) -> Propagation:
-    """What a net of constant weights does to the inputs and cotangents of those seeds, exactly: all units of a layer
-    are alike, so that it is a chain of single units, each with the weights of a whole layer."""
+    """What a net of constant weights does to the inputs and cotangents of these seeds, exactly. All units of a layer
+    are alike, so the net is a chain of single units, each with the weights of a whole layer."""
     initializer = INITIALIZERS["constant"]
     number = net.init_number if net.init_number is not None else initializer.default
-    value = float(np.float32(number or 0.0))  # as it is stored
+    value = float(np.float32(number or 0.0))  # rounded as it is stored
     layers = [(np.full((1, 1, 1), value * fan_in), np.zeros((1, 1))) for fan_in, _ in net.sizes()]
     exact = run_block(
         dataclasses.replace(net, widths=(1,) * len(net.widths)),
@@ -63,7 +63,7 @@ def predict_constant(net: RandomMlp, seeds: Sequence[int]) -> Propagation:
         draw_inputs(net, seeds).mean(axis=1, keepdims=True),
         draw_cotangents(net, seeds).mean(axis=1, keepdims=True),
     )
-    # Forward a unit sums fan_in others, backward fan_out; and the topmost gradient is the cotangent itself.
+    # A unit sums fan_in others forward and fan_out backward. The last gradient is the cotangent itself.
     out = np.array(net.widths[1:], dtype=np.float64)
     gradients = exact.gradients + 2 * np.log(out[-1] / out)
     gradients[:, -1] = 0.0
@@ -73,15 +73,15 @@ def predict_constant(net: RandomMlp, seeds: Sequence[int]) -> Propagation:
 def compare_with_theory(
     net: RandomMlp, *, seeds: Sequence[int], measured: Propagation | None = None
 ) -> tuple[LayerComparison, ...]:
-    """Every layer of as many random nets as there are seeds, against theory.
+    """Compare every layer of random nets, one for each seed, with theory.
 
-    The statistic is the mean over nets of ln of a layer's second moment, one input a net; its standard error is
-    deviation/√nets. Theory is right if the mean lies within a few standard errors of `expected.centre`.
+    The statistic is the mean over nets of ln of the second moment of a layer, with one input for each net; its standard
+    error is deviation/√nets. Theory is right if the mean lies within a few standard errors of `expected.centre`.
 
     Args:
         net: the distribution.
-        seeds: of the nets; at least two.
-        measured: what a twin's `propagate` gave for these seeds, instead of measuring anew.
+        seeds: the seeds of the nets; at least two.
+        measured: the result of a twin's `propagate` for these seeds; by default the nets are measured here.
 
     >>> rows = compare_with_theory(RandomMlp(widths=(50, 50, 50), init="lecun_normal"), seeds=range(30))
     >>> [row.quantity for row in rows]
@@ -108,7 +108,7 @@ def compare_with_theory(
         expectations = [expected for _, _, expected in predict(net)]
     rows = []
     for (quantity, layer, values), expected in zip(columns, expectations, strict=True):
-        with np.errstate(invalid="ignore"):  # ln 0 of a dead layer has no deviation
+        with np.errstate(invalid="ignore"):  # for a dead layer, ln 0 has no deviation
             deviation = float(values.std(ddof=1))
         rows.append(
             LayerComparison(

@@ -1,9 +1,9 @@
-"""Why a net must not start from constants: the same small net trained with and without something to tell units apart.
+"""Why a net must not start from constants: a small net is trained with and without something that parts its units.
 
-One hidden layer of tanh units and one output, a regression on fixed random data, plain SGD in float64 NumPy, written
-out by hand: what is shown needs no framework. All sums are taken over an axis that is not that of the units, so that
-units that are equal are so to the last bit: a matrix product rounds the columns at its edge otherwise, and over
-thousands of steps that alone tells units apart.
+The net has one hidden layer of tanh units and one output. It learns a regression on fixed random data by plain SGD,
+written by hand in float64 NumPy, since no framework is needed. No sum runs over the axis of the units, so that equal
+units are equal to the last bit: a matrix product rounds the columns at its edge differently, and over thousands of
+steps that alone would part the units.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ Array = NDArray[np.float64]
 
 STARTS = ("constant", "normal")
 _EXAMPLES, _BATCH, _FEATURES = 256, 32, 4
-_START = 0.5  # the constant, and the standard deviation
+_START = 0.5  # the constant of one start, and the standard deviation of the other
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TieStep:
-    """The net after so many steps: its loss on all data without dropout, how many of its units are distinct, the share
-    that is one too many, and the distance of the nearest two (`symmetry_defect`): None once the net diverged to NaN."""
+    """The net after so many steps: its loss on all data without dropout, the number of distinct units, the share of
+    units that are copies, and the distance of the nearest two (`symmetry_defect`), which is None once the net is
+    NaN."""
 
     step: int
     loss: float
@@ -39,21 +40,21 @@ class TieStep:
 def tie_over_steps(
     *, steps: int = 200, every: int = 20, units: int = 8, dropout: float = 0.0, start: str = "constant", seed: int = 0
 ) -> tuple[TieStep, ...]:
-    """Train and look at the hidden units every so many steps, at the start and at the end among them.
+    """Train a net and look at its hidden units every so many steps, and at the start and the end.
 
-    From a constant start every step keeps the units the same, whatever the data: a layer of eight learns what one unit
-    can. Dropout gives each a gradient of its own, and the tie is broken at the first step.
+    From a constant start every step keeps the units the same, for any data, so a layer of eight learns only what one
+    unit can. Dropout gives each unit a gradient of its own, which breaks the tie at the first step.
 
     Args:
-        steps: of SGD, learning rate 0.1, batches of 32.
+        steps: number of SGD steps, with a learning rate of 0.1 and batches of 32.
         every: how often to look.
-        units: of the hidden layer, at least 2.
+        units: number of hidden units, at least 2.
         dropout: probability at which a hidden unit is left out of a step, in [0, 1).
         start: `constant` (all weights 0.5) or `normal` (N(0, 0.25)).
-        seed: of data, batches, masks and the normal start.
+        seed: seed of data, batches, masks and the normal start.
 
     Raises:
-        GradlabError: numbers out of range; all problems in one message.
+        GradlabError: a number is out of range; one message lists all problems.
 
     >>> [[s.distinct for s in tie_over_steps(steps=40, dropout=p)] for p in (0.0, 0.5)]
     [[1, 1, 1], [1, 8, 8]]
@@ -71,7 +72,9 @@ def tie_over_steps(
     drawn = {p: _START * (rng.standard_normal(s) if start == "normal" else np.ones(s)) for p, s in shapes.items()}
     params = {"fc1.weight": drawn["fc1.weight"], "fc1.bias": np.zeros(units), "fc2.weight": drawn["fc2.weight"]}
     seen = []
-    with np.errstate(over="ignore", invalid="ignore"):  # many units, or nearly all of them left out, may diverge
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # a net with many units, or with nearly all of them dropped, may diverge
         for step in range(steps + 1):
             if step % every == 0 or step == steps:
                 seen.append(_look(step, params, x, y))
@@ -83,12 +86,12 @@ def tie_over_steps(
 
 
 def _hidden(params: dict[str, Array], x: Array) -> Array:
-    """(examples, units)."""
+    """The activations of the hidden units (examples, units)."""
     return np.tanh(sum(np.outer(x[:, j], w) for j, w in enumerate(params["fc1.weight"].T)) + params["fc1.bias"])
 
 
 def _gradients(params: dict[str, Array], x: Array, y: Array, mask: Array) -> dict[str, Array]:
-    """Of the mean of (ŷ − y)²/2."""
+    """The gradients of the mean of (ŷ − y)²/2."""
     h = _hidden(params, x)
     error = ((h * mask) @ params["fc2.weight"].T - y) / len(x)
     inner = error * params["fc2.weight"] * mask * (1 - h**2)

@@ -1,4 +1,4 @@
-"""What the init doctor says."""
+"""The sentences of the init doctor."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ if TYPE_CHECKING:
     from gradlab_core.lab.doctor import LayerStart
 
 _RIGHT = 1.3
-"""Within this factor of the gain that keeps the variance a layer is not to blame for what its input lacks."""
+"""If its gain is within this factor of the one that keeps the variance, a layer is not to blame for its input."""
 _LEAST_NORMALISED = 1e-4
-"""A variance well above what normalisations add to it (1e-5) before they divide by its root."""
+"""A variance well above the 1e-5 that normalisations add to it before they divide by its root."""
 
 
 def advise(
     row: LayerStart, *, nonfinite: int, alike: bool, direct: bool, fine: tuple[float, float], bad: tuple[float, float]
 ) -> tuple[str, str]:
-    """`(level, advice)` of a layer whose numbers are known; `direct`: it reads what ran before it, as it is."""
+    """The level of a layer and the advice for it, from its numbers. `direct` says that it reads what ran just before
+    it."""
     if nonfinite:
         return (
             "bad",
