@@ -1,1 +1,1 @@
-"""The pages of the lab: what `gradlab lab` found, as charts, tables and text."""
+"""The pages of the lab, which show the results of `gradlab lab` as charts, tables and text."""

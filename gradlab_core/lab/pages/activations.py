@@ -15,7 +15,7 @@ from gradlab_core.show.words import framework_name
 from gradlab_core.text import listed, number, percent
 
 _FIRST = ("sigmoid", "tanh", "relu", "elu", "gelu", "silu")
-"""Drawn at once where all activations are studied; the others wait in the legend."""
+"""The activations that are visible at first if all are studied. The others can be switched on in the legend."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -96,7 +96,7 @@ def _table(study: ActivationStudy) -> Sheet:
 
 
 def _kinks(study: ActivationStudy) -> list[Sheet]:
-    """What frameworks take for f′ where it has no value; nothing to show where none was asked."""
+    """The table of what frameworks take for f′ at kinks, where it has no value; none if no framework was asked for."""
     frameworks = list(study.rows[0].differences)
     rows = [
         [f"{row.name} at {number(kink.x)}", number(kink.definition), *(number(kink.frameworks[f]) for f in frameworks)]

@@ -1,4 +1,4 @@
-"""The init doctor: layers that start wrong, what to change, the effect of a repair, and the first steps."""
+"""The section of the init doctor: layers that start wrong, what to change, the effect of a repair, and first steps."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from gradlab_core.show.words import framework_name
 from gradlab_core.text import listed, number, percent
 
 _ORDER = ("good", "watch", "bad")
-_UNLIKE = 10.0  # from here on the shares by which layers move are worth a word
+_UNLIKE = 10.0  # from this factor between them, the shares by which layers move are worth a sentence
 
 
 def doctor_section(name: str, study: DoctorStudy) -> Section:
-    """The section of a model by the name that the user gave; after a repair it is judged as repaired."""
+    """The section of a model, with the name that the user gave. After a repair the repaired model is judged."""
     judged = study.after or study.before
     level = max([row.level for row in judged.layers], key=_ORDER.index, default="good")
     lost = judged.log_gradient is not None and verdict(judged.log_gradient) != "survives"
@@ -85,7 +85,7 @@ def _sentences(study: DoctorStudy) -> Iterable[str]:
 
 
 def _count(rows: Sequence[LayerStart], target: float) -> str:
-    """How many layers vary as they should."""
+    """Say how many layers have the variance that they should have."""
     wrong, off = ([row.path or WHOLE for row in rows if row.level == level] for level in ("bad", "watch"))
     goal = "1" if target == 1 else f"the target, {number(target)}"
     parts = []
@@ -102,7 +102,7 @@ def _count(rows: Sequence[LayerStart], target: float) -> str:
 
 
 def _gradient(look: Look, what: str) -> Iterable[str]:
-    """Whether the gradient survives its way down, which no variance says."""
+    """Say whether the gradient survives its way back, which variances do not show."""
     log = look.log_gradient
     if log is not None and verdict(log) != "survives":
         way = f"{what} {verdict(log)} on its way from the last layer to the first"
@@ -114,7 +114,7 @@ def _gradient(look: Look, what: str) -> Iterable[str]:
 
 
 def _apart(when: str, steps: Sequence[LayerStepSize]) -> Iterable[str]:
-    """How unlike the steps of layers are, where some layer would move and another would not."""
+    """Say how much the steps of layers differ, if some layers would move and others would not."""
     known = [(row.plain, row.path or WHOLE) for row in steps if row.plain is not None and 0 < row.plain < math.inf]
     if len(known) > 1:
         (least, slow), (most, fast) = min(known), max(known)
@@ -123,7 +123,7 @@ def _apart(when: str, steps: Sequence[LayerStepSize]) -> Iterable[str]:
 
 
 def _share(value: float) -> str:
-    """A share of any order of magnitude.
+    """A share of any order of magnitude, as text.
 
     >>> _share(0.0179), _share(3e-15), _share(700.0)
     ('1.8 %', '3e−13 %', '7.0e+04 %')
@@ -167,7 +167,7 @@ def _steps(study: DoctorStudy) -> Sheet:
 
 
 def _factor(value: float | None) -> str:
-    """A number that may have any order of magnitude.
+    """A number of any order of magnitude, as text.
 
     >>> _factor(51.4), _factor(5.14e17), _factor(math.inf), _factor(None)
     ('51.4', '5.1e+17', 'Inf', 'not measured')
@@ -206,7 +206,7 @@ def _point(path: str, value: float | None, what: str) -> Point:
 
 
 def _by_path(figure: Chart, paths: Sequence[str]) -> Chart:
-    """Names along the axis, in their order, as many as there is room for."""
+    """An axis with as many names as there is room for, in their order."""
     names = [style.text(path, 60) for path in paths]
     step = max(1, math.ceil(len(names) / 16))
     figure["layout"]["xaxis"] |= {"type": "category", "categoryorder": "array", "categoryarray": names}

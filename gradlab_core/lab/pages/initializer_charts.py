@@ -1,4 +1,4 @@
-"""Two charts of the initialisers: their histograms on one axis, and the signal of deep nets that start so."""
+"""Two charts of the initialisers: their histograms on one axis, and the signal of deep nets with these starts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from gradlab_core.show.canvas import Canvas, Chart, Line, Panel, Point
 from gradlab_core.text import number
 
 _PANEL, _GAP = 62, 12  # pixels
-_HEAD = 1.55  # of a panel over its highest bar, where its texts are
+_HEAD = 1.55  # the share of a panel above its highest bar, where its texts are
 _SIGMAS = 3.7
 _DRAWN, _FORMULA, _WRONG = style.sequence(1, 6), style.sequence(5, 6), style.sequence(5, 6)
 _MOST = 10.0
-"""Orders of magnitude up and down; beyond them a line leaves the plot, or the others could not be told apart."""
+"""The orders of magnitude of the plot, up and down. Lines may leave it, so that the others can be told apart."""
 _LABEL = 17  # pixels
 
 
 def weights_chart(study: InitializerStudy) -> Chart:
-    """A panel an initialiser, all over one axis of weights."""
+    """A panel for each initialiser, with one axis of weights for all."""
     reach = _reach(study)
     count = len(study.rows)
     total = count * _PANEL + (count - 1) * _GAP
@@ -61,7 +61,7 @@ def _axis(panel: int) -> str:
 
 
 def _reach(study: InitializerStudy) -> float:
-    """Of the axis, up and down: what is drawn, but for far tails; a constant if it is not far off the others."""
+    """The reach of the axis to both sides: what is drawn without far tails, and constants that are not far away."""
     spread = [0.0]
     for row in study.rows:
         law, drawn = row.weights.law, row.weights
@@ -81,7 +81,7 @@ def _panel(row: InitializerRow, bars: Histogram, axis: str) -> list[Chart]:
     common: Chart = {"yaxis": axis, "hovertemplate": "%{text}<extra></extra>"}
     traces: list[Chart] = []
     if bars.drawn:
-        # Steps, one filled shape: of bars a pixel wide a browser makes stripes.
+        # One filled shape of steps, since a browser makes stripes of bars that are a pixel wide.
         heights = [value / peak for value in bars.drawn]
         texts = [
             f"{row.name}<br>{number(low)} … {number(high)}<br>density <b>{number(value)}</b>"
@@ -127,7 +127,7 @@ def _spike(common: Chart, name: str, x: float, text: str, width: float) -> Chart
 
 
 def _texts(row: InitializerRow, fan_in: int, top: float, reach: float) -> list[Chart]:
-    """The name at the left, σ at the right, and what cannot be drawn."""
+    """The texts of a panel: the name at the left, σ at the right, and what cannot be drawn."""
     drawn = row.weights
     sigma = f"σ = {number(drawn.std)}<br>σ·√fan-in = {number(drawn.std * math.sqrt(fan_in))}"
     if drawn.law.kind == "constant":
@@ -146,7 +146,7 @@ def _texts(row: InitializerRow, fan_in: int, top: float, reach: float) -> list[C
 
 
 def starts_chart(study: InitializerStudy) -> Chart:
-    """A line a start: forward above, backward below."""
+    """A line for each start, forward in the upper panel and backward in the lower."""
     down = f"Gradient, from layer {study.depth} (right) down"
     canvas = Canvas(
         [Panel("Signal, from the input (left) on", "orders of magnitude"), Panel(down, "orders of magnitude")], "layer"
@@ -184,7 +184,7 @@ def _points(start: Start, name: str, panel: int) -> list[Point]:
 
 
 def _leaving(starts: Sequence[Start], lines: Sequence[Line], panel: int, depth: int) -> list[Chart]:
-    """Where lines leave the plot, and where they would end; texts in a staircase, so that they do not overlap."""
+    """Texts that say where lines leave the plot and would end, in a staircase so that they do not overlap."""
     leaving: list[tuple[float, Chart]] = []
     for start, line in zip(starts, lines, strict=True):
         logs = list(enumerate((start.signal, start.gradient)[panel], 1))
@@ -220,7 +220,7 @@ def _leaving(starts: Sequence[Start], lines: Sequence[Line], panel: int, depth: 
 
 
 def _crossing(sizes: Sequence[tuple[int, float]]) -> float | None:
-    """Where a line that ends out of the plot leaves it, None if it does not; between layers as it is drawn."""
+    """The place where a line leaves the plot, interpolated between layers; None if the line does not leave it."""
     if not sizes or abs(sizes[-1][1]) <= _MOST:
         return None
     outside = max(i for i, (_, value) in enumerate(sizes) if i == 0 or abs(sizes[i - 1][1]) <= _MOST)

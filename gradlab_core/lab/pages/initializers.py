@@ -1,4 +1,4 @@
-"""The initialisers: what each should draw and what it drew, fans, and what each start does to a deep net."""
+"""The section of the initialisers: what each should draw and what it drew, fans, and the effect on a deep net."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def initializer_section(study: InitializerStudy) -> Section:
 
 
 def layer_name(layer: SampleLayer) -> str:
-    """A layer in words.
+    """The name of a layer in words.
 
     >>> layer_name(SampleLayer(kind="grouped", inputs=32, outputs=64, kernel=3, groups=4))
     'a grouped convolution 32 → 64, 3×3, 4 groups'
@@ -118,7 +118,7 @@ def _fault(row: InitializerRow, what: str) -> str:
 
 
 def formula(row: InitializerRow) -> str:
-    """In symbols; n_in and n_out are the fans."""
+    """The formula of an initialiser in symbols, where n_in and n_out are the fans."""
     return FORMULAS.get(row.name) or f"all {number(row.number)}"
 
 
@@ -170,7 +170,7 @@ def _measured(study: InitializerStudy) -> Sheet:
 
 
 def with_error(value: float, error: float) -> str:
-    """A number and its standard error, to the error's first digit; without it where it is 0.
+    """A number and its standard error, rounded to the first digit of the error, which is left out if it is 0.
 
     >>> with_error(0.0998765, 0.00016), with_error(-2e-7, 3e-6), with_error(0.1, 0.0), with_error(math.nan, math.nan)
     ('0.0999 ± 0.0002', '−2e-07 ± 3e-06', '0.1', 'NaN')

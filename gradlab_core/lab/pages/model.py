@@ -1,4 +1,4 @@
-"""A user's model: signal and gradient of every layer call, beside theory where it has a say."""
+"""The section of a user's model: signal and gradient of every layer call, beside theory if it applies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIDES: tuple[_Side, ...] = (
 
 
 def model_section(name: str, study: ModelStudy) -> Section:
-    """The section of a model by the name that the user gave."""
+    """The section of a model, with the name that the user gave."""
     logs = [log for log in (study.log_signal, study.log_gradient) if log is not None]
     bad = bool(study.nonfinite or study.unreached) or any(verdict(log) != "survives" for log in logs)
     layers = study.propagation.layers

@@ -1,4 +1,4 @@
-"""The page of the lab: one section a study."""
+"""The page of the lab, with a section for each study."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEFINITIONS = (
 
 
 def write_lab(sections: Sequence[Section], path: Path) -> None:
-    """Write one HTML file with these sections, whole or not at all; it makes no network request.
+    """Write one HTML file with these sections, whole or not at all. It makes no network request.
 
     Raises:
         GradlabError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""The map of depth × σ_w: what becomes of a gradient, with the edge of chaos and the net under test."""
+"""The chart of the map of depth × σ_w, with the gradient, the edge of chaos and the net under test."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gradlab_core.show import style
 from gradlab_core.show.canvas import Chart, Illustration
 from gradlab_core.text import number
 
-_REACH = 9.0  # orders of magnitude at which colours end
+_REACH = 9.0  # the colours end at so many orders of magnitude
 _SCALE = [
     [0, "#1d3f72"], [0.17, "#2f86b5"], [1 / 3, "#cfe6ef"], [0.5, "#ffffff"], [2 / 3, "#f9dcc4"], [0.83, "#d9622b"],
     [1, "#7c1d0c"],
 ]  # fmt: skip
-_ROWS = 100  # drawn at most
-_NEAR = 3.0  # orders of magnitude of σ_w on the axis, within which there is room for ticks at 1, 2 and 5
+_ROWS = 100  # the most columns and rows that are drawn
+_NEAR = 3.0  # with fewer orders of magnitude of σ_w, there is room for ticks at 1, 2 and 5
 
 
 def phase_chart(study: PropagationStudy) -> Illustration:
@@ -77,14 +77,14 @@ def phase_chart(study: PropagationStudy) -> Illustration:
 
 
 def _edge_words(study: PropagationStudy) -> str:
-    """Where the band is: around the edge of chaos if variances stay there."""
+    """Say where the band is, which is around the edge of chaos if variances stay there."""
     if study.edge is None:
         return "; there is no edge of chaos for it to close in on."
     return " around the edge of chaos." if study.edge.stable else ". A net that starts on its edge does not stay there."
 
 
 def _apart(study: PropagationStudy) -> str:
-    """What to say where nets of finite width fare otherwise than the map has it, as far in saturation they do."""
+    """What to say if nets of finite width differ from the map, as they do far in saturation."""
     row = next(row for row in study.measured["numpy"] if (row.quantity, row.layer) == ("gradient", 1))
     there = verdict(study.log_gradient)
     if verdict(row.expected.limit / 2) == there:
@@ -93,7 +93,7 @@ def _apart(study: PropagationStudy) -> str:
 
 
 def _named(cells: list[list[float]], share: float, name: str) -> list[Chart]:
-    """The name of a region, so far to the right, where the map is of that colour."""
+    """The name of a region, placed so far to the right, if the map has its colour there."""
     row = cells[round(0.85 * (len(cells) - 1))]
     there = row[round(share * (len(row) - 1))]
     if abs(there) < 0.7 * _REACH or (there < 0) != (name == "vanishing"):

@@ -13,7 +13,7 @@ from gradlab_core.show.canvas import Canvas, Chart, Line, Panel, Point
 from gradlab_core.text import number
 
 LINES = 6
-"""So many colours tell singular values apart."""
+"""So many singular values have colours that can be told apart."""
 
 _THEORY, _BOUND = "slope by theory", "bound on s₁"
 _POINTS, _HEIGHT = 400, 420
@@ -22,7 +22,7 @@ _LOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def singular_values(study: ProductStudy) -> Chart:
-    """All singular values, with the slopes of theory and the bound on the largest."""
+    """The chart of all singular values, with the slopes of theory and the bound on the largest."""
     growth, count = study.growth, len(study.growth.log_spectral)
     canvas = _canvas()
     picked = some(growth.size, LINES)
@@ -47,7 +47,7 @@ def singular_values(study: ProductStudy) -> Chart:
 
 
 def norms(study: ProductStudy) -> Chart:
-    """The norm at several σ; the band in which it survives."""
+    """The chart of the norm at several σ, with the band in which it survives."""
     canvas = _canvas()
     for place, row in enumerate(study.rescaled):
         name = f"σ = {number(row.sigma)} {', '.join(row.marks)}"
@@ -65,13 +65,13 @@ def _canvas() -> Canvas:
 
 
 def _high(figure: Chart) -> Chart:
-    """One panel by itself has room for many lines."""
+    """The layout of a single panel, which has room for many lines."""
     figure["layout"]["height"] = _HEIGHT
     return figure
 
 
 def _points(logs: Sequence[float], name: str) -> list[Point]:
-    """From the identity, no factor, on; of very many factors some."""
+    """The points from the identity on, which has no factor; of very many factors only some."""
     values = [0.0, *logs]
     return [_point(k, values[k], f"{name}, {k:,} factors") for k in some(len(values), _POINTS)]
 
@@ -90,7 +90,7 @@ def value_name(index: int) -> str:
 
 
 def some(count: int, most: int) -> list[int]:
-    """At most so many of `range(count)`, evenly spread, the first and the last among them.
+    """At most so many of `range(count)`, evenly spread, including the first and the last.
 
     >>> some(3, 4), some(100, 4)
     ([0, 1, 2], [0, 33, 66, 99])

@@ -22,7 +22,7 @@ _MARKS = {
 
 
 def growth_sheet(study: ProductStudy) -> Sheet:
-    """Norms and singular values after some of the factors."""
+    """The table of norms and singular values after some of the factors."""
     growth, count = study.growth, len(study.growth.log_spectral)
     columns = some(growth.size, 4)
     steps = [k for power in range(8) for k in (10**power, 2 * 10**power, 5 * 10**power) if k < count] + [count]
@@ -41,7 +41,7 @@ def growth_sheet(study: ProductStudy) -> Sheet:
 
 
 def rates_sheet(study: ProductStudy) -> Sheet:
-    """Measured and predicted exponents."""
+    """The table of measured and predicted exponents."""
     exponents, apart = study.exponents, scores(study)
     predicted, errors = exponents.predicted, exponents.predicted_errors
     rows = []
@@ -59,7 +59,7 @@ def rates_sheet(study: ProductStudy) -> Sheet:
 
 
 def scales_sheet(study: ProductStudy) -> Sheet:
-    """The norm at several σ."""
+    """The table of the norm at several σ."""
     count = len(study.growth.log_spectral)
     theory = study.critical is not None
     rows = []
@@ -74,7 +74,7 @@ def scales_sheet(study: ProductStudy) -> Sheet:
 
 
 def bounds_sheet(study: ProductStudy) -> Sheet:
-    """What the factors' singular values say of the product's."""
+    """The table of what the singular values of the factors say of those of the product."""
     bounds, size = study.bounds, study.growth.size
     product, factors = bounds.log_singular_values, bounds.log_of_factors
     rows = [
@@ -96,7 +96,7 @@ def bounds_sheet(study: ProductStudy) -> Sheet:
 
 
 def difference_sheets(study: ProductStudy) -> list[Sheet]:
-    """The frameworks beside the definition; nothing where none was asked."""
+    """The table of the frameworks beside the definition; none if no framework was asked for."""
     rows = [[framework_name(f), number(value), number(ROUNDING)] for f, value in study.differences.items()]
     title = "Largest difference of a logarithm l from the definition's, over 1 + |l|"
     levels = ["bad" if f in study.wrong else "" for f in study.differences]
@@ -104,8 +104,8 @@ def difference_sheets(study: ProductStudy) -> list[Sheet]:
 
 
 def scores(study: ProductStudy) -> list[float | None]:
-    """How many standard errors, as theory expects them, each exponent is off; None where nothing is to be told: without
-    theory, or where it allows for no error and there is none but rounding."""
+    """How many standard errors, as theory expects them, each exponent is off. None if there is nothing to say: without
+    theory, or if theory allows no error and there is none except rounding."""
     exponents = study.exponents
     if exponents.predicted is None or exponents.predicted_errors is None:
         return [None] * len(exponents.measured)
@@ -119,7 +119,7 @@ def scores(study: ProductStudy) -> list[float | None]:
 
 
 def rate(value: float, error: float) -> str:
-    """A growth rate with the digits that its error leaves, six at most.
+    """A growth rate with the digits that its error allows, at most six.
 
     >>> rate(0.55384, 0.0095), rate(-3.6e-18, 1e-18)
     ('0.5538 ± 0.0095', '0.000000')
@@ -133,7 +133,7 @@ def rate(value: float, error: float) -> str:
 
 
 def marked(marks: tuple[str, ...]) -> str:
-    """What a σ is.
+    """The names of a σ.
 
     >>> marked(("asked", "rule"))
     'as asked, rule of thumb'

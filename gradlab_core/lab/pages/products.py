@@ -1,4 +1,4 @@
-"""Products of random matrices: what grows, what is lost, how much of it theory and the bounds know beforehand."""
+"""The section of products of random matrices: what grows, what is lost, and what theory and bounds say of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gradlab_core.show.words import framework_name
 from gradlab_core.text import listed, number
 
 _DOUBTFUL = 5.0  # standard errors
-_FEW = 100  # factors in all, below which the mean of their logarithms is not near enough to normal to be judged
+_FEW = 100  # with fewer factors in all, the mean of their logarithms is not close enough to normal to be judged
 
 
 def product_section(study: ProductStudy) -> Section:
@@ -84,7 +84,7 @@ def _verdict(study: ProductStudy) -> tuple[str, str]:
 
 
 def _rank(study: ProductStudy) -> list[str]:
-    """How many directions are left, where some are not."""
+    """Say how many directions are left, if some are lost."""
     logs = study.growth.log_singular_values[-1]
     left = sum(log > logs[0] + math.log(EPSILON) for log in logs)
     if left == len(logs) or not math.isfinite(logs[0]) or any(map(math.isnan, logs)):
@@ -98,7 +98,7 @@ def _rank(study: ProductStudy) -> list[str]:
 
 
 def _listed(study: ProductStudy) -> str:
-    """The orders of magnitude of the last product's singular values, some of them."""
+    """The orders of magnitude of some singular values of the last product."""
     last = study.growth.log_singular_values[-1]
     return listed([shown(last[i], 1) for i in product_charts.some(len(last), 4)])
 
@@ -134,7 +134,7 @@ def _bound(study: ProductStudy) -> str:
 
 
 def _theory(study: ProductStudy) -> tuple[bool, list[str]]:
-    """Whether the exponents contradict theory, and what is to be said of it."""
+    """Whether the exponents contradict theory, and the sentence that says so."""
     known = [z for z in scores(study) if z is not None]
     if not known or study.exponents.n * study.exponents.seeds < _FEW:
         return False, []
@@ -160,7 +160,7 @@ def _frameworks(study: ProductStudy) -> list[str]:
 
 
 def _size(log: float) -> str:
-    """Orders of magnitude, whether up or down.
+    """The orders of magnitude of a change, without its direction.
 
     >>> _size(-55.03)
     '23.9'

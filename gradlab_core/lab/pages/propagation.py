@@ -1,4 +1,4 @@
-"""Signal propagation: layer by layer against theory, the map of depth and σ_w, singular values of the Jacobian."""
+"""The section of signal propagation: layers against theory, the map of depth and σ_w, and the Jacobian."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from gradlab_core.show.words import framework_name
 from gradlab_core.text import listed, number
 
 _FEW = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-"""Layers in the table."""
+"""The number of layers in the table."""
 _MANY = 5.0
-"""Standard errors that need a word, whether they are chance or not."""
+"""A difference of so many standard errors is mentioned, whether it is chance or not."""
 _INPUTS = {"ordered": "inputs merge", "critical": "inputs neither merge nor part", "chaotic": "inputs part"}
 _ROWS = (("Signal", "preactivation"), ("Gradient", "gradient"))
 
@@ -56,7 +56,7 @@ def propagation_section(study: PropagationStudy) -> Section:
 
 
 def net_name(net: RandomMlp) -> str:
-    """A square net in words.
+    """The name of a square net in words.
 
     >>> net_name(RandomMlp(widths=(8, 8, 8), sigma_w=1.5))
     '2 layers of 8 tanh units, σ_w = 1.5, σ_b = 0'
@@ -93,7 +93,7 @@ def _sentences(study: PropagationStudy, states: Sequence[str]) -> Iterable[str]:
 
 
 def _pace(field: MeanField) -> str:
-    """How fast a gradient changes with depth in the limit, in one figure: whether that is much depends on the depth.
+    """How fast a gradient changes with depth in the limit, in one figure. Whether that is much depends on the depth.
 
     >>> from gradlab_core.lab.meanfield import mean_field
     >>> _pace(mean_field("tanh", sigma_w=1.5)), _pace(mean_field("relu", sigma_w=2**0.5))
@@ -123,7 +123,7 @@ def _beside_theory(study: PropagationStudy) -> Iterable[str]:
 
 
 def _band(net: RandomMlp) -> str:
-    """What the chart shows of theory for nets of that width."""
+    """The lines and the band of theory for nets of that width."""
     if net.init == "constant":
         return "what it must be, for these weights are not random;"
     if net.init == "orthogonal":
@@ -154,12 +154,12 @@ def _of(study: PropagationStudy, quantity: str) -> list[LayerComparison]:
 
 
 def _field(study: PropagationStudy) -> list[Sheet]:
-    """Where mean-field theory says that many layers lead; nothing for constant weights."""
+    """Say where many layers lead by mean-field theory; empty for constant weights."""
     field = study.field
     if field is None:
         return []
     ends = {0.0: "0: the signal dies out", math.inf: "Inf: the signal explodes"}
-    # What becomes of two inputs is known where the variance settles.
+    # What happens to two inputs is known only if the variance settles.
     inputs = "" if field.correlation is None else f", {_INPUTS[field.phase]}"
     rows = [
         ("variance that many layers lead to, q", ends.get(field.q, number(field.q))),
@@ -171,7 +171,7 @@ def _field(study: PropagationStudy) -> list[Sheet]:
         ("correlation of two inputs after many layers", field.correlation),
         ("layers in which that settles by a factor e, ξ", field.correlation_length),
     ):
-        if value is not None:  # there is none where the signal dies out or explodes
+        if value is not None:  # there is none if the signal dies out or explodes
             rows.append((name, "Inf: never" if value == math.inf else number(value)))
     return [Sheet("Mean field: nets of infinite width and depth", ["figure", "value"], rows, words=["value"])]
 

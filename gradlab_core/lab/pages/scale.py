@@ -1,4 +1,5 @@
-"""Natural logarithms as orders of magnitude: what charts and tables of the lab show, since no depth overflows them."""
+"""Natural logarithms as orders of magnitude, which charts and tables of the lab show because no depth overflows
+them."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ ZERO = "exactly 0"
 
 
 def decades(log: float) -> float:
-    """ln as orders of magnitude.
+    """A natural logarithm as orders of magnitude.
 
     >>> decades(math.log(1000.0))
     2.9999999999999996
@@ -22,7 +23,7 @@ def decades(log: float) -> float:
 
 
 def magnitude(log: float) -> str:
-    """The number of which that is ln, as a power of ten where it is large or small.
+    """The number with that logarithm as text, as a power of ten if it is large or small.
 
     >>> magnitude(0.0), magnitude(math.log(0.02)), magnitude(-12000.0), magnitude(-math.inf), magnitude(math.nan)
     ('1', '0.02', '3e−5212', '0', 'NaN')
@@ -42,7 +43,7 @@ def magnitude(log: float) -> str:
 
 
 def shown(log: float, digits: int = 2) -> str:
-    """Orders of magnitude as text; of 0 there are none.
+    """The orders of magnitude of a number as text; 0 has none.
 
     >>> shown(math.log(100.0)), shown(-math.inf), shown(math.log(0.05)), shown(-1e-9)
     ('+2.00', 'exactly 0', '−1.30', '0.00')
@@ -65,7 +66,8 @@ def verdict(log: float) -> str:
 
 
 def log_point(x: float, log: float, text: str, *, error: float = 0.0, below: str = ZERO) -> Point:
-    """A point at ln's order of magnitude, with a range of ± error; −inf goes below the plot, where `below` says why."""
+    """A point at the order of magnitude of ln, with a range of ± error; −inf lies below the plot, and `below` says
+    why."""
     if log == -math.inf:
         return Point(x, Spread(None, None, None), text, why=below)
     value = decades(log)

@@ -1,4 +1,4 @@
-"""What a study shows: a verdict, tables and charts, the same on the terminal and on the page."""
+"""What a study shows, on the terminal and on the page alike: a verdict, tables and charts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gradlab_core.show.canvas import Illustration
 
 WHOLE = "(the model)"
-"""A layer that is the model itself, whose path is empty."""
+"""The name of a layer that is the model itself, whose path is empty."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Sheet:
     """A table of finished texts.
 
     Attributes:
-        title: what its rows are.
-        headings: one a column; the first names the row.
+        title: says what the rows are.
+        headings: a heading for each column; the first column names the row.
         rows: the cells.
-        words: the headings of columns that hold words, which are set to the left.
+        words: the headings of columns that hold words, which are aligned to the left.
         levels: `good`, `watch`, `bad` or empty, for each row; empty for a table that judges nothing.
     """
 
@@ -36,15 +36,15 @@ class Sheet:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """One study.
+    """The section of one study.
 
     Attributes:
         key: its id on the page.
-        title: what it is about.
-        about: what to look at, a sentence or two for somebody who sees it for the first time.
-        level: `good`, `watch` or `bad`: the colour of the verdict.
-        said: the verdict, a sentence each.
-        sheets, charts: in the order in which they are shown.
+        title: says what it is about.
+        about: what to look at, in a sentence or two for somebody who sees it for the first time.
+        level: `good`, `watch` or `bad`, which decides the colour of the verdict.
+        said: the sentences of the verdict.
+        sheets, charts: tables and charts, in the order in which they are shown.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Singular values of input-output Jacobians: does a net pass on all directions, or one?"""
+"""Singular values of input-output Jacobians, which show whether a net passes on all directions, or one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ BELOW = "lost in rounding"
 
 
 def spectrum_sheet(spectra: Mapping[str, LogSpectrum], plain_edge: float | None) -> Sheet:
-    """Largest, median and smallest singular values; `plain_edge` is the σ_w of critical nets without biases."""
+    """The table of singular values: largest, median, smallest. `plain_edge` is the σ_w of critical nets without
+    biases."""
     rows = []
     for name, spectrum in spectra.items():
         logs = spectrum.log_values
@@ -31,12 +32,12 @@ def spectrum_sheet(spectra: Mapping[str, LogSpectrum], plain_edge: float | None)
 
 
 def _critical(plain_edge: float) -> str:
-    """What the nets beside this one are."""
+    """Say what the nets beside this one are."""
     return f"critical: σ_w = {number(plain_edge)}, no biases"
 
 
 def _kept(spectra: Mapping[str, LogSpectrum]) -> str:
-    """How many directions of each net are told apart from nothing, in words."""
+    """Say how many directions of each net can be told apart from 0."""
     parts = []
     for name, spectrum in spectra.items():
         logs = spectrum.log_values
@@ -46,7 +47,7 @@ def _kept(spectra: Mapping[str, LogSpectrum]) -> str:
 
 
 def spectrum_chart(spectra: Mapping[str, LogSpectrum], plain_edge: float | None) -> Illustration:
-    """All singular values, falling."""
+    """The chart of all singular values, largest first."""
     canvas = Canvas([Panel("Singular values of ∂output/∂input", "orders of magnitude")], "share of directions (%)")
     for i, (name, spectrum) in enumerate(spectra.items()):
         line = Line(name, style.sequence(2 - i, 3))

@@ -1,4 +1,4 @@
-"""What the starts of deep nets are called, and what is said of them."""
+"""The names of the starts of deep nets, and the sentences about them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _VERBS = {"vanishes": "vanish", "explodes": "explode"}
 
 
 def start_name(start: Start) -> str:
-    """The initialisers of a start, short enough for a legend.
+    """The initialisers of a start, in a form short enough for a legend.
 
     >>> start_name(Start(names=("xavier_uniform", "xavier_normal", "orthogonal"), signal=(), gradient=()))
     'xavier_*, orthogonal'
@@ -29,7 +29,7 @@ def start_name(start: Start) -> str:
 
 
 def starts_said(study: InitializerStudy) -> Iterable[str]:
-    """Which starts theory sees survive the depth, and what becomes of the others."""
+    """Say which starts survive the depth by theory, and what happens to the others."""
     fates = {start_name(start): _fate(start) for start in study.starts}
     net = f"{study.depth:,} {study.activation} layers of {study.width:,} units"
     well = [name for name, fate in fates.items() if not fate]
@@ -45,12 +45,12 @@ def starts_said(study: InitializerStudy) -> Iterable[str]:
 
 
 def zero(start: Start) -> str:
-    """What a signal or gradient of 0 is: where the signal itself is not 0, a slope too small for float64."""
+    """Say what a signal or gradient of 0 means: if the signal itself is not 0, a slope is too small for float64."""
     return ZERO if -math.inf in start.signal else "0 in float64"
 
 
 def end(start: Start, log: float, digits: int = 2) -> str:
-    """Orders of magnitude of the root mean square, by ln of the second moment."""
+    """The orders of magnitude of the root mean square, from ln of the second moment."""
     return zero(start) if log == -math.inf else shown(log / 2, digits)
 
 

@@ -53,7 +53,7 @@ def symmetry_section(study: SymmetryStudy) -> Section:
 
 
 def _named(paths: Sequence[str]) -> str:
-    """Paths in a sentence, the first few of many.
+    """Paths in a sentence; of many only the first few.
 
     >>> _named(["a"]), _named(list("abcdefg"))
     ('a', 'a, b, c, d, e and 2 more')
@@ -97,7 +97,7 @@ def _groups(groups: Sequence[tuple[int, ...]]) -> str:
 
 
 def share(closest: float | None) -> str:
-    """The distance of the nearest two units.
+    """The distance of the two nearest units, as text.
 
     >>> share(0.0), share(2e-6), share(0.0824), share(None)
     ('0 %', '0.0002 %', '8.2 %', 'no two')

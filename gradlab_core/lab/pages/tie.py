@@ -1,4 +1,4 @@
-"""The demonstration that SGD never breaks a tie, that dropout does, and that a random start is better."""
+"""The section that demonstrates that SGD never breaks a tie, that dropout does, and that a random start is better."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gradlab_core.show.canvas import Canvas, Chart, Illustration, Line, Panel, P
 from gradlab_core.show.spread import Spread
 from gradlab_core.text import number
 
-_PARTS = 8  # of the training, a row each
+_PARTS = 8  # the shares of the training that have a row
 _GROWN = 10.0
-"""A loss that ends so many times above its start has diverged."""
+"""A loss has diverged if it ends at so many times its start."""
 
 
 def tie_section(study: TieStudy) -> Section:
-    """The demonstration. Nothing is wrong with it as long as it shows what it is for."""
+    """The section of the demonstration. It is good as long as it shows what it is meant to show."""
     kept, broken, free = map(_diverged, study.runs)
     sentences = [_constant(study), _dropout(study), *_losses(study)]
     parted = any(step.distinct > 1 for step in _sound(study.constant))
@@ -119,7 +119,7 @@ def _tie_chart(study: TieStudy) -> Chart:
     )
     for place, run in enumerate(study.runs):
         name = _run_name(run)
-        # Open marks for dropout, which has the loss of the one run and the distinct units of the other.
+        # Dropout has open marks, since it shares its loss with one run and its distinct units with the other.
         line = Line(name, style.sequence(place, len(study.runs)), style.DOTTED if run.dropout else style.SOLID)
         for panel, (label, field) in enumerate(
             (("distinct units", "distinct"), ("loss", "loss"), ("nearest two", "closest"))
@@ -129,7 +129,7 @@ def _tie_chart(study: TieStudy) -> Chart:
 
 
 def _point(step: TieStep, value: float | None, name: str, label: str) -> Point:
-    value = math.nan if step.closest is None else value  # units that are NaN are distinct in no sense
+    value = math.nan if step.closest is None else value  # units that are NaN are not distinct in any sense
     return Point(
         step.step, Spread(value, value, value), f"{name}, step {step.step:,}<br>{label}: <b>{number(value)}</b>"
     )
@@ -142,7 +142,7 @@ def _cell(step: TieStep) -> str:
 
 
 def _run_name(run: TieRun) -> str:
-    """What a run is called.
+    """The name of a run.
 
     >>> _run_name(TieRun(start="constant", dropout=0.5, steps=()))
     'dropout 0.5'
@@ -156,7 +156,7 @@ def _after(run: TieRun) -> str:
 
 
 def _odd_tie(step: TieStep) -> bool:
-    """Of the constant start without dropout."""
+    """What is wrong with the constant start without dropout, which should keep its tie."""
     return _is_odd(step) or step.distinct > 1
 
 
@@ -165,7 +165,7 @@ def _is_odd(step: TieStep) -> bool:
 
 
 def _sound(run: TieRun) -> list[TieStep]:
-    """The steps up to where nothing is finite: units that are NaN are like no other, and no less tied."""
+    """The steps until nothing is finite. Units that are NaN equal no other, but they are still tied."""
     return [step for step in run.steps if not _is_odd(step)]
 
 

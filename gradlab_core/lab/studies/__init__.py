@@ -1,1 +1,1 @@
-"""The experiments of `gradlab lab`, each a record of what was measured beside what theory says; no text, no charts."""
+"""The experiments of `gradlab lab`. Each gives a record of what was measured beside theory, without text or charts."""

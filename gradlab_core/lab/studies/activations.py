@@ -1,4 +1,4 @@
-"""Where activations let a gradient through, and whether a framework's derivatives are those of the definition."""
+"""The inputs for which activations let a gradient through, and a check of the derivatives of the frameworks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gradlab_core.lab.activations import ACTIVATIONS, activation_gradient
 from gradlab_core.lab.regions import ActivationCurve, Interval, activation_curve, goldilocks_share, vanishing_region
 
 ROUNDING = {"float64": 1e-8, "float32": 1e-5}
-"""A derivative that is off by more is another one. The largest seen is 5e-9 in float64, a constant that PyTorch rounds
-to float32; in float32 a few times 1e-7, from the exponentials."""
+"""A derivative that differs by more is another one. The largest differences seen are 5e-9 in float64, from a constant
+that PyTorch rounds to float32, and a few times 1e-7 in float32, from the exponentials."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kink:
-    """A point at which f' jumps: its value in the definition, and in each framework asked."""
+    """A point at which f' jumps, with its value in the definition and in each framework that was asked for."""
 
     x: float
     definition: float
@@ -37,8 +37,8 @@ class ActivationRow:
         vanishing: the intervals on which |f'| < 0.01.
         share: the probability of ½ ≤ |f'| ≤ 2 for the inputs of the study.
         kinks: the points at which f' jumps.
-        differences: of each framework asked, the largest distance of its f' from the definition on −8 … 8, kinks
-            aside; in float64, or in what the framework makes of it.
+        differences: for each framework asked for, the largest distance of its f' from the definition on −8 … 8 without
+            kinks, in float64 or in the type that the framework uses instead.
         wrong: the frameworks whose distance is more than rounding.
     """
 
@@ -65,10 +65,10 @@ class ActivationStudy:
 def study_activations(
     names: Sequence[str] = (), *, mean: float = 0.0, std: float = 1.0, frameworks: Sequence[str] = ()
 ) -> ActivationStudy:
-    """Study activations by name, all if none is named, with the derivatives of as many frameworks as asked.
+    """Study activations by name, or all if none is named, with the derivatives of the frameworks asked for.
 
     Raises:
-        GradlabError: names that nobody knows, inputs that make no distribution, a framework that is not there.
+        GradlabError: a name is unknown, the inputs are not a distribution, or a framework is not installed.
 
     >>> (row,) = study_activations(["tanh"]).rows
     >>> row.gradient_max, round(row.share, 3)
@@ -114,7 +114,7 @@ def study_activations(
 
 
 def _extremes(curve: ActivationCurve) -> list[float]:
-    """f' at the ends of the curve and on both sides of every break between: it is monotone elsewhere."""
+    """The smallest and largest f', at the ends of the curve or beside a break, since it is monotone elsewhere."""
     breaks = [x for x in ACTIVATIONS[curve.name].breaks if curve.x[0] < x < curve.x[-1]]
     x = [curve.x[0], curve.x[-1], *(math.nextafter(b, end) for b in breaks for end in (-math.inf, math.inf))]
     slopes: list[float] = activation_gradient(curve.name, x).tolist()

@@ -1,4 +1,4 @@
-"""How the layers of a model start, what a data-dependent repair makes of them, and what LARS would afterwards."""
+"""How the layers of a model start, the effect of a data-dependent repair, and the steps of LARS afterwards."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from gradlab_core.programs.specs import ModelSpec
 
 _EXAMPLES = 256
 TRUST = 0.001
-"""The trust coefficient of LARS, that of its paper."""
+"""The trust coefficient in the paper on LARS."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Look:
-    """What is seen of a model with one set of weights.
+    """What the doctor sees of a model with one set of weights.
 
     Attributes:
         layers: the doctor's rows.
         steps: the first step of plain SGD and of LARS, layer by layer.
-        ties: copies among its hidden units.
-        log_gradient: ln of the root mean square of the gradient in the first dense or convolutional layer's output over
-            that in the last's; None with fewer than two.
+        ties: the copies among its hidden units.
+        log_gradient: ln of the root mean square of the gradient in the output of the first dense or convolutional layer
+            over that of the last; None with fewer than two.
     """
 
     layers: tuple[LayerStart, ...]
@@ -48,10 +48,10 @@ class DoctorStudy:
     Attributes:
         framework: `torch` or `jax`.
         target: the variance that outputs should have.
-        learning_rate: of the steps.
-        before: the model as it came.
-        repair: what LSUV changed; None if it was not asked for.
-        after: the model with the new weights; None as above.
+        learning_rate: the rate of the steps.
+        before: the model as it was given.
+        repair: what LSUV changed; None if no repair was asked for.
+        after: the model with the new weights; None if no repair was asked for.
     """
 
     framework: str
@@ -63,10 +63,10 @@ class DoctorStudy:
 
 
 def own_model(framework: str, net: RandomMlp, *, seed: int) -> tuple[Any, Any, Any]:
-    """The random net of one seed as a model of the framework, a batch from N(0, 1), and labels, one class an output.
+    """The random net of one seed as a model of the framework, a batch from N(0, 1), and labels with a class per output.
 
     Raises:
-        GradlabError: an activation of which the twins build no MLP, a negative seed.
+        GradlabError: the twins build no MLP with this activation, or the seed is negative.
     """
     problems: list[str] = []
     fields.whole_number(problems, "seed", seed, 0)
@@ -101,19 +101,19 @@ def study_start(
     learning_rate: float = 0.1,
     loss: Any = None,
 ) -> DoctorStudy:
-    """Judge a model, and repair it if asked.
+    """Judge a model, and repair it if that was asked for.
 
     Args:
-        framework: of the model.
+        framework: the framework of the model.
         model, x, y: as `init_doctor` and `gradient_flow` take them; a repair leaves its weights in the model.
         target, seed: as in `lsuv`.
-        repair: whether to.
-        draw: the initialiser that a repair draws with first; None to scale the weights there are.
-        learning_rate: of the steps.
-        loss: of the output and y; None for cross-entropy.
+        repair: whether to repair the model.
+        draw: the initialiser with which a repair draws first; None to scale the present weights.
+        learning_rate: the rate of the steps.
+        loss: a function of the output and y; None for cross-entropy.
 
     Raises:
-        GradlabError: what these functions raise.
+        GradlabError: one of these functions raised it.
     """
     check_rates(learning_rate, TRUST)
     twin = backends.load(framework)
@@ -142,7 +142,7 @@ def study_start(
 def _steps(
     weights: Mapping[str, np.ndarray], slopes: Mapping[str, float | None], learning_rate: float
 ) -> list[LayerStepSize]:
-    """By module, from the parameters and the gradient norms of single tensors."""
+    """The first steps by module, from the parameters and the gradient norms of single tensors."""
     owned: dict[str, list[str]] = {}
     for path in slopes:
         owned.setdefault(path.rpartition(".")[0], []).append(path)

@@ -1,4 +1,4 @@
-"""Whether the initialisers draw what their formulas say, and what each start does to a signal in a deep net."""
+"""Whether the initialisers draw what their formulas say, and the effect of each start on a signal in a deep net."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ class InitializerRow:
 
     Attributes:
         name: one of `INITIALIZERS`.
-        number: the value, std or gain it draws with; None if it takes none.
-        fan_in, fan_out: of the layer.
+        number: the value, std or gain of the initialiser; None if it takes no number.
+        fan_in, fan_out: the fans of the layer.
         weights, biases: what was drawn.
-        orthogonality: of `orthogonal`, the largest distance of WWᵀ or WᵀW, the smaller of the two, from 1; else None.
-        differences: of each framework asked, the largest distance of what its own layer then holds from this, over all
-            draws; NaN where one of them is no number.
-        wrong: the `wrong` of weights, and `biases`, `orthogonality` and frameworks that differ.
+        orthogonality: for `orthogonal`, the largest distance of WWᵀ or WᵀW, whichever is smaller, from the identity;
+            else None.
+        differences: for each framework asked for, the largest distance of the numbers in its own layer from these,
+            over all draws; NaN if one of them is NaN.
+        wrong: the `wrong` of weights, and those of `biases`, `orthogonality` and the frameworks that are wrong.
     """
 
     name: str
@@ -54,7 +55,7 @@ class InitializerRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FansRow:
-    """The fans of a layer: `found` in its weight, and what they are by its sizes."""
+    """The fans of a layer: those `found` in the shape of its weight, and those by its sizes."""
 
     layer: SampleLayer
     found: tuple[int, int]
@@ -63,12 +64,12 @@ class FansRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InitializerStudy:
-    """All initialisers on one layer, the fans of the four kinds of layers, and deep square nets of that start.
+    """All initialisers on one layer, the fans of the four kinds of layers, and deep square nets with these starts.
 
     Attributes:
-        layer: drawn `draws` times, with the seeds from `seed` on.
-        value: of `constant`.
-        starts: of nets of `depth` layers of `width` units with that activation between.
+        layer: the layer, which was drawn `draws` times, with the seeds from `seed` on.
+        value: the value of `constant`.
+        starts: the starts of nets of `depth` layers of `width` units with that activation between.
     """
 
     layer: SampleLayer
@@ -99,19 +100,20 @@ def study_initializers(
     activation: str = "tanh",
     frameworks: Sequence[str] = (),
 ) -> InitializerStudy:
-    """Study initialisers by name, all if none is named.
+    """Study initialisers by name, or all if none is named.
 
     Args:
         layer: one of `LAYERS`.
-        inputs, outputs: units, or channels; 100 → 100 dense, 32 → 64 else.
-        kernel: sides of the window, 3; groups: of a grouped convolution, up to 4. For layers that have such a thing.
+        inputs, outputs: units or channels; by default 100 → 100 for a dense layer, and 32 → 64 for others.
+        kernel: side of the window, by default 3, for layers that have one.
+        groups: groups of a grouped convolution, by default up to 4.
         draws, seed: the seeds are seed, seed + 1, …
-        value: of `constant`.
-        depth, activation: of the nets; as wide as a square dense layer, or 100.
-        frameworks: whose layers shall hold the same numbers.
+        value: the value of `constant`.
+        depth, activation: those of the nets, whose width is that of a square dense layer, or else 100.
+        frameworks: the frameworks whose layers must hold the same numbers.
 
     Raises:
-        GradlabError: whatever is out of range, all of it in one message; a framework that is not there.
+        GradlabError: something is out of range, where one message lists all problems, or a framework is not installed.
 
     >>> (row,) = study_initializers(["xavier_uniform"], draws=2).rows
     >>> row.weights.law.std, row.wrong
@@ -162,7 +164,7 @@ def study_initializers(
 def _layers(
     problems: list[str], kind: str, inputs: int | None, outputs: int | None, kernel: int | None, groups: int | None
 ) -> dict[str, SampleLayer]:
-    """The layers of all four kinds in these sizes; none if they make no sense."""
+    """The layers of all four kinds in these sizes; none if the sizes do not fit."""
     before = len(problems)
     fields.one_of(problems, "layer", kind, LAYERS)
     for name, size in (("inputs", inputs), ("outputs", outputs), ("kernel", kernel), ("groups", groups)):
@@ -233,7 +235,7 @@ def _difference(
         for leaf, ours in draw.items():
             same = theirs[leaf].shape == ours.shape and theirs[leaf].dtype == ours.dtype
             largest.append(float(np.max(np.abs(theirs[leaf] - ours))) if same else math.inf)
-    return float(np.max(largest))  # NaN where one of them is
+    return float(np.max(largest))  # NaN if one of them is NaN
 
 
 def _fans(layer: SampleLayer) -> FansRow:

@@ -1,4 +1,4 @@
-"""A user's model before training: signal and gradient layer by layer, and the singular values of its Jacobian."""
+"""A study of a user's model before training: signal and gradient by layer, and singular values of the Jacobian."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradlab_core.lab.prediction import LAYERS
 from gradlab_core.lab.propagation import LayerSignal, SignalPropagation
 
 WRITTEN_OUT = 1024
-"""Elements of an example up to which its Jacobian is written out; of larger ones the largest singular values do."""
+"""The Jacobian is written out for examples of up to so many elements; else only the largest values are found."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,12 +25,12 @@ class ModelStudy:
     Attributes:
         framework: `torch` or `jax`.
         propagation: every layer call.
-        spectrum: of the batch's first example; None where `no_spectrum` says why.
-        log_signal: ln of the root mean square of the last dense or convolutional layer's output over that of the
-            first's; −inf where either is 0; None with fewer than two.
-        log_gradient: the same of the gradient in the first over that in the last.
+        spectrum: the spectrum of the first example of the batch; if None, `no_spectrum` says why.
+        log_signal: ln of the root mean square of the output of the last dense or convolutional layer over that of the
+            first; −inf if either is 0; None with fewer than two layers.
+        log_gradient: the same for the gradient in the first over that in the last.
         nonfinite: paths of layer calls whose output or gradient holds NaN or Inf.
-        unreached: paths of dense and convolutional layers to which no gradient leads.
+        unreached: paths of dense and convolutional layers that no gradient reaches.
     """
 
     framework: str
@@ -47,12 +47,12 @@ def study_model(framework: str, model: Any, x: Any, y: Any, **keywords: Any) -> 
     """Measure a model on one batch.
 
     Args:
-        framework: of the model.
+        framework: the framework of the model.
         model, x, y: as `signal_propagation` takes them.
         keywords: `loss`, if there is one.
 
     Raises:
-        GradlabError: what `signal_propagation` raises.
+        GradlabError: `signal_propagation` raised it.
     """
     twin = backends.load(framework)
     propagation = twin.signal_propagation(model, x, y, **keywords)
@@ -71,8 +71,8 @@ def study_model(framework: str, model: Any, x: Any, y: Any, **keywords: Any) -> 
 
 
 def gradient_change(layers: Sequence[LayerSignal]) -> float | None:
-    """ln of the root mean square of the gradient in the first dense or convolutional layer's output over that in the
-    last's, of those that have one; None with fewer than two."""
+    """ln of the root mean square of the gradient in the output of the first dense or convolutional layer over that of
+    the last, among layers that have one; None with fewer than two."""
     logs = [layer.gradient.log_second_moment for layer in layers if layer.kind in LAYERS and layer.gradient]
     return _change(logs[::-1])
 
@@ -82,8 +82,8 @@ def _odd(layer: LayerSignal) -> bool:
 
 
 def _change(logs: list[float]) -> float | None:
-    """ln of the last root mean square over the first; −inf where the first is 0 already, of which nothing is left to
-    lose; NaN where both are infinite."""
+    """ln of the last root mean square over the first; −inf if the first is already 0, so that nothing is left to lose;
+    NaN if both are infinite."""
     if len(logs) < 2:
         return None
     if logs[0] == -math.inf:
@@ -95,5 +95,5 @@ def _spectrum(twin: ModuleType, model: Any, x: Any) -> tuple[JacobianSpectrum | 
     method = "exact" if math.prod(x.shape[1:]) <= WRITTEN_OUT else "lanczos"
     try:
         return twin.jacobian_singular_values(model, x[:1], method=method)[0], ""
-    except GradlabError as error:  # whole numbers as input, an output that is no tensor
+    except GradlabError as error:  # the input is of whole numbers, or the output is not a tensor
         return None, str(error)

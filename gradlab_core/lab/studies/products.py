@@ -1,4 +1,4 @@
-"""One product of random matrices followed factor by factor, the growth rates of many, and where they change sign."""
+"""A study of one product of random matrices by its factors, the growth rates of many, and where they change sign."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradlab_core.lab.numeric import ROUNDING, log_distance
 from gradlab_core.lab.products import ENSEMBLES, ProductGrowth, draw_matrices, matrix_product_growth
 
 _LONGEST = 180.0  # seconds
-_SIGMAS = (1e-300, 1e300)  # beyond, an element may be no ordinary float
+_SIGMAS = (1e-300, 1e300)  # beyond this, an element may not be an ordinary float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,9 @@ class Rescaled:
 
     Attributes:
         sigma: the other σ.
-        marks: why it: `asked`, `critical`, `rule` (of thumb), `below` and `above` (0.8 and 1.25 of the critical one);
-            several where they are the same number.
-        exponent: λ_1 there by theory, None where there is none.
+        marks: the reasons for it: `asked`, `critical`, `rule` (of thumb), `below` and `above` (0.8 and 1.25 of the
+            critical one); several if they are the same number.
+        exponent: λ_1 by theory; None if there is no theory.
         log_spectral: ln ‖P_k‖₂ for k = 1 … n.
     """
 
@@ -39,18 +39,18 @@ class Rescaled:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProductStudy:
-    """What is known of one product, and of products like it; all logarithms natural.
+    """What is known about one product and products like it. All logarithms are natural.
 
     Attributes:
-        growth: of the product, factor by factor.
+        growth: the growth of the product, factor by factor.
         exponents: growth rates over several products.
-        critical: the σ at which λ_1 is 0, by theory; None where there is none.
-        critical_measured, critical_error: that σ from the exponents measured, and its standard error.
-        rule: the σ at which E‖Av‖² = ‖v‖²: 1/√size, of orthogonal matrices 1.
-        bounds: what the singular values of the factors say of those of the product.
+        critical: the σ at which λ_1 is 0 by theory; None if there is no theory.
+        critical_measured, critical_error: that σ from the measured exponents, and its standard error.
+        rule: the σ at which E‖Av‖² = ‖v‖², which is 1/√size, or 1 for orthogonal matrices.
+        bounds: what the singular values of the factors say about those of the product.
         log_bound: ln of the product of the first k factors' spectral norms.
         rescaled: the norm at several σ, smallest first.
-        differences: of each framework asked, the largest difference of its logarithms l from the definition's, over
+        differences: for each framework asked for, the largest difference of its logarithms l from the definition, over
             1 + |l|.
         wrong: the frameworks whose difference is more than rounding.
     """
@@ -78,16 +78,16 @@ def study_products(
     seeds: int = 20,
     frameworks: Sequence[str] = (),
 ) -> ProductStudy:
-    """Study a product of so many size×size matrices, and the exponents of `seeds` products, that one the first.
+    """Study a product of so many size×size matrices, and the exponents of `seeds` products, of which it is the first.
 
     Args:
-        factors, size, sigma, seed: as n, size, sigma, seed of `matrix_product_growth`; matrices as its init.
-        seeds: how many products the exponents are measured on, at least 2.
-        frameworks: whose `matrix_product_growth` is compared with the definition.
+        factors, size, sigma, seed, matrices: n, size, sigma, seed and init of `matrix_product_growth`.
+        seeds: the number of products on which the exponents are measured, at least 2.
+        frameworks: the frameworks whose `matrix_product_growth` is compared with the definition.
 
     Raises:
-        GradlabError: numbers out of range, or a study that would take more than a few minutes; a framework that is not
-            there.
+        GradlabError: a number is out of range, the study would take more than a few minutes, or a framework is not
+            installed.
 
     >>> study = study_products(factors=100, size=4, sigma=0.5, seeds=2)
     >>> round(study.critical, 3), study.rule, [row.marks for row in study.rescaled]
@@ -121,7 +121,7 @@ def study_products(
 
 
 def _rescaled(growth: ProductGrowth, critical: float | None, measured: float, rule: float) -> tuple[Rescaled, ...]:
-    """A factor σ in every matrix is σᵏ in the product of k."""
+    """The product with other σ: a factor in every matrix becomes its k-th power in the product of k."""
     turn = measured if critical is None else critical
     wanted = {"asked": growth.sigma, "critical": turn, "rule": rule, "below": 0.8 * turn, "above": 1.25 * turn}
     marks: dict[float, list[str]] = {}
@@ -167,15 +167,15 @@ def _check(
 
 
 def _seconds(factors: int, size: int, seeds: int, frameworks: int) -> float:
-    """About what a study takes on one core, within a factor of two or three; fitted to sizes from 1 to 256. Singular
-    values are followed twice, and by a framework in two to three times the time."""
+    """The approximate time of a study on one core, within a factor of two or three, fitted to sizes from 1 to 256. The
+    singular values are computed twice, and a framework needs two to three times as long."""
     followed = 1e-4 + 1e-5 * size**2 + 1.2e-7 * size**3
     chained = 2e-5 + 1e-9 * size**3
     return factors * (followed * (2 + 2.5 * frameworks) + chained * seeds)
 
 
 def _minutes(seconds: float) -> str:
-    """A time for a person.
+    """A time in words.
 
     >>> _minutes(180), _minutes(1e6), _minutes(1e20)
     ('about 3 minutes', 'about 278 hours', 'more than a year')

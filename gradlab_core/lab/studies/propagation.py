@@ -1,4 +1,4 @@
-"""A random MLP before training: signal and gradient layer by layer against theory, the map it lies on, its Jacobian."""
+"""A study of a random MLP before training: its layers against theory, its place on the map, and its Jacobian."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from gradlab_core.lab.theory_comparison import LayerComparison, compare_with_the
 
 THIS, GAUSSIAN, ORTHOGONAL = "this net", "critical, Gaussian", "critical, orthogonal"
 MOST_WEIGHTS, MOST_LAYERS = 1 << 26, 10_000
-"""Of one net: half a gigabyte in float64; theory for so many layers takes a minute."""
+"""The most weights and layers of one net: half a gigabyte in float64, and a minute of theory."""
 MOST_DRAWN, MOST_TENSORS = 1 << 33, 1 << 20
-"""Weights, and layers, of all nets of a study together: two to three minutes."""
+"""The most weights and layers of all nets of a study together, which take two to three minutes."""
 SCALES = (1e-30, 1e30)
-"""What σ_w, σ_b and the number of an initialiser may be besides 0: initialisers draw in float32."""
+"""The range of σ_w, σ_b and the number of an initialiser if they are not 0, since initialisers draw in float32."""
 CHANCE = 6e-7
-"""Two-sided probability of five standard errors: a mean that is less probable by chance is off."""
+"""The two-sided probability of five standard errors. A mean that is less probable by chance is wrong."""
 _COLUMNS = 91
-_ROWS = 400  # of the map; deeper nets lie at its edge
+_ROWS = 400  # the depth of the map; deeper nets lie at its edge
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,23 +37,23 @@ class PropagationStudy:
     """A square random MLP.
 
     Attributes:
-        net, nets: the distribution, and how many were drawn from it.
-        measured: the rows of `compare_with_theory`, by `numpy` and every framework asked.
-        differences: of each framework, the largest distance of ln of a second moment from NumPy's, over 1 + |ln|.
+        net, nets: the distribution, and the number of nets that were drawn from it.
+        measured: the rows of `compare_with_theory`, for `numpy` and every framework asked for.
+        differences: for each framework, the largest distance of ln of a second moment from NumPy's, over 1 + |ln|.
         wrong: the frameworks whose distance is more than rounding.
-        largest_z: of all rows of which theory gives a spread and that are 0 in no net, the largest distance of the
-            mean over nets from the centre, in standard errors; Inf where all nets are alike; None if there is no such
-            row, or weights are not random.
-        doubtful: whether that is more than chance, by Student's distribution: few nets are far off more often.
-        log_signal: ln of the root mean square of the last layer's output, for an input of root mean square 1: the mean
-            over nets; −inf where one of them is dead.
-        log_gradient: the same of the gradient in the first layer, for one of root mean square 1 in the last.
-        sigma_w, sigma_b: of the net; None for constant weights.
-        field, edge: what mean-field theory says of them; None for constant weights, and where no σ_w is critical.
+        largest_z: the largest distance of the mean over nets from the centre, in standard errors, among rows that have
+            a spread by theory and are 0 in no net; Inf if all nets are alike; None if there is no such row, or weights
+            are not random.
+        doubtful: whether that is more than chance by Student's distribution, which allows more to a few nets.
+        log_signal: ln of the root mean square of the output of the last layer, for an input of root mean square 1, as a
+            mean over nets; −inf if one of them is dead.
+        log_gradient: the same for the gradient in the first layer, for one of root mean square 1 in the last.
+        sigma_w, sigma_b: those of the net; None for constant weights.
+        field, edge: mean-field theory and edge of chaos; None for constant weights, and the edge if no σ_w is critical.
         phases: the map; None for constant weights.
-        spectra: singular values of the Jacobian, of this net, and of critical ones without biases, if there are any
-            that stay critical and this net is not one itself.
-        plain_edge: the σ_w of these; None where there are none.
+        spectra: singular values of the Jacobian of this net, and of critical nets without biases if such nets stay
+            critical and this net is not one of them.
+        plain_edge: the σ_w of these critical nets; None if there are none.
     """
 
     net: RandomMlp
@@ -75,7 +75,7 @@ class PropagationStudy:
 
 
 def size_problems(depth: int, width: int) -> list[str]:
-    """What is wrong with the size of a net; empty if nothing is.
+    """The problems of the size of a net; empty if there are none.
 
     >>> size_problems(0, 10)
     ['depth is 0; expected a whole number of at least 1']
@@ -100,10 +100,10 @@ def square_net(
     sigma_w: float | None = None,
     sigma_b: float = 0.0,
 ) -> RandomMlp:
-    """A net of `depth` layers, all of that width; Xavier's initialiser if neither `init` nor `sigma_w` is given.
+    """A net of `depth` layers of the same width, with Xavier's initialiser if neither `init` nor `sigma_w` is given.
 
     Raises:
-        GradlabError: numbers out of range, or more weights than fit in memory.
+        GradlabError: a number is out of range, or there are more weights than fit in memory.
 
     >>> square_net(3, 10, "tanh").widths
     (10, 10, 10, 10)
@@ -130,16 +130,16 @@ def square_net(
 def study_propagation(
     net: RandomMlp, *, nets: int = 100, seed: int = 0, frameworks: Sequence[str] = ()
 ) -> PropagationStudy:
-    """Draw so many nets, measure them against theory, and say where the distribution lies.
+    """Draw so many nets, measure them against theory, and find the place of their distribution on the map.
 
     Args:
-        net: all layers of one width.
-        nets: at least 2, and no more than a few minutes allow.
-        seed: of the first; the others follow.
-        frameworks: measured in float64 besides NumPy, on the same nets.
+        net: the net, whose layers all have the same width.
+        nets: the number of nets, at least 2 and not more than a few minutes allow.
+        seed: the seed of the first net; the others have the next ones.
+        frameworks: the frameworks that are measured besides NumPy, in float64 and on the same nets.
 
     Raises:
-        GradlabError: too few nets or too many, a negative seed, a framework that is not there.
+        GradlabError: there are too few or too many nets, the seed is negative, or a framework is not installed.
 
     >>> study = study_propagation(square_net(10, 40, "relu", init="kaiming_normal"), nets=10)
     >>> round(study.sigma_w / study.edge.sigma_w, 9), study.field.phase
@@ -157,7 +157,8 @@ def study_propagation(
     sigma_w, sigma_b = map(math.sqrt, layer_variances(net, net.widths[0], net.widths[0]))
     edge = _edge(net.activation, sigma_b) if random else None
     plain = _edge(net.activation, 0.0)
-    plain_edge = plain.sigma_w if plain is not None and plain.stable else None  # else a net that starts there leaves it
+    # Otherwise a net that starts at the edge leaves it.
+    plain_edge = plain.sigma_w if plain is not None and plain.stable else None
     largest_z = _largest_z(rows) if random else None
     return PropagationStudy(
         net=net,
@@ -189,7 +190,7 @@ def _at(rows: Sequence[LayerComparison], quantity: str, layer: int) -> float:
 
 
 def standard_errors(probability: float, nets: int) -> float:
-    """By how many of its standard errors, itself measured on so many nets, a mean is off with that probability.
+    """The number of standard errors, themselves measured on so many nets, by which a mean is off with that probability.
 
     >>> round(standard_errors(0.05, 2), 1), round(standard_errors(0.05, 10**6), 2)
     (12.7, 1.96)
@@ -200,7 +201,7 @@ def standard_errors(probability: float, nets: int) -> float:
 
 
 def comparable(rows: Sequence[LayerComparison]) -> list[LayerComparison]:
-    """Those of which theory gives a spread, and that are 0 in no net."""
+    """The rows that have a spread by theory and are 0 in no net."""
     return [row for row in rows if row.expected.spread > 0 and math.isfinite(row.mean)]
 
 
@@ -230,7 +231,7 @@ def _edge(activation: str, sigma_b: float) -> EdgeOfChaos | None:
 
 
 def _phases(net: RandomMlp, sigma_w: float, sigma_b: float, edge: EdgeOfChaos | None) -> PhaseMap:
-    """A map with the net well inside, and with the edge."""
+    """A map that includes the edge, and the net well inside."""
     middle = edge.sigma_w if edge is not None else sigma_w
     sigmas = np.geomspace(min(middle / 4, sigma_w / 2), max(middle * 4, sigma_w * 2), _COLUMNS)
     depth = min(max(2 * net.depth, 20), _ROWS)

@@ -1,4 +1,4 @@
-"""What each initialiser does to a signal and its gradient in a deep net of one width, as theory predicts it."""
+"""The effect of each initialiser on a signal and its gradient in a deep net of one width, by theory."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ MOST_LAYERS = 1000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Start:
-    """Initialisers that theory cannot tell apart in such a net, and what it predicts: means over nets, layer by layer
-    from 1, of the natural logarithm of a second moment, for an input and a gradient of the output of second moment 1.
+    """Initialisers that theory cannot tell apart in such a net, and its prediction.
+
+    Predicted are the means over nets, layer by layer from 1, of the natural logarithm of a second moment, where the
+    input and the gradient of the output have second moment 1.
 
     Attributes:
-        names: of the initialisers.
-        signal: of pre-activations; −inf where it is 0, in all nets.
-        gradient: of the loss's gradient in pre-activations.
-        nets: how many were run: constant weights are followed exactly, through as many inputs; else none.
-        dead: of these, in how many the signal, and the gradient, of each layer is 0: those are not in the means.
+        names: the initialisers.
+        signal: the means for pre-activations; −inf if they are 0 in all nets.
+        gradient: the means for the gradient of the loss in pre-activations.
+        nets: the number of inputs with which constant weights were followed exactly; 0 for others.
+        dead: the number of these in which the signal, and the gradient, of each layer is 0. The means leave them out.
     """
 
     names: tuple[str, ...]
@@ -38,8 +40,8 @@ class Start:
 def study_starts(
     names: Sequence[str], *, depth: int, width: int, activation: str, value: float, seeds: Sequence[int]
 ) -> tuple[Start, ...]:
-    """The starts of these initialisers, `value` being that of `constant`; orthogonal weights are taken for Gaussian
-    ones of the same variance.
+    """The starts of these initialisers, where `value` is that of `constant`. Orthogonal weights are taken to be
+    Gaussian with the same variance.
 
     >>> starts = study_starts(
     ...     ["xavier_normal", "lecun_normal"], depth=9, width=50, activation="relu", value=0.1, seeds=[0]
@@ -82,7 +84,7 @@ def _constant(net: RandomMlp, seeds: Sequence[int]) -> Start:
 
 
 def _alive(logs: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """The mean of each layer over the nets in which it is not 0, and in how many it is."""
+    """The mean of each layer over the nets in which it is not 0, and the number of nets in which it is 0."""
     dead = np.isneginf(logs)
     alive = len(logs) - dead.sum(axis=0)
     total = np.where(dead, 0.0, logs).sum(axis=0)

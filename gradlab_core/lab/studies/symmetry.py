@@ -1,4 +1,4 @@
-"""Tied units: in the weights of a net, and how a small net gets rid of them, or does not."""
+"""Studies of tied units: in the weights of a net, and in a small net that gets rid of them or does not."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from gradlab_core.errors import refuse
 from gradlab_core.lab.tie import TieStep, tie_over_steps
 
 _LOOKS = 40
-_MOST_STEPS, _MOST_UNITS, _MOST_DROPOUT = 50_000, 64, 0.9  # half a minute; beyond the others most nets diverge
+# The first takes half a minute; beyond the others most nets diverge.
+_MOST_STEPS, _MOST_UNITS, _MOST_DROPOUT = 50_000, 64, 0.9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TieRun:
-    """One training of the demonstration: its start, `constant` or `normal`, its dropout, and what was seen."""
+    """One training of the demonstration: its start (`constant` or `normal`), its dropout, and its steps."""
 
     start: str
     dropout: float
@@ -37,7 +38,7 @@ class TieStudy:
 
     @property
     def runs(self) -> tuple[TieRun, ...]:
-        """All three."""
+        """All three runs."""
         return self.constant, self.dropout, self.normal
 
 
@@ -51,10 +52,10 @@ class SymmetryStudy:
 
 
 def study_tie(*, steps: int = 200, units: int = 8, dropout: float = 0.5, seed: int = 0) -> TieStudy:
-    """Train the small net three times, looked at after the first step and some forty times more.
+    """Train the small net three times, and look at it after the first step and some forty times more.
 
     Raises:
-        GradlabError: numbers out of range, also those from which on the nets diverge; all problems in one message.
+        GradlabError: a number is out of range, or so large that the nets diverge; one message lists all problems.
 
     >>> study = study_tie(steps=20)
     >>> [run.steps[-1].distinct for run in study.runs]
@@ -83,10 +84,10 @@ def study_tie(*, steps: int = 200, units: int = 8, dropout: float = 0.5, seed: i
 
 
 def study_symmetry(target: str, params: Any, framework: str | None = None) -> SymmetryStudy:
-    """Look for tied units in a model, by the twin of its framework, or in canonical weights `{path: array}`.
+    """Look for tied units in a model, with the twin of its framework, or in canonical weights `{path: array}`.
 
     Raises:
-        GradlabError: neither of them.
+        GradlabError: the argument is neither of them.
 
     >>> net = {"fc1.weight": [[1, 2], [3, 4], [1, 2]], "fc2.weight": [[5, 6, 5]]}
     >>> study_symmetry("net.npz", net).found.layers[0].groups
@@ -97,7 +98,7 @@ def study_symmetry(target: str, params: Any, framework: str | None = None) -> Sy
 
 
 def tied_layers(defect: SymmetryDefect) -> Mapping[str, int]:
-    """How many units are one too many, by layer; layers without any are left out.
+    """The number of surplus copies among the units of each layer; layers without any are left out.
 
     >>> tied_layers(symmetry.symmetry_defect({"a.weight": [[1.0], [1.0], [2.0]], "b.weight": [[1.0, 1.0, 3.0]]}))
     {'a.weight': 1}
