@@ -132,6 +132,14 @@ def _close(a: Any, b: Any, tolerance: float) -> bool:
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
 
 
+def _kind(row: Row, causes: dict[str, str]) -> str:
+    """What is planted, of which a trap without a cause is none."""
+    count = sum(bool(causes[name]) for name in row.traps)
+    if count == 0:
+        return "nothing that changes a number" if row.traps else "nothing"
+    return "one trap" if count == 1 else "two traps"
+
+
 def report(rows: list[Row]) -> Iterator[RenderableType]:
     """What a console prints."""
     table = Table(title="The parity judge, judged on porting traps", title_justify="left")
@@ -140,12 +148,7 @@ def report(rows: list[Row]) -> Iterator[RenderableType]:
     causes = {trap.name: trap.cause for trap in TRAPS}
     kinds: dict[str, list[Row]] = {"nothing": [], "nothing that changes a number": [], "one trap": [], "two traps": []}
     for row in rows:
-        real = sum(bool(causes[name]) for name in row.traps)
-        kinds[
-            ("nothing that changes a number" if row.traps else "nothing")
-            if not real
-            else ("one trap", "two traps")[real - 1]
-        ].append(row)
+        kinds[_kind(row, causes)].append(row)
     for kind, some in kinds.items():
         if some:
             shares = (f"{sum(getattr(r, field) for r in some)} ({np.mean([getattr(r, field) for r in some]):.3f})"

@@ -10,9 +10,7 @@ import numpy as np
 from gradlab_core.errors import refuse
 from gradlab_core.parity import tolerance
 from gradlab_core.parity.batch import Inputs
-from gradlab_core.parity.trace import Key, Subject
-
-_FORWARD = ("activation", "logits", "loss")
+from gradlab_core.parity.trace import FORWARD, Key, Subject
 
 
 def refuse_chance(sides: Mapping[str, Subject], batch: tuple[Inputs, Any], start: Mapping[str, np.ndarray]) -> None:
@@ -35,7 +33,7 @@ def _drawn(subject: Subject, batch: tuple[Inputs, Any], start: Mapping[str, np.n
     traces = []
     for _ in range(2):
         run.load(start)
-        traces.append({k: v for k, v in run.step(*batch, 0).items() if k.quantity in _FORWARD and v is not None})
+        traces.append({k: v for k, v in run.step(*batch, 0).items() if k.quantity in FORWARD and v is not None})
     first, second = traces
     return next(
         (

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from gradlab_core.errors import refuse
 from gradlab_core.parity.arithmetic import BETWEEN, Arithmetic, coarsest
 from gradlab_core.parity.causes import find_faults
 from gradlab_core.parity.judge import judged_rows, measure
 from gradlab_core.parity.local import Held, Local
-from gradlab_core.parity.matching import layer_names, one_sided, renamed
+from gradlab_core.parity.matching import layer_names, renamed
 from gradlab_core.parity.report import ParityReport
+from gradlab_core.parity.rounding import Spread
 from gradlab_core.parity.trace import Key, weights_after
 from gradlab_core.parity.trace_file import Reader
 from gradlab_core.parity.traces import File
@@ -30,13 +31,10 @@ def compare_traces(reference: File, candidate: File) -> ParityReport:
         unpaired: dict[Key, None] = {}
         modules = theirs.header.modules
         for step in range(ours.header.steps):
-            oracle, candidate64 = (side.trace("float64", step) for side in (ours, theirs))
-            reference32, candidate32 = (side.trace("float32", step) for side in (ours, theirs))
-            names = layer_names(oracle, candidate64, modules)
-            sides = [oracle, renamed(candidate64, names), reference32, renamed(candidate32, names)]
-            alone = set() if modules is None else one_sided(sides[0], sides[1])
+            traces = [side.trace(dtype, step) for dtype in ("float64", "float32") for side in (ours, theirs)]
+            of_step, alone, _ = measure(step, traces, modules, loose=modules is not None)
+            measured += of_step
             unpaired |= dict.fromkeys(alone)
-            measured += measure(step, *({k: v for k, v in side.items() if k not in alone} for side in sides))
         arithmetic = ours.header.arithmetic, theirs.header.arithmetic
         drawn = ours.spreads()
         spreads = {a: drawn[a] for a in arithmetic}
@@ -51,14 +49,16 @@ def compare_traces(reference: File, candidate: File) -> ParityReport:
                 if not any(row.problem for row in tried):
                     return dataclasses.replace(report, explanation=coarser)
         elif report.failures and theirs.header.local:
-            report = dataclasses.replace(report, faults=find_faults(_locals(ours, theirs, coarsest(arithmetic))))
+            report = dataclasses.replace(report, faults=find_faults(_locals(ours, theirs, drawn, coarsest(arithmetic))))
         return report
 
 
-def _locals(ours: Reader, theirs: Reader, arithmetic: Arithmetic) -> Iterator[Local]:
+def _locals(
+    ours: Reader, theirs: Reader, drawn: Mapping[Arithmetic, Spread], arithmetic: Arithmetic
+) -> Iterator[Local]:
     """The steps that the candidate recorded beside its own run, each layer given what the reference's trace holds."""
     before = start = ours.weights()
-    held = Held(ours.batch(), start, ours.spreads()[arithmetic], arithmetic)
+    held = Held(ours.batch(), start, drawn[arithmetic], arithmetic)
     for step in range(ours.header.steps):
         truth, value = dict(ours.trace("float64", step)), dict(theirs.trace("local", step))
         names = layer_names(truth, theirs.trace("float64", step), theirs.header.modules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -144,20 +145,35 @@ def _run(
     # Where layers have other names, or are no modules but were found in the program, one side may show more than both.
     loose = modules is not None or any(getattr(subject, "guesses_layers", False) for subject in (reference, candidate))
     for step in range(steps):
-        oracle, candidate64, reference32, candidate32 = (run.step(*batch, step) for run in runs)
-        names = layer_names(oracle, candidate64, modules)
-        sides = [oracle, renamed(candidate64, names), reference32, renamed(candidate32, names)]
-        if loose:
-            alone = one_sided(sides[0], sides[1])
-            unpaired |= dict.fromkeys(alone)
-            sides = [{key: value for key, value in side.items() if key not in alone} for side in sides]
-        measured += measure(step, *sides)
+        traces = [run.step(*batch, step) for run in runs]
+        of_step, alone, names = measure(step, traces, modules, loose=loose)
+        measured += of_step
+        unpaired |= dict.fromkeys(alone)
         for perturbed in draws:
-            perturbed.step(*batch, step, oracle)
+            perturbed.step(*batch, step, traces[0])
     return measured, tuple(unpaired), names
 
 
-def measure(step: int, oracle: Trace, candidate64: Trace, reference32: Trace, candidate32: Trace) -> list[_Measured]:
+def measure(
+    step: int, traces: Sequence[Trace], modules: Mapping[str, str] | None, *, loose: bool
+) -> tuple[list[_Measured], set[Key], dict[Key, Key]]:
+    """One step: what was measured, the layers' tensors that one side alone shows, if such are passed over (`loose`),
+    and the reference's names of the candidate's.
+
+    Args:
+        traces: oracle, candidate in float64, reference and candidate in float32.
+        modules: as in `layer_names`.
+    """
+    oracle, candidate64, reference32, candidate32 = traces
+    names = layer_names(oracle, candidate64, modules)
+    sides = [oracle, renamed(candidate64, names), reference32, renamed(candidate32, names)]
+    alone = one_sided(sides[0], sides[1]) if loose else set()
+    if alone:
+        sides = [{key: value for key, value in side.items() if key not in alone} for side in sides]
+    return _measured(step, *sides), alone, names
+
+
+def _measured(step: int, oracle: Trace, candidate64: Trace, reference32: Trace, candidate32: Trace) -> list[_Measured]:
     sides = (candidate64, reference32, candidate32)
     known = [{key.quantity for key in trace} for trace in (oracle, candidate64)]
     measured = []

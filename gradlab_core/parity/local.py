@@ -8,6 +8,7 @@ still differs is wrong by itself, so that several faults are found in one run.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -18,9 +19,9 @@ from gradlab_core.parity.arithmetic import Arithmetic
 from gradlab_core.parity.batch import Inputs
 from gradlab_core.parity.matching import renamed
 from gradlab_core.parity.rounding import Spread
-from gradlab_core.parity.trace import Key, LocalSubject, Subject, Trace
+from gradlab_core.parity.trace import OF_LAYERS, Key, LocalSubject, Subject, Trace
 
-FORCED = ("activation", "activation_gradient", "logits")
+FORCED = (*OF_LAYERS, "logits")
 """What is taken from the reference once it is computed."""
 _DRAWS = 4
 """Perturbed runs: a layer by itself adds little rounding, so that its limit is mostly `tolerance.LOGIC`."""
@@ -50,6 +51,11 @@ class Local:
     value: Trace
     earlier: tuple[Trace, ...]
     limits: Mapping[Key, float]
+
+    @functools.cached_property
+    def places(self) -> dict[Key, int]:
+        """At which place each tensor is computed."""
+        return {key: i for i, key in enumerate(self.truth)}
 
     def error(self, key: Key) -> float:
         """How far the candidate is from the reference; Inf where only one side has the tensor."""
@@ -87,7 +93,7 @@ def local_steps(
     oracle, local = reference.cast("float64"), _local(candidate.cast("float64"))
     draws = [_local(reference.perturbed(arithmetic, seed)) for seed in range(_DRAWS)]
     theirs = {ours: name for name, ours in names.items()}
-    own = {Key(quantity, *key[1:]) for key in own for quantity in ("activation", "activation_gradient")}
+    own = {Key(quantity, *key[1:]) for key in own for quantity in OF_LAYERS}
     before: Mapping[str, np.ndarray] = dict(start)
     oracle.load(before)
     held = Held(batch, start, Spread(), arithmetic)

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gradlab_core.parity.trace import Key, Trace
-
-_OF_LAYERS = ("activation", "activation_gradient")
+from gradlab_core.parity.trace import OF_LAYERS, Key, Trace
 
 
 def layer_names(reference: Trace, candidate: Trace, modules: Mapping[str, str] | None) -> dict[Key, Key]:
@@ -51,7 +49,7 @@ def aligned(reference: Trace, candidate: Trace, modules: Mapping[str, str]) -> d
     pairs = _in_order(ours, theirs, reference, candidate, known)
     names = {}
     for key in candidate:
-        if key.quantity in _OF_LAYERS:
+        if key.quantity in OF_LAYERS:
             partner = pairs.get(key._replace(quantity="activation"))
             own = f"{key.path} of the candidate".lstrip()
             names[key] = key._replace(path=own) if partner is None else partner._replace(quantity=key.quantity)
@@ -88,7 +86,7 @@ def _in_order(
 
 def one_sided(reference: Trace, candidate: Trace) -> set[Key]:
     """Layers' tensors that only one of two traces has."""
-    return {key for key in reference.keys() ^ candidate.keys() if key.quantity in _OF_LAYERS}
+    return {key for key in reference.keys() ^ candidate.keys() if key.quantity in OF_LAYERS}
 
 
 def renamed(trace: Trace, names: Mapping[Key, Key]) -> Trace:
@@ -102,7 +100,7 @@ def _by_parent(keys: list[Key], others: list[Key]) -> dict[tuple[str, str], list
     parents = {(k.quantity, k.path.rpartition(".")[0]) for k in others}
     grouped: dict[tuple[str, str], list[Key]] = {}
     for key in keys:
-        if key.quantity in _OF_LAYERS:
+        if key.quantity in OF_LAYERS:
             own = (key.quantity, key.path)
             group = own if own in parents else (key.quantity, key.path.rpartition(".")[0])
             grouped.setdefault(group, []).append(key)

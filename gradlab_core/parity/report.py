@@ -10,7 +10,7 @@ from gradlab_core.parity import tolerance
 from gradlab_core.parity.arithmetic import Arithmetic
 from gradlab_core.parity.causes import Fault
 from gradlab_core.parity.correspondence.links import Correspondence
-from gradlab_core.parity.trace import Key
+from gradlab_core.parity.trace import OF_LAYERS, Key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,10 +117,9 @@ class ParityReport:
         return tuple(row for row in self.rows if row.problem)
 
     def _is_elsewhere(self, wrong: tuple[ParityRow, ...]) -> bool:
-        of_layers = ("activation", "activation_gradient")
         compared = {row.quantity for row in self.rows}
         return compared >= {"logits", "gradient", "parameter"} and all(
-            row.quantity in of_layers and row.missing is None and not row.is_rounding for row in wrong
+            row.quantity in OF_LAYERS and row.missing is None and not row.is_rounding for row in wrong
         )
 
     @property

@@ -23,6 +23,11 @@ QUANTITIES = (
 )
 """In the order in which a step computes them; so the first that differs is where the trouble starts."""
 
+FORWARD = ("activation", "logits", "loss")
+"""Of the forward pass."""
+OF_LAYERS = ("activation", "activation_gradient")
+"""Of layers: what one side may call by another name, or not show."""
+
 
 class Key(NamedTuple):
     """One tensor of one step: what it is, of which path, at which call of that path."""

@@ -17,7 +17,7 @@ from gradlab_core.programs.specs import TrainSpec
 from gradlab_torch.model.checks import as_labels, check_logits
 from gradlab_torch.model.gradients import Loss, loss_and_gradients
 from gradlab_torch.model.losses import cross_entropy
-from gradlab_torch.model.modules import private_copy, trainable
+from gradlab_torch.model.modules import own_randomness, private_copy, trainable
 from gradlab_torch.model.taps import Tap
 from gradlab_torch.model.weights import as_numpy, astype, from_canonical, to_canonical, to_native
 from gradlab_torch.parity.precision import measured, precise, wide
@@ -120,8 +120,7 @@ class Subject:
         """A step in which the tensors of layers, and the logits, are taken from `given` once they are computed: what
         comes after a layer is computed from the given one, forward and backward. So no difference is handed on."""
         self.steps += 1
-        devices = {p.device for p in self.params if p.device.type == "cuda"}
-        with self._arithmetic(), torch.random.fork_rng(devices=sorted(devices, key=str)):
+        with self._arithmetic(), own_randomness(self.model):
             torch.manual_seed(self.steps)  # what is drawn is another at each step, and the same in each copy
             return self._step(x, y, epoch, given)
 

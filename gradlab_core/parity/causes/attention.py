@@ -13,6 +13,7 @@ from scipy import special
 from gradlab_core.parity.batch import each
 from gradlab_core.parity.causes.cause import Cause, Change, Explanation, Settings, Target, search, to
 from gradlab_core.parity.causes.products import kernel_and_bias
+from gradlab_core.parity.causes.sources import outputs
 from gradlab_core.parity.local import Local
 from gradlab_core.parity.trace import Key
 
@@ -79,13 +80,7 @@ def _windows(length: int) -> tuple[bool | int, ...]:
 
 def _projections(local: Local, key: Key, width: int) -> Iterator[tuple[np.ndarray, ...]]:
     """Three tensors before the layer, or one that holds three."""
-    before: list[np.ndarray] = []
-    for other, value in local.truth.items():
-        if other == key:
-            break
-        if other.quantity == "activation" and value is not None and value.ndim == 3:
-            before.append(value)
-    near = before[-_NEAREST:]
+    near = [array for _, array in outputs(local, key) if array.ndim == 3][-_NEAREST:]
     for array in reversed(near):
         if array.shape[-1] == 3 * width:
             q, k, v = np.split(array, 3, axis=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -71,7 +72,7 @@ class Target:
     limit: float
     near: float = 0.0
 
-    @property
+    @functools.cached_property
     def difference(self) -> float:
         return tolerance.distance(self.value, self.truth)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from gradlab_core.parity import tolerance
 from gradlab_core.parity.causes.cause import Explanation
 from gradlab_core.parity.causes.explain import explain
 from gradlab_core.parity.causes.residual import shape_of
 from gradlab_core.parity.local import Local
-from gradlab_core.parity.trace import Key
+from gradlab_core.parity.trace import FORWARD, Key
 
-_FORWARD = ("activation", "logits", "loss")
 _UPDATE = ("optimizer", "parameter")
 
 
@@ -83,7 +83,7 @@ def find_faults(steps: Iterable[Local]) -> tuple[Fault, ...]:
         for key in differing:
             if key not in seen or key in update_faults:
                 source = _source(key, differing, local)
-                of_layer = source is not None and source.quantity in _FORWARD
+                of_layer = source is not None and source.quantity in FORWARD
                 if of_layer and key.quantity in ("statistic", *_UPDATE) and Key("gradient", key.path) not in differing:
                     # What is made of a layer's statistics and weights may be wrong as well as the layer.
                     explained[key] = explain(local, key)
@@ -108,12 +108,11 @@ def find_faults(steps: Iterable[Local]) -> tuple[Fault, ...]:
 def _fault(local: Local, key: Key, follow: tuple[Key, ...], explained: list[Explanation] | None) -> Fault:
     truth, value = local.truth.get(key), local.value.get(key)
     error = local.error(key)
-    size = float((truth**2).sum() ** 0.5) if truth is not None else 0.0
     return Fault(
         step=local.step,
         key=key,
         error=error,
-        relative=error / size if size else float("inf"),
+        relative=tolerance.relative(error, 0.0 if truth is None else tolerance.size(truth)),
         explanations=tuple(explain(local, key) if explained is None else explained),
         shape=shape_of(truth, value),
         follow=follow,
@@ -136,12 +135,11 @@ def _add(faults: list[Fault], fault: Fault) -> None:
 
 def _source(key: Key, differing: tuple[Key, ...], local: Local) -> Key | None:
     """The tensor because of which this one differs, if one does: of the same layer, or of what is computed from it."""
-    order = {k: i for i, k in enumerate(local.truth)}
-    forward = [k for k in differing if k.quantity in _FORWARD]
+    forward = [k for k in differing if k.quantity in FORWARD]
     if key.quantity == "activation_gradient":
         # The gradient of an output depends on the layers that take it in, which come later.
-        own = order.get(key._replace(quantity="activation"), -1)
-        return next((k for k in forward if order[k] > own), None)
+        own = local.places.get(key._replace(quantity="activation"), -1)
+        return next((k for k in forward if local.places[k] > own), None)
     owner = key.path.rpartition(".")[0]
     if key.quantity in ("gradient", "statistic"):
         cut = Key("activation_gradient", owner)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -41,8 +42,8 @@ def norm(local: Local, key: Key, weights: Mapping[str, np.ndarray], target: Targ
     )
     if weight is not None and not weight.all():
         return
-    plain = truth - (0.0 if bias is None else bias)
-    settings: Settings = {"x": plain / (1.0 if weight is None else weight), "w": weight, "b": bias, "plus": 0.0}
+    affine: dict[str, Any] = {"w": weight, "b": bias, "plus": 0.0}
+    settings: Settings = {**affine, "x": _unscaled(affine, truth)}
     finish: Finish = lambda array, value: _by_number(array, value, settings)  # noqa: E731
     changes = [*_changes(settings), *_running(local, key, settings, axis)]
     explained = list(search(_scaled, settings, changes, target, [finish]))
@@ -51,7 +52,7 @@ def norm(local: Local, key: Key, weights: Mapping[str, np.ndarray], target: Targ
 
 
 def _unscaled(settings: Settings, value: np.ndarray) -> np.ndarray:
-    """x̂ of the candidate, if weight and bias are right."""
+    """x̂ of an output, if weight and bias are those."""
     plain = value if settings["b"] is None else value - settings["b"]
     return np.asarray(plain if settings["w"] is None else plain / settings["w"])
 
@@ -95,7 +96,7 @@ def _by_number(array: np.ndarray, value: np.ndarray, settings: Settings) -> Iter
     """Another ε, or the variance of a sample for that of the batch: one number for the whole tensor."""
     bias, weight = (other if settings[k] is None else settings[k] for k, other in (("b", 0.0), ("w", 1.0)))
     x = settings["x"]
-    own = (value - bias) / weight
+    own = _unscaled(settings, value)
     for seen, axes in _groups(x):
         theirs = own.reshape(seen.shape)
         squares, others = (np.mean(a**2, axis=axes, keepdims=True) for a in (seen, theirs))

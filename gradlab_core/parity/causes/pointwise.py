@@ -51,28 +51,26 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def pointwise(local: Local, key: Key, target: Target) -> Iterator[Explanation]:
     """Of a layer without weights: y = f(x)."""
-    for _name, source in sources(local, key):
-        if source.shape != target.truth.shape or source.dtype.kind != "f":
-            continue
-        for name, function in FUNCTIONS.items():
-            if name != "nothing" and target.is_reference(function(source)):
-                settings: Settings = {"x": source, "f": function}
-                changes = [(_cause(name, other), to(f=f)) for other, f in FUNCTIONS.items() if other != name]
-                yield from search(lambda s: s["f"](s["x"]), settings, changes, target, [by_factor("the output")])
-                return
+    for name, source in _applied(local, key, target.truth, target.limit):
+        settings: Settings = {"x": source, "f": FUNCTIONS[name]}
+        changes = [(_cause(name, other), to(f=f)) for other, f in FUNCTIONS.items() if other != name]
+        yield from search(lambda s: s["f"](s["x"]), settings, changes, target, [by_factor("the output")])
 
 
 def otherwise(local: Local, key: Key, array: np.ndarray) -> Iterator[tuple[Cause, np.ndarray]]:
     """What a tensor would be if another function had been applied, where it is an activation of an earlier one."""
+    for name, source in _applied(local, key, array, tolerance.LOGIC * tolerance.size(array)):
+        yield from ((_cause(name, other), f(source)) for other, f in FUNCTIONS.items() if other != name)
+
+
+def _applied(local: Local, key: Key, array: np.ndarray, limit: float) -> Iterator[tuple[str, np.ndarray]]:
+    """The function and the earlier tensor that make a tensor, if there are such: at most one pair."""
     for _name, source in sources(local, key):
-        if source.shape != array.shape or source.dtype.kind != "f" or source is array:
-            continue
-        for name, function in FUNCTIONS.items():
-            if name != "nothing" and tolerance.distance(function(source), array) <= tolerance.LOGIC * tolerance.size(
-                array
-            ):
-                yield from ((_cause(name, other), f(source)) for other, f in FUNCTIONS.items() if other != name)
-                return
+        if source.shape == array.shape and source.dtype.kind == "f" and source is not array:
+            for name, function in FUNCTIONS.items():
+                if name != "nothing" and tolerance.distance(function(source), array) <= limit:
+                    yield name, source
+                    return
 
 
 def _cause(ours: str, theirs: str) -> Cause:

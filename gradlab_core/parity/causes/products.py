@@ -10,7 +10,7 @@ import numpy as np
 
 from gradlab_core.parity.causes.cause import Cause, Change, Explanation, Settings, Target, by_factor, search, to
 from gradlab_core.parity.causes.pointwise import otherwise
-from gradlab_core.parity.causes.sources import readings, sources
+from gradlab_core.parity.causes.sources import readings, sources, windows
 from gradlab_core.parity.local import Local
 from gradlab_core.parity.trace import Key
 
@@ -58,27 +58,36 @@ def _linear(s: Settings) -> np.ndarray | None:
 
 
 def _linear_changes(local: Local, key: Key, settings: Settings) -> Iterator[Change]:
-    weight, bias, way = settings["w"], settings["b"], settings["way"]
-    width = settings["read"](settings["x"]).shape
-    for other, read in readings(settings["x"]).items():
-        if other != way and read(settings["x"]).shape == width:
-            yield _read_otherwise(way, other), to(read=read)
+    weight, bias = settings["w"], settings["b"]
+    yield from _other_readings(settings)
     if weight.shape[0] == weight.shape[1] > 1:
         yield TRANSPOSED, lambda s: {**s, "w": s["w"].T}
-    if bias is not None:
-        yield NO_BIAS, to(b=0.0 * bias)
-        yield TWICE, to(b=2.0 * bias)
+    yield from _other_biases(settings)
     for cause, rows in row_orders(len(weight)):
         yield cause, to(w=weight[rows], b=None if bias is None else bias[rows])
+    yield from _other_inputs(local, key, settings)
+
+
+def _other_readings(settings: Settings) -> Iterator[Change]:
+    shape = settings["read"](settings["x"]).shape
+    for other, read in readings(settings["x"]).items():
+        if other != settings["way"] and read(settings["x"]).shape == shape:
+            yield _read_otherwise(settings["way"], other), to(read=read)
+
+
+def _other_biases(settings: Settings) -> Iterator[Change]:
+    if settings["b"] is not None:
+        yield NO_BIAS, to(b=0.0 * settings["b"])
+        yield TWICE, to(b=2.0 * settings["b"])
+
+
+def _other_inputs(local: Local, key: Key, settings: Settings) -> Iterator[Change]:
     for cause, array in otherwise(local, key, settings["x"]):
         yield cause, to(x=array)
     for name, array in sources(local, key):
         if array.shape == settings["x"].shape and name != settings["source"]:
             words = f"the layer takes in {name}, in the reference {settings['source']}"
-            yield (
-                Cause("another-input", words, f"hand it {settings['source']}"),
-                to(x=array),
-            )
+            yield Cause("another-input", words, f"hand it {settings['source']}"), to(x=array)
 
 
 def _read_otherwise(way: str, other: str) -> Cause:
@@ -140,10 +149,10 @@ def convolution(local: Local, key: Key, weights: Mapping[str, np.ndarray], targe
             x = read(source)
             if x.ndim != 4 or not x.size or x.shape[1] % kernel.shape[1]:
                 continue
-            for stride, pads, mode in itertools.product((1, 2, 3, 4), _pads(size), ("constant",)):
+            for stride, pads in itertools.product((1, 2, 3, 4), _pads(size)):
                 settings: Settings = {
                     "x": source, "read": read, "way": way, "w": kernel, "b": bias, "stride": stride, "pads": pads,
-                    "mode": mode, "dilation": 1, "source": name, "shape": target.truth.shape,
+                    "mode": "constant", "source": name, "shape": target.truth.shape,
                 }  # fmt: skip
                 if target.is_reference(_convolved(settings)):
                     changes = list(_convolution_changes(local, key, settings))
@@ -163,25 +172,20 @@ def _convolved(s: Settings) -> np.ndarray | None:
     groups = x.shape[1] // w.shape[1]
     if tuple(lengths) != s["shape"][2:] or len(w) % groups or any(n < pads[0] for n in x.shape[2:]):
         return None
-    padded = np.pad(x, [(0, 0), (0, 0), pads, pads], mode=s["mode"])
-    seen = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(2, 3))
-    seen = seen[:, :, :: s["stride"], :: s["stride"]]
+    seen = windows(x, size, s["stride"], pads, mode=s["mode"])
     parts = zip(np.split(seen, groups, axis=1), np.split(w, groups), strict=True)
     out = np.concatenate([np.einsum("nchwij,ocij->nohw", a, b, optimize=True) for a, b in parts], axis=1)
     return np.asarray(out if s["b"] is None else out + s["b"][:, None, None])
 
 
 def _convolution_changes(local: Local, key: Key, settings: Settings) -> Iterator[Change]:
-    weight, bias, way = settings["w"], settings["b"], settings["way"]
-    x = settings["read"](settings["x"])
+    weight = settings["w"]
     if weight.shape[0] == weight.shape[1] > 1:
         yield TRANSPOSED, lambda s: {**s, "w": s["w"].swapaxes(0, 1)}
     if weight.shape[-1] > 1:
         yield FLIPPED, lambda s: {**s, "w": s["w"][:, :, ::-1, ::-1]}
         yield TURNED, lambda s: {**s, "w": s["w"].swapaxes(2, 3)}
-    if bias is not None:
-        yield NO_BIAS, to(b=0.0 * bias)
-        yield TWICE, to(b=2.0 * bias)
+    yield from _other_biases(settings)
     for pads in _pads(weight.shape[-1]):
         if pads != settings["pads"]:
             yield _padded_otherwise(settings["pads"], pads), to(pads=pads)
@@ -189,18 +193,8 @@ def _convolution_changes(local: Local, key: Key, settings: Settings) -> Iterator
         if sum(settings["pads"]):
             words = f"borders are padded by '{mode}', in the reference with zeros"
             yield Cause("padding", words, "pad with zeros"), to(mode=mode)
-    for other, read in readings(settings["x"]).items():
-        if other != way and read(settings["x"]).shape == x.shape:
-            yield _read_otherwise(way, other), to(read=read)
-    for cause, array in otherwise(local, key, settings["x"]):
-        yield cause, to(x=array)
-    for name, array in sources(local, key):
-        if array.shape == settings["x"].shape and name != settings["source"]:
-            words = f"the layer takes in {name}, in the reference {settings['source']}"
-            yield (
-                Cause("another-input", words, f"hand it {settings['source']}"),
-                to(x=array),
-            )
+    yield from _other_readings(settings)
+    yield from _other_inputs(local, key, settings)
 
 
 def _padded_otherwise(pads: tuple[int, int], other: tuple[int, int]) -> Cause:

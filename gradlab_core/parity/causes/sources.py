@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,16 +15,21 @@ _NEAREST = 8
 """Of the tensors before a layer, so many are also added to each other, as residual nets do."""
 
 
+def outputs(local: Local, key: Key) -> list[tuple[str, np.ndarray]]:
+    """Outputs of the layers before that one, with their names, in order."""
+    before: list[tuple[str, np.ndarray]] = []
+    for other, value in local.truth.items():
+        if other == key or other.quantity != "activation":
+            break
+        if value is not None:
+            before.append((other.path or "the model", value))
+    return before
+
+
 def sources(local: Local, key: Key) -> Iterator[tuple[str, np.ndarray]]:
     """Tensors before that layer with their names: outputs of layers, the nearest first, inputs of the net, and sums of
     two of the nearest."""
-    before: list[tuple[str, np.ndarray]] = []
-    for other, value in local.truth.items():
-        if other == key or other.quantity not in ("activation", "logits"):
-            break
-        if value is not None:
-            before.append((str(other.path or "the model"), value))
-    before.reverse()
+    before = outputs(local, key)[::-1]
     yield from before
     inputs = [(name or "the input", np.asarray(array)) for name, array in each(local.batch[0]).items()]
     yield from inputs
@@ -78,9 +84,9 @@ def _flat(pool: Reading, order: str) -> Reading:
     return read
 
 
-def windows(array: np.ndarray, kernel: int, stride: int, pads: tuple[int, int], fill: float) -> np.ndarray:
-    """(N, C, H′, W′, k, k): what each window of a square kernel sees."""
-    padded = np.pad(array, [(0, 0), (0, 0), pads, pads], constant_values=fill)
+def windows(array: np.ndarray, kernel: int, stride: int, pads: tuple[int, int], **padding: Any) -> np.ndarray:
+    """(N, C, H′, W′, k, k): what each window of a square kernel sees; `padding` as `numpy.pad` takes it."""
+    padded = np.pad(array, [(0, 0), (0, 0), pads, pads], **padding)
     seen = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))
     return seen[:, :, ::stride, ::stride]
 
@@ -89,13 +95,13 @@ def _pool(kind: str, kernel: int, stride: int, pads: tuple[int, int], fill: floa
     def read(array: np.ndarray) -> np.ndarray:
         if min(array.shape[2:]) + sum(pads) < kernel:
             return np.zeros(0)
-        seen = windows(array, kernel, stride, pads, -np.inf if kind == "max" and np.isnan(fill) else fill)
+        value = -np.inf if kind == "max" and np.isnan(fill) else fill
+        seen = windows(array, kernel, stride, pads, constant_values=value)
         if kind == "max":
             return seen.max(axis=(-2, -1))
         if not np.isnan(fill):
             return seen.mean(axis=(-2, -1))
-        inside = windows(np.ones_like(array), kernel, stride, pads, 0.0)
-        zeroed = windows(array, kernel, stride, pads, 0.0)
+        inside, zeroed = (windows(a, kernel, stride, pads) for a in (np.ones_like(array), array))
         return zeroed.sum(axis=(-2, -1)) / inside.sum(axis=(-2, -1))
 
     return read

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradlab_core.parity.batch import each
 from gradlab_core.parity.causes.cause import Cause, Explanation
+from gradlab_core.parity.causes.sources import outputs
 from gradlab_core.parity.local import Local
 from gradlab_core.parity.trace import Key
 
@@ -24,11 +25,7 @@ def stream(local: Local, key: Key, theirs: np.ndarray, ours: np.ndarray) -> Iter
     """Other multiples in the candidate's stream (normalised: `theirs`) than in the reference's (`ours`)."""
     if ours.ndim < 3 or theirs.shape != ours.shape:
         return
-    plain = {
-        str(k.path or "the model"): v
-        for k, v in _before(local, key)
-        if v is not None and v.shape == ours.shape and v.dtype.kind == "f"
-    }
+    plain = {name: a for name, a in outputs(local, key) if a.shape == ours.shape and a.dtype.kind == "f"}
     plain = dict(list(plain.items())[-_MOST:])
     own = multiples(ours, list(plain.values()))
     if own is None:
@@ -97,13 +94,6 @@ def multiples(x: np.ndarray, tensors: list[np.ndarray]) -> np.ndarray | None:
             vector = vectors[-1]
             return np.asarray(vector / vector[np.argmax(np.abs(vector))])
     return None
-
-
-def _before(local: Local, key: Key) -> Iterator[tuple[Key, np.ndarray | None]]:
-    for other, value in local.truth.items():
-        if other == key or other.quantity != "activation":
-            return
-        yield other, value
 
 
 def _shifted(local: Local, plain: dict[str, np.ndarray]) -> Iterator[tuple[str, tuple[np.ndarray, Cause]]]:

@@ -159,7 +159,7 @@ def _adaptive(s: Settings) -> np.ndarray:
 
 def _changes(settings: Settings) -> Iterator[Change]:
     decay = settings["decay"]
-    for other in (d for d in dict.fromkeys((*_DECAYS, 0.0)) if d != decay):
+    for other in (d for d in _DECAYS if d != decay):
         words = f"the weight decay is {other:g}, in the reference {decay:g}"
         code = "adamw-decay" if settings["decoupled"] else "weight-decay"
         yield Cause(code, words, f"give both {decay:g}: optax's adamw has 1e-4, PyTorch's 1e-2"), to(decay=other)
