@@ -66,6 +66,7 @@ def jax_run(tx, steps=30, dtype=np.float64):
 
 def torch_run(optimizer, steps=30, clip=None, **options):
     records, net = [], torch_net()
+    options = {"look_every": None, **options}  # a tree of parameters in JAX has no forward pass to look into
     with gradlab_torch.Monitor(net, optimizer(net.parameters()), on_record=records.append, **options) as monitor:
         for x, y in BATCHES[:steps]:
             monitor.optimizer.zero_grad()

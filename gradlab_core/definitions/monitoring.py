@@ -7,6 +7,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 
+from gradlab_core import fields
 from gradlab_core.definitions import reference
 from gradlab_core.definitions.quantities import EXTRAS, Quantity, problems_of
 from gradlab_core.definitions.states import gradient_state
@@ -15,7 +16,7 @@ from gradlab_core.records import GradientState, Probe, QuantityValues, StepRecor
 from gradlab_core.records.later import build
 
 
-def check_monitor(every: int, extras: Sequence[str | Quantity]) -> None:
+def check_monitor(every: int, extras: Sequence[str | Quantity], look_every: int | None = None) -> None:
     """Refuse options that a monitor cannot have.
 
     >>> check_monitor(0, ["cosine"])
@@ -24,8 +25,10 @@ def check_monitor(every: int, extras: Sequence[str | Quantity]) -> None:
       - every is 0; expected a whole number of at least 1
       - extra 'cosine' is unknown; expected some of grad_cosine, update_cosine, distance, or a Quantity
     """
-    valid = isinstance(every, int) and not isinstance(every, bool) and every >= 1
-    problems = [] if valid else [f"every is {every!r}; expected a whole number of at least 1"]
+    problems: list[str] = []
+    fields.whole_number(problems, "every", every, 1)
+    if look_every is not None:
+        fields.whole_number(problems, "look_every", look_every, 1)
     refuse("monitor", problems + problems_of(extras))
 
 
@@ -72,7 +75,7 @@ def step_record(
     m = measured
     # The norm of all tensors is the norm of their norms.
     param_norm, update_norm = reference.global_norm([m.params]), reference.global_norm([m.updates])
-    fields = {
+    of_all = {
         "step": step,
         "loss": loss,
         "learning_rate": learning_rate,
@@ -90,7 +93,7 @@ def step_record(
         "probe": probe,
         "quantities": {q.name: _values(q, m.extras.get(q.name, {})) for q in m.quantities},
     }
-    return build(StepRecord, fields, {"tensors": lambda: _tensors(m), "states": lambda: _states(m, known or {})})
+    return build(StepRecord, of_all, {"tensors": lambda: _tensors(m), "states": lambda: _states(m, known or {})})
 
 
 def _tensors(m: Measured) -> dict[str, TensorNorms]:

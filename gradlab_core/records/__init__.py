@@ -9,6 +9,7 @@ from gradlab_core.records.finding import Finding, Severity
 from gradlab_core.records.model import (
     MODES,
     ActivationSummary,
+    Answers,
     ArchitectureRecord,
     GradientFlow,
     HiddenStateNorms,
@@ -32,6 +33,7 @@ from gradlab_core.records.step import (
 __all__ = [
     "MODES",
     "ActivationSummary",
+    "Answers",
     "ArchitectureRecord",
     "EpochRecord",
     "Finding",

@@ -143,28 +143,49 @@ class NonfiniteOrigin:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Answers:
+    """The loss that a model's answers went into, as the gradient at the answers shows it: nobody had to say.
+
+    Attributes:
+        loss: `cross-entropy` (softmax), `binary-cross-entropy` (sigmoid), `squared-error`.
+        classes: of the softmax; 2 of a sigmoid; None of a squared error.
+        mean_loss: that loss, as the mean over rows (cross-entropy) or over elements.
+        reduction: whether the loss observed is the `mean` or the `sum`; None where it is neither, or was not observed.
+        rows_sum_to_one: whether the answers of each row sum to 1, as probabilities do and logits do not.
+    """
+
+    loss: Annotated[str, OneOf(("cross-entropy", "binary-cross-entropy", "squared-error"))]
+    classes: Count | None
+    mean_loss: float
+    reduction: Annotated[str, OneOf(("mean", "sum"))] | None
+    rows_sum_to_one: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What a model does on one batch between two steps, beyond what norms can tell.
+    """What a model does on one batch at one step, beyond what norms can tell: taken by `probe` between two steps, or by
+    the monitor in the forward pass of the step.
 
     Attributes:
         mode: `train` or `eval`.
         batch: examples in the batch.
-        classes: width of the logits; None if the loss is not a classification.
-        loss: the value of the user's loss on this batch.
+        classes: width of the logits; None if the loss is not a classification, as far as is known.
+        loss: the value of the user's loss on this batch; None where the monitor was not told it.
         input: statistics of the input batch; None if it holds whole numbers (tokens).
         output: statistics of the model's output.
-        target: statistics of the target; None for labels.
+        target: statistics of the target; None for labels, and where nobody knows it.
         layers: every tracked layer call, in execution order.
         shapes: canonical shape of every parameter, in the order of the model.
         copies: for every weight with two axes or more, the share of its units (rows) that are copies of another one.
         hidden: the states of a recurrent net; None for any other net.
         origin: where a NaN or an Inf arose; None if there is none, or nobody looked.
+        answers: the loss that explains the gradient at the output; None if none does, or nobody looked.
     """
 
     mode: Mode
     batch: Count
     classes: Count | None
-    loss: float
+    loss: float | None
     input: TensorStats | None
     output: TensorStats
     target: TensorStats | None
@@ -173,3 +194,4 @@ class Probe:
     copies: Mapping[str, Share]
     hidden: HiddenStateNorms | None = None
     origin: NonfiniteOrigin | None = None
+    answers: Answers | None = None

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gradlab_core.records import Probe
-from gradlab_jax.measure.activations import rows_of, stats, tracked
 from gradlab_jax.measure.hidden_states import measured_states, recurrent_calls
+from gradlab_jax.measure.statistics import rows_of, stats, tracked
 from gradlab_jax.measure.symmetry import copied_shares
 from gradlab_jax.model.checks import as_labels, check_logits, check_loss, check_model_labels
 from gradlab_jax.model.function import Plain

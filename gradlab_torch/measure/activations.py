@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 
-from gradlab_core.definitions import kinds
-from gradlab_core.records import LayerStats, TensorStats
+from gradlab_core.records import LayerStats
+from gradlab_torch.measure.statistics import rows_of, tracked
 from gradlab_torch.model.inputs import Inputs, checked_inputs
 from gradlab_torch.model.modules import private_copy
-from gradlab_torch.model.taps import Tap, run_tapped
+from gradlab_torch.model.taps import run_tapped
 from gradlab_torch.trees.transfer import transferred
 
 
@@ -42,77 +38,3 @@ def activation_stats(model: torch.nn.Module, x: Inputs, *, mode: str) -> list[La
     rows = rows_of(handed)
     numbers = transferred({str(i): row.part() for i, row in enumerate(rows)}) if rows else {}
     return [row.record(mode, numbers[str(i)]) for i, row in enumerate(rows)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """The statistics of one tensor on the device, and where it is from."""
-
-    tap: Tap
-    shape: tuple[int, ...]
-    numbers: dict[str, torch.Tensor]
-
-    def part(self) -> tuple[list[str], torch.Tensor]:
-        """What is to be transferred; float64 holds every statistic and every count exactly."""
-        return list(self.numbers), torch.stack([value.double() for value in self.numbers.values()])
-
-    def record(self, mode: str, numbers: Mapping[str, Any]) -> LayerStats:
-        known = {"saturated_frac": None, "dead_unit_frac": None, **numbers, "nonfinite": int(numbers["nonfinite"])}
-        tap = self.tap
-        return LayerStats(path=tap.path, kind=tap.kind, call=tap.call, shape=self.shape, mode=mode, **known)
-
-    def of_tensor(self, numbers: Mapping[str, Any]) -> TensorStats:
-        """As the statistics of any tensor, which is no layer's."""
-        return TensorStats(shape=self.shape, **{**numbers, "nonfinite": int(numbers["nonfinite"])})
-
-
-def tracked(tap: Tap, value: torch.Tensor) -> Row | None:
-    """The row of a layer's output, None for a layer of a kind that gets none."""
-    return stats(value, tap) if tap.kind in kinds.TRACKED else None
-
-
-def rows_of(handed: list[tuple[Tap, Row | None]]) -> list[Row]:
-    """The rows that `tracked` handed out."""
-    return [row for _, row in handed if row is not None]
-
-
-def stats(x: torch.Tensor, tap: Tap) -> Row:
-    """The statistics of one tensor, over its finite elements, on its device."""
-    wide = x.detach() if x.dtype == torch.float64 else x.detach().float()
-    finite = torch.isfinite(wide)
-    count = finite.sum()
-    if wide.numel():
-        low, high = torch.where(finite, wide, torch.inf).amin(), torch.where(finite, wide, -torch.inf).amax()
-    else:
-        low, high = wide.new_tensor(torch.inf), wide.new_tensor(-torch.inf)
-
-    def mean(values: torch.Tensor) -> torch.Tensor:
-        return torch.where(finite, values, 0).sum() / count  # 0/0 is NaN: nothing finite, no statistic
-
-    def fraction(condition: torch.Tensor) -> torch.Tensor:
-        return (finite & condition).sum().to(wide.dtype) / count
-
-    # Squares of large or small elements leave the type; a power of two brings them back and costs no digit.
-    limit = 120 if wide.dtype == torch.float32 else 1000  # keeps 2^±exponent itself inside the type
-    exponent = torch.frexp(torch.maximum(low.abs(), high.abs()))[1].clamp(-limit, limit)
-    scaled = torch.ldexp(wide, -exponent)
-    centre = mean(scaled)
-    spread = mean((scaled - centre).square()).sqrt()
-    numbers = {
-        "mean": torch.ldexp(centre, exponent),
-        "std": torch.ldexp(spread, exponent),
-        "min": torch.where(count > 0, low, torch.nan),
-        "max": torch.where(count > 0, high, torch.nan),
-        "rms": torch.ldexp(torch.hypot(centre, spread), exponent),  # E[x²] = E[x]² + Var[x]: no pass of its own
-        "zero_frac": fraction(wide == 0),
-        "nonfinite": wide.numel() - count,
-    }
-    if tap.kind in kinds.BOUNDS:
-        floor, ceiling = kinds.BOUNDS[tap.kind]
-        margin = kinds.SATURATION_MARGIN * (ceiling - floor)
-        numbers["saturated_frac"] = fraction((wide <= floor + margin) | (wide >= ceiling - margin))
-    if tap.kind in kinds.RELU_LIKE:
-        # Without an axis besides the batch there is one unit.
-        units = wide.movedim(tap.channel_axis(wide), 0).flatten(1) if wide.ndim > 1 else wide.reshape(1, -1)
-        numbers["dead_unit_frac"] = (units == 0).all(dim=1).to(wide.dtype).mean()
-    return Row(tap, tuple(x.shape), numbers)

@@ -8,8 +8,8 @@ import torch
 
 from gradlab_core.errors import GradlabError
 from gradlab_core.records import HiddenStateNorms, Probe
-from gradlab_torch.measure.activations import rows_of, stats, tracked
 from gradlab_torch.measure.hidden_states import measured_states
+from gradlab_torch.measure.statistics import rows_of, stats, tracked
 from gradlab_torch.measure.symmetry import copied_share
 from gradlab_torch.model.checks import as_labels, check_logits, check_loss, check_model_labels
 from gradlab_torch.model.gradients import Loss

@@ -44,12 +44,12 @@ OnTap = Callable[[Tap, torch.Tensor], Any]
 def run_tapped(model: nn.Module, x: Inputs, on_tap: OnTap) -> tuple[Any, list[tuple[Tap, Any]]]:
     """`model(x)` of a private copy, with every layer's output shown to `on_tap`; and what `on_tap` handed out, in
     execution order."""
-    watch = _Watch(on_tap)
+    watch = Watch(on_tap)
     handles = []
     try:
         for path, module in model.named_modules():
             handles.append(module.register_forward_pre_hook(watch.enter(path)))
-            handles.append(module.register_forward_hook(watch.leave(path, _classify(module))))
+            handles.append(module.register_forward_hook(watch.leave(path, classify(module))))
         with watch, own_randomness(model):
             out = call(model, x)
     finally:
@@ -58,7 +58,7 @@ def run_tapped(model: nn.Module, x: Inputs, on_tap: OnTap) -> tuple[Any, list[tu
     return out, watch.handed_out
 
 
-def _classify(module: nn.Module) -> tuple[str, bool] | None:
+def classify(module: nn.Module) -> tuple[str, bool] | None:
     """`(kind, spatial)` of a module that is a layer."""
     if isinstance(module, _ConvNd):
         return kinds.CONV, True
@@ -71,7 +71,7 @@ def _classify(module: nn.Module) -> tuple[str, bool] | None:
     return (kinds.EMBEDDING, False) if isinstance(module, nn.Embedding) else None
 
 
-class _Watch(TorchFunctionMode):
+class Watch(TorchFunctionMode):
     """Knows which module is running, and sees every function it calls."""
 
     def __init__(self, on_tap: OnTap) -> None:

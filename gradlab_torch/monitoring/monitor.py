@@ -15,14 +15,14 @@ from gradlab_core.definitions.monitoring import check_monitor
 from gradlab_core.definitions.quantities import Quantity
 from gradlab_core.errors import GradlabError
 from gradlab_core.judge.diagnosis import LiveDiagnosis
-from gradlab_core.records import Finding, GradientState, Probe, StepRecord
-from gradlab_torch.model.modules import path_of
+from gradlab_core.records import Finding, Probe, StepRecord
 from gradlab_torch.model.sharding import refuse_sharded
 from gradlab_torch.monitoring import scalers
 from gradlab_torch.monitoring.applied import Applied
 from gradlab_torch.monitoring.extras import Extras
+from gradlab_torch.monitoring.looking import Looks
 from gradlab_torch.monitoring.lost import lost_to_rounding
-from gradlab_torch.monitoring.measurements import gradients, is_away
+from gradlab_torch.monitoring.measurements import gradients, is_away, known_states, registered
 from gradlab_torch.monitoring.steps import Norms, Started, Taken, is_running
 from gradlab_torch.trees.norm_arithmetic import stacked_norms
 from gradlab_torch.trees.norms import global_norm
@@ -37,6 +37,10 @@ class Monitor:
         model: gives the parameters their paths; also those that the optimizer does not know get a state.
         optimizer: any `torch.optim.Optimizer`.
         every: record every so many steps, the first included; the others cost nothing but a count.
+        look_every: look into the forward passes of every so many steps, the first included, and at steps that are
+            recorded only: every layer's activations, the input, the answers and the loss they went into, units that are
+            copies. The record then has a `probe`, which the diagnosis reads. Nothing is run for it but statistics of
+            what passes by. A compiled model cannot be looked into, which a warning says once. None never looks.
         extras: any of `grad_cosine`, `update_cosine` (between successive records) and `distance` (from where the
             parameters are now), each of which holds one or two more copies of the parameters; and quantities of your
             own: `gradlab_core.definitions.quantities.Quantity`.
@@ -75,12 +79,13 @@ class Monitor:
         optimizer: torch.optim.Optimizer,
         *,
         every: int = 1,
+        look_every: int | None = 20,
         extras: Sequence[str | Quantity] = (),
         on_record: Callable[[StepRecord], Any] | None = None,
         on_finding: Callable[[Finding], Any] | None = None,
         scaler: Any = None,
     ) -> None:
-        check_monitor(every, extras)
+        check_monitor(every, extras, look_every)
         for value, kind in ((model, torch.nn.Module), (optimizer, torch.optim.Optimizer)):
             if not isinstance(value, kind):
                 raise GradlabError(f"Monitor got a {type(value).__name__}; expected a {kind.__name__}")
@@ -106,6 +111,8 @@ class Monitor:
             optimizer.register_step_pre_hook(self._on_start),
             optimizer.register_step_post_hook(self._on_end),
         ]
+        self._looks = Looks(model, look_every)
+        self._looks.before(0, wanted=True)
         self._scaler, self._steps_at_update = scaler, 0
         if scaler is not None:
             scalers.listen(scaler, self._on_scaler_update)
@@ -142,6 +149,7 @@ class Monitor:
         if self._scaler is not None:
             scalers.leave(self._scaler, self._on_scaler_update)
         self._hooks, self._scaler, self._applied, self._started, self._extras = [], None, None, None, None
+        self._looks.close()
         self._deliver()
         if self._watch is not None:
             self._watch.close()
@@ -164,6 +172,7 @@ class Monitor:
         if self.steps == self._steps_at_update:  # since the last update no step was taken
             self.skipped_steps += 1
             self._loss = self._raw = self._probe = None
+            self._looks.again(self.steps)
         self._steps_at_update = self.steps
 
     def _on_start(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
@@ -236,30 +245,34 @@ class Monitor:
         finally:
             self.steps += 1
             self._loss = self._raw = self._probe = self._started = None
+            self._looks.before(self.steps, wanted=self._is_recorded())
 
     @_disable_dynamo
     def _taken(self, started: Started, applied: Applied, extras: Extras, *, stepped: bool = True) -> Taken:
         """Everything about this step, its figures on their way to the host."""
-        registered, names = started.registered, [name for name, _ in started.registered]
+        moved, names = started.registered, [name for name, _ in started.registered]
         updates = applied.after()
-        parts: Parts = {**started.parts, "update": (names, updates), **extras.at_end(dict(registered))}
+        parts: Parts = {**started.parts, "update": (names, updates), **extras.at_end(dict(moved))}
         if stepped:  # rounding cannot have swallowed what nobody applied
             grads = parts["grad"][1] if "grad" in parts else updates[:0]
-            parts["lost"] = lost_to_rounding(self.optimizer, registered, started.gradients, grads, updates)
+            parts["lost"] = lost_to_rounding(self.optimizer, moved, started.gradients, grads, updates)
         rates = [group["lr"] for group in self.optimizer.param_groups if "lr" in group]
         there = [rate.detach().reshape(()) for rate in rates if is_away(rate)]
         if there:  # where a compiled or captured optimizer keeps it
             parts["rates"] = [str(i) for i in range(len(there))], torch.stack(there)
+        seen = self._looks.seen() if self._probe is None else None
+        parts |= {} if seen is None else seen.parts
         for name, value in (("loss", self._loss), ("raw", self._raw)):
             parts |= {} if value is None else {name: ([name], value.reshape(1))}
         return Taken(
             transfer=Transfer(parts),
             names=names,
-            sizes=[p.numel() for _, p in registered],
+            sizes=[p.numel() for _, p in moved],
             step=self.steps,
             rates=[float(rate) for rate in rates if not is_away(rate)],
-            known=self._known({id(p) for _, p in registered}),
+            known=known_states(self.model, {id(p) for _, p in moved}),
             probe=self._probe,
+            seen=seen,
             stepped=stepped,
             quantities=extras.quantities,
         )
@@ -276,20 +289,4 @@ class Monitor:
                 listener(self._last)
 
     def _registered(self) -> list[tuple[str, torch.nn.Parameter]]:
-        """`(path, parameter)` of what the optimizer may move, in the order of the model. It asks for a gradient, not
-        for `requires_grad`: a parameter frozen with a gradient left in it still moves."""
-        groups = (p for group in self.optimizer.param_groups for p in group["params"])
-        moved = {id(p): p for p in groups if p.requires_grad or p.grad is not None}
-        own = [(path_of(name), p) for name, p in self.model.named_parameters() if moved.pop(id(p), None) is not None]
-        return own + [(f"optimizer.{i}", p) for i, p in enumerate(moved.values())]  # not of this model
-
-    def _known(self, registered: set[int]) -> dict[str, GradientState]:
-        """The state of every parameter of the model, as far as the program decides it."""
-        return {
-            path_of(name): GradientState.OK
-            if id(p) in registered
-            else GradientState.UNREGISTERED
-            if p.requires_grad
-            else GradientState.FROZEN
-            for name, p in self.model.named_parameters()
-        }
+        return registered(self.model, self.optimizer)

@@ -12,6 +12,7 @@ import torch
 from gradlab_core.definitions.monitoring import Measured, step_record
 from gradlab_core.definitions.quantities import EXTRAS, Quantity
 from gradlab_core.records import GradientState, Probe, StepRecord
+from gradlab_torch.monitoring.seen import Seen
 from gradlab_torch.trees.transfer import Parts, Transfer
 
 Norms = Mapping[str, Mapping[str, float]]
@@ -40,7 +41,8 @@ class Taken:
     """What the device measured is in `transfer`; the rest the program knew at that step, and may have changed since.
 
     `rates` are the learning rates, but for those in the transfer, which lie on a device; `stepped` says that the
-    optimizer took the step; `quantities` are the extras in it.
+    optimizer took the step; `quantities` are the extras in it. `seen` is what a look saw, which becomes the probe where
+    there is none.
     """
 
     transfer: Transfer
@@ -50,6 +52,7 @@ class Taken:
     rates: Sequence[float]
     known: Mapping[str, GradientState]
     probe: Probe | None
+    seen: Seen | None
     stepped: bool
     quantities: Sequence[Quantity]
 
@@ -70,15 +73,16 @@ class Taken:
             before=before,
             quantities=[q for q in self.quantities if q.name not in EXTRAS],
         )
+        loss = numbers.get("loss", {}).get("loss")
         rates = {*self.rates, *numbers.get("rates", {}).values()}
         record = step_record(
             measured,
             step=self.step,
-            loss=numbers.get("loss", {}).get("loss"),
+            loss=loss,
             learning_rate=rates.pop() if len(rates) == 1 else None,
             anomaly=score(measured.grad_norm),
             known=self.known,
-            probe=self.probe,
+            probe=self.probe if self.seen is None else self.seen.probe(numbers, loss),
         )
         record = record if self.stepped else dataclasses.replace(record, skipped=True)
         return record, {"grad_cosine": grads, "update_cosine": updates}

@@ -58,7 +58,7 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
         if on_step is not None:
             on_step(record)
 
-    with Monitor(model, optimizer, on_record=keep) as monitor:
+    with Monitor(model, optimizer, look_every=None, on_record=keep) as monitor:
         for step in range(spec.steps):
             x, y = (_tensor(part, dtype) for part in task.batch(step, spec.batch_size))
             probed = probe(model, x, y, loss=loss, mode="train") if checks.is_probed(spec, step) else None

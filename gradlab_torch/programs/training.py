@@ -72,7 +72,7 @@ class _Stepper:
         self.optimizer = torch.optim.SGD(
             self.params, lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
         )
-        self.monitor = Monitor(model, self.optimizer)
+        self.monitor = Monitor(model, self.optimizer, look_every=None)  # `probe_every` says when to look
 
     def num_classes(self, x: np.ndarray) -> int | None:
         if self.loss is not cross_entropy:

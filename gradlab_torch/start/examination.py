@@ -95,7 +95,7 @@ def _recorded(model: torch.nn.Module, name: str, rate: float, x: Any, y: Any, lo
     """Some steps at one rate; it changes the model."""
     records: list[StepRecord] = []
     optimizer = _OPTIMIZERS[name](list(trainable(model).values()), lr=rate)
-    with Monitor(model, optimizer, on_record=records.append) as monitor:
+    with Monitor(model, optimizer, look_every=None, on_record=records.append) as monitor:
         for step in range(examination.STEPS):
             probed = probe(model, x, y, loss=loss) if examination.is_probed(step) else None
             optimizer.zero_grad()

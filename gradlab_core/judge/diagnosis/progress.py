@@ -91,8 +91,10 @@ def is_summed(history: History) -> bool:
     if not history.probes:
         return False
     _, probe = history.probes[0]
-    if probe.batch < 4 or not math.isfinite(probe.loss):
+    if probe.batch < 4 or probe.loss is None or not math.isfinite(probe.loss):
         return False
+    if probe.answers is not None and probe.answers.reduction is not None:
+        return probe.answers.reduction == "sum"
     if probe.classes is not None and probe.classes > 1:
         expected = math.log(probe.classes) + probe.output.std * probe.output.std / 2
         return probe.output.std < 2 and probe.loss > 0.5 * probe.batch * expected

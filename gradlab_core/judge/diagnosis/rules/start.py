@@ -56,9 +56,8 @@ def unscaled_target(history: History) -> Iterator[Finding]:
 
 def summed_loss(history: History) -> Iterator[Finding]:
     """`loss-reduction`: a first loss as many times too large for a mean as there are examples in the batch."""
-    known = baseline(history)
-    if known is not None and is_summed(history):
-        step, probe = history.probes[0]
+    step, probe = history.probes[0] if history.probes else (0, None)
+    if probe is not None and probe.loss is not None and baseline(history) is not None and is_summed(history):
         yield finding(
             "loss-reduction",
             Severity.WARNING,
@@ -114,7 +113,7 @@ def _signal(probe: Probe) -> tuple[bool, float]:
     last = stds[-1] if stds[-1] > 0 else stds[-2] if len(stds) > 1 else 0.0
     way = last / reference if reference > 0 else 1.0
     expected = math.log(probe.classes) if probe.classes is not None and probe.classes > 1 else math.inf
-    sure = probe.output.std > SURE_LOGITS and probe.loss > SIGNAL_LOSS * expected
+    sure = probe.output.std > SURE_LOGITS and probe.loss is not None and probe.loss > SIGNAL_LOSS * expected
     # Behind a bound the signal cannot grow: there it shows in the outputs that lie at the bound.
     full = any(row.saturated_frac is not None and row.saturated_frac >= SATURATED_SHARE for row in probe.layers)
     return sure or full or way > SIGNAL_GROWTH or way < SIGNAL_SHRINKING, max(way, 1.0) if sure or full else way
