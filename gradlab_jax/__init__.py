@@ -62,6 +62,7 @@ from gradlab_jax.measure.updates import (
 from gradlab_jax.model.function import Function
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.weights import astype, from_canonical, to_canonical, to_native
+from gradlab_jax.monitoring.looking import observed
 from gradlab_jax.monitoring.monitor import before_clipping, device_record, monitor, read_record
 from gradlab_jax.parity.subject import Subject
 from gradlab_jax.programs.models import build
@@ -158,6 +159,7 @@ __all__ = [
     "monitor",
     "nonfinite_counts",
     "nonfinite_origin",
+    "observed",
     "per_example_grad_norms",
     "probe",
     "propagate",

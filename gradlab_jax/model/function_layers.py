@@ -32,12 +32,17 @@ class Layer(NamedTuple):
     path: str
     kind: str
     images: Images | None  # of a convolution
+    weight: str
+    axes: tuple[int, ...] | None  # the order that makes a kernel or a matrix canonical
 
 
-def find_layers(jaxpr: core.Jaxpr, names: tuple[str, ...], others: int) -> dict[Place, Layer]:
+def find_layers(
+    jaxpr: core.Jaxpr, names: tuple[str, ...], others: int, *, closes_over_data: bool = False
+) -> dict[Place, Layer]:
     """`{place of the equation that gives a layer's output: layer}` of a program that takes the parameters of these
-    names, then so many arrays that are no data, then its inputs."""
-    finder = _Finder([])
+    names, then so many arrays that are no data, then its inputs. `closes_over_data`: the arrays that it closes over are
+    inputs too."""
+    finder = _Finder([], closes_over_data)
     avals: list[Any] = [v.aval for v in jaxpr.invars]
     params = [_Value(weight=name, size=a.size, axes=a.ndim) for name, a in zip(names, avals, strict=False)]
     data = [_Value()] * (len(jaxpr.invars) - len(names) - others)
@@ -49,7 +54,11 @@ def find_layers(jaxpr: core.Jaxpr, names: tuple[str, ...], others: int) -> dict[
     alone = {owner for owner, used in weights.items() if len(used) == 1}
     return {
         call.place: Layer(
-            owner if (owner := _owner(call.weight)) in alone else call.weight, call.kind or "", call.images
+            owner if (owner := _owner(call.weight)) in alone else call.weight,
+            call.kind or "",
+            call.images,
+            call.weight,
+            call.axes,
         )
         for call in calls
     }
@@ -70,6 +79,7 @@ class _Value(NamedTuple):
     size: int = 0
     axes: int = 0
     constant: bool = False
+    turned: bool = False  # a matrix, transposed
     call: int | None = None
     divided: bool = False  # by something computed, a few elementwise steps before
 
@@ -83,6 +93,7 @@ class _Call:
     kind: str | None  # None: a product with a parameter, where nothing has been divided yet
     place: Place
     images: Images | None = None
+    axes: tuple[int, ...] | None = None
 
 
 def _owner(weight: str) -> str:
@@ -92,10 +103,12 @@ def _owner(weight: str) -> str:
 @dataclasses.dataclass
 class _Finder:
     calls: list[_Call]
+    closes_over_data: bool
 
     def program(self, jaxpr: core.Jaxpr, inputs: list[_Value], place: Place) -> list[_Value]:
         known: dict[Any, _Value] = dict(zip(jaxpr.invars, inputs, strict=True))
-        known.update(dict.fromkeys(jaxpr.constvars, _CONSTANT))
+        constants: list[Any] = jaxpr.constvars
+        known.update({v: _Value() if self.closes_over_data and v.aval.ndim else _CONSTANT for v in constants})
 
         def read(atom: Any) -> _Value:
             return _CONSTANT if isinstance(atom, core.Literal) else known[atom]
@@ -134,7 +147,8 @@ class _Finder:
         weight = max(weights, key=lambda value: value.size)
         small = out.size <= weight.size and out.ndim <= weight.axes
         if not data or (name in _ARITHMETIC and small):  # also a scale times a deviation, one for each channel
-            return weight._replace(divided=divided)
+            turns = name == "transpose" and weight.axes == 2 and eqn.params["permutation"] == (1, 0)
+            return weight._replace(divided=divided, turned=weight.turned != turns)
         return _Value(call=self.met(eqn, weight, data, divided, place), divided=divided)
 
     def carried(self, eqn: Any, data: list[_Value], divided: bool, place: Place) -> int | None:
@@ -154,7 +168,7 @@ class _Finder:
         """The call of which data meets a parameter: a new one, or the one that it comes from."""
         name, parameter = eqn.primitive.name, str(weight.weight)
         if name in _PRODUCTS:
-            self.calls.append(_Call(parameter, _PRODUCTS[name], place, _images(eqn)))
+            self.calls.append(_Call(parameter, _PRODUCTS[name], place, _images(eqn), _canonical(eqn, weight)))
             return len(self.calls) - 1
         if name not in _ARITHMETIC:
             return None
@@ -166,6 +180,19 @@ class _Finder:
             return None
         self.calls.append(_Call(parameter, kinds.NORM if divided else None, place))
         return len(self.calls) - 1
+
+
+def _canonical(eqn: Any, weight: _Value) -> tuple[int, ...] | None:
+    """The order of axes in which PyTorch has the weight of this product, (out, in, …); None where that is not plain."""
+    if eqn.primitive.name == "conv_general_dilated":
+        return tuple(eqn.params["dimension_numbers"].rhs_spec)
+    if eqn.primitive.name != "dot_general" or weight.axes != 2:
+        return None
+    contracted, batched = eqn.params["dimension_numbers"]
+    sides = [side for side, v in enumerate(eqn.invars) if v.aval.size == weight.size and v.aval.ndim == 2]
+    if len(sides) != 1 or any(batched) or len(contracted[sides[0]]) != 1:
+        return None
+    return (1, 0) if (contracted[sides[0]][0] == 0) != weight.turned else (0, 1)
 
 
 def _images(eqn: Any) -> Images | None:

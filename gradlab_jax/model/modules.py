@@ -166,7 +166,7 @@ def _nnx_functional(model: nnx.Module, mode: str) -> tuple[Functional, tuple[jax
     model.train() if mode == "train" else model.eval()
     where = {id(node): path for path, node in nnx.iter_graph(model) if isinstance(node, nnx.Variable)}
     params = [
-        (p, where[id(v)], _axes(owner, v.get_value().ndim), v.get_value())
+        (p, where[id(v)], canonical_axes(owner, v.get_value().ndim), v.get_value())
         for p, owner, v in named_variables(model)
         if isinstance(v, nnx.Param)
     ]
@@ -184,13 +184,15 @@ def _containers_copied(value: Any) -> Any:
     return set(value) if type(value) is set else value
 
 
-def _axes(owner: nnx.Module, count: int) -> tuple[int, ...]:
+def canonical_axes(owner: nnx.Module, count: int) -> tuple[int, ...]:
+    """The order of axes that makes a parameter of that module canonical."""
     if count > 1 and isinstance(owner, nnx.ConvTranspose):  # PyTorch: (in, out, window)
         return (count - 2, count - 1, *range(count - 2))
-    return _kernel_axes(count) if isinstance(owner, (nnx.Conv, nnx.Linear)) else tuple(range(count))
+    return kernel_axes(count) if isinstance(owner, (nnx.Conv, nnx.Linear)) else tuple(range(count))
 
 
-def _kernel_axes(count: int) -> tuple[int, ...]:
+def kernel_axes(count: int) -> tuple[int, ...]:
+    """The same of a kernel, (window…, in, out) in Flax."""
     return (count - 1, count - 2, *range(count - 2)) if count > 1 else tuple(range(count))
 
 
@@ -235,7 +237,7 @@ def _linen_functional(model: nn.Module, mode: str) -> tuple[Functional, tuple[ja
     keys = tuple(key for key, _ in flat)
     # A bound module does not say which of its modules owns a parameter: by its name a kernel is one.
     axes = (
-        _kernel_axes(v.ndim) if key[-1] == "kernel" else tuple(range(v.ndim))
+        kernel_axes(v.ndim) if key[-1] == "kernel" else tuple(range(v.ndim))
         for key, v in zip(keys, values, strict=True)
     )
     return _Linen(module, names, keys, tuple(axes), mode), values, rest

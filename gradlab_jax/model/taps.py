@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -72,10 +72,36 @@ def run_tapped(
     with batch_first() if plain else marked():
         closed, shape = jax.make_jaxpr(f.apply, return_shape=True)(params, rest, x)
     layers = find_layers(closed.jaxpr, f.names, len(jax.tree.leaves(rest))) if plain else {}
-    interpreter = _Interpreter(on_tap, layers, _Where.at_first(layers, plain=plain), deep=not differentiable)
+    interpreter = Interpreter(on_tap, layers, _Where.at_first(layers, plain=plain), deep=not differentiable)
     outputs = interpreter.run(closed.jaxpr, closed.consts, jax.tree.leaves((params, rest, x)), "")
     logits, state = jax.tree.unflatten(jax.tree.structure(shape), outputs)
     return logits, state, interpreter.handed_out
+
+
+def run_tapped_loss(
+    closed: core.ClosedJaxpr,
+    args: Sequence[Any],
+    layers: dict[Place, Layer],
+    on_tap: OnTap,
+    output: Place | None,
+    on_output: Callable[[jax.Array], jax.Array],
+) -> tuple[jax.Array, list[tuple[Tap, Any]]]:
+    """The first result of a program, the output of every layer that a module has marked, and of these layers, handed
+    through `on_tap`, and what arises at `output` through `on_output`."""
+    where = _Where.at_first(layers, plain=bool(layers))
+    interpreter = Interpreter(on_tap, layers, where, deep=True, output=output, on_output=on_output)
+    outputs = interpreter.run(closed.jaxpr, closed.consts, args, "")
+    return outputs[0], interpreter.handed_out
+
+
+def unmarked_layers(jaxpr: core.Jaxpr, names: tuple[str, ...]) -> dict[Place, Layer]:
+    """The layers of a program whose first inputs are the parameters of these names: none where modules have marked
+    theirs, else those that the parameters make."""
+    return {} if _is_marked(jaxpr) else find_layers(jaxpr, names, 0, closes_over_data=True)
+
+
+def _is_marked(jaxpr: core.Jaxpr) -> bool:
+    return any(mark_of(eqn) or any(map(_is_marked, inner_jaxprs(eqn))) for eqn in jaxpr.eqns)
 
 
 @functools.lru_cache(maxsize=128)
@@ -131,11 +157,20 @@ class _Where:
         return Tap(path, kind, call, spatial, spatial and self.images is not None and not self.images.last)
 
 
-class _Interpreter:
+class Interpreter:
     """Evaluates a program equation by equation and hands every layer's output through `on_tap`."""
 
-    def __init__(self, on_tap: OnTap, layers: dict[Place, Layer], where: _Where, *, deep: bool) -> None:
-        self.on_tap = on_tap
+    def __init__(
+        self,
+        on_tap: OnTap,
+        layers: dict[Place, Layer],
+        where: _Where,
+        *,
+        deep: bool,
+        output: Place | None = None,
+        on_output: Callable[[jax.Array], jax.Array] | None = None,
+    ) -> None:
+        self.on_tap, self.output, self.on_output = on_tap, output, on_output
         self.layers = layers  # of a program without modules
         self.where = where
         self.deep = deep
@@ -161,6 +196,8 @@ class _Interpreter:
                 outputs = [self.tap(layer.path, layer.kind, outputs[0])]
             elif kind is not None:
                 outputs = [self.tap(module or self.where.module, kind, outputs[0])]
+            if here == self.output and self.on_output is not None:
+                outputs = [self.on_output(outputs[0]), *outputs[1:]]
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
@@ -174,7 +211,8 @@ class _Interpreter:
 
     def evaluate(self, eqn: Any, inputs: list[Any], scope: str, place: Place, *, descend: bool) -> list[Any]:
         name = eqn.primitive.name
-        inside = any(layer[: len(place)] == place and layer != place for layer in self.layers)
+        wanted = [*self.layers, *([] if self.output is None else [self.output])]
+        inside = any(other[: len(place)] == place and other != place for other in wanted)
         if descend and (inside or any(map(_has_layers, _inside(eqn)))):
             if name in CALLS or (self.deep and name in CUSTOM_RULES):
                 return self.run(*opened(called(eqn)), inputs, scope, place)
@@ -196,7 +234,7 @@ class _Interpreter:
         before = self.where
 
         def turn(carry: list[Any], xs: list[Any]) -> tuple[list[Any], tuple[list[Any], list[Any]]]:
-            inner = _Interpreter(self.on_tap, self.layers, before, deep=True)
+            inner = Interpreter(self.on_tap, self.layers, before, deep=True)
             out = inner.run(loop.body, loop.bound, [*consts, *carry, *xs], scope, place)
             seen[:] = [tap for tap, _ in inner.handed_out]
             self.where = inner.where

@@ -29,6 +29,7 @@ from gradlab_jax.monitoring.measurements import (
     nothing_yet,
     still,
 )
+from gradlab_jax.monitoring.seen import Look
 from gradlab_jax.trees.leaves import Tree
 from gradlab_jax.trees.norm_arithmetic import is_large
 from gradlab_jax.trees.norms import global_norm
@@ -159,10 +160,13 @@ def before_clipping(*, every: int = 1) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def read_record(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array | float | None = None) -> StepRecord:
+def read_record(
+    opt_state: Any, *, probe: Probe | None = None, loss: jax.Array | float | None = None, look: Look | None = None
+) -> StepRecord:
     """The newest record in an optimizer state (or an `nnx.Optimizer`, or a train state that holds one): the only copy
-    to the host, in one transfer. The record also carries what `gradlab_jax.probe` saw on the batch of this step, and
-    the `loss` of the step, for loops (Linen's `TrainState.apply_gradients`) that hand no value on to the optimizer.
+    to the host, in one transfer. The record also carries what `gradlab_jax.probe` saw on the batch of this step, or the
+    `look` that `gradlab_jax.observed` gave with the loss; and the `loss` of the step, for loops (Linen's
+    `TrainState.apply_gradients`) that hand no value on to the optimizer.
 
     On an accelerator the record is on its way when this returns, and who looks into it waits until it is there: look
     one step later, and nobody waits. The state may be donated meanwhile.
@@ -185,7 +189,9 @@ def read_record(opt_state: Any, *, probe: Probe | None = None, loss: jax.Array |
         )
     if loss is not None and jnp.size(loss) != 1:
         raise GradlabError(f"the loss handed to read_record has shape {jnp.shape(loss)}; expected one number")
-    arrived = underway((measurements, rates, seen if rates else [], raws[:1], loss))
+    if look is not None and not isinstance(look, Look):
+        raise GradlabError(f"the look is a {type(look).__name__}; expected what an observed loss function gave")
+    arrived = underway((measurements, rates, seen if rates else [], raws[:1], loss, look))
 
     def record() -> StepRecord:
         return _record(arrived(), probe)
@@ -199,7 +205,7 @@ def _is_near(array: Any) -> bool:
 
 
 def _record(arrived: tuple[Any, ...], probe: Probe | None) -> StepRecord:
-    m, rates, seen, raws, loss = arrived
+    m, rates, seen, raws, loss, look = arrived
     if loss is None and m.has_loss:
         loss = m.loss
     if m.step < 0:
@@ -231,7 +237,7 @@ def _record(arrived: tuple[Any, ...], probe: Probe | None) -> StepRecord:
         learning_rate=float(rates[0]) if len(set(map(float, rates))) == 1 and seen[0] == m.step + 1 else None,
         anomaly=float(m.score) if m.is_scored else None,
         known=dict(m.known),
-        probe=probe,
+        probe=look.probe() if probe is None and look is not None and look.step in (-1, m.step) else probe,
     )
 
 

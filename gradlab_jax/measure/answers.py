@@ -1,0 +1,116 @@
+"""The loss that a model's answers went into, from the gradient at the answers:
+`gradlab_core.definitions.answers`, on the device; pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from gradlab_core.definitions import answers as definition
+from gradlab_core.records import Answers, TensorStats
+from gradlab_jax.measure.statistics import Row, stats
+from gradlab_jax.model.taps import Tap
+
+Numbers = dict[str, jax.Array]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["numbers", "targets"], meta_fields=["shape", "columns", "half"]
+)
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What speaks for each loss."""
+
+    shape: tuple[int, ...]
+    columns: tuple[tuple[str, int], ...]
+    half: bool
+    numbers: dict[str, Numbers]
+    targets: dict[str, Row]
+
+    def recognised(self, loss: float | None) -> tuple[Answers | None, TensorStats | None]:
+        """`gradlab_core.definitions.answers.recognised`, of figures that have arrived."""
+        return definition.recognised(
+            {name: {key: value.item() for key, value in part.items()} for name, part in self.numbers.items()},
+            loss,
+            columns=dict(self.columns),
+            count=math.prod(self.shape),
+            batch=self.shape[0],
+            half=self.half,
+            # In the order of the definition: a jitted program gives dicts back sorted.
+            targets={
+                way: self.targets[way].of_tensor()
+                for way in definition.squared_factors(math.prod(self.shape), self.shape[0])
+                if way in self.targets
+            },
+        )
+
+
+def figures(z: jax.Array, g: jax.Array) -> Figures | None:
+    """What speaks for each loss; `z` are the answers, (N, …), `g` is ∂L/∂z. None of a single number, which may be the
+    loss itself."""
+    if z.ndim == 0 or z.size < 2 or z.shape != g.shape or not jnp.issubdtype(z.dtype, jnp.floating):
+        return None
+    half = z.dtype.itemsize < 4 or g.dtype.itemsize < 4
+    numbers = {"squared": {"square": jnp.sum(jnp.square(_wide(g)))}}
+    columns = {}
+    for name, axis in (("softmax", -1), ("softmax1", 1)):
+        if z.shape[axis if z.ndim > 1 else 0] > 1 and z.ndim > (1 if name == "softmax" else 2):
+            numbers[name] = _softmax(*_rows(z, g, axis))
+            columns[name] = z.shape[axis]
+    numbers["sigmoid"] = _sigmoid(*(_wide(t.reshape(-1)[: definition.SAMPLED]) for t in (z, g)))
+    targets = {}
+    if z.size <= definition.SAMPLED:
+        for way, factor in definition.squared_factors(z.size, len(z)).items():
+            targets[way] = stats(_wide(z) - _wide(g) * factor, Tap("", "", 0, False))
+    return Figures(z.shape, tuple(columns.items()), half, numbers, targets)
+
+
+def _rows(z: jax.Array, g: jax.Array, axis: int) -> list[jax.Array]:
+    columns = z.shape[axis]
+    most = max(1, definition.SAMPLED // columns)
+    # Whole examples first, so that no more is brought into order than is looked at.
+    examples = max(1, most * columns // max(1, z[0].size))
+    return [_wide(jnp.moveaxis(t[:examples], axis, -1).reshape(-1, columns)[:most]) for t in (z, g)]
+
+
+def _wide(t: jax.Array) -> jax.Array:
+    return t if t.dtype == jnp.float64 else t.astype(jnp.float32)
+
+
+def _softmax(z: jax.Array, g: jax.Array) -> Numbers:
+    used = jnp.any(g != 0, axis=1)
+    label = jnp.argmin(g, axis=1)
+    log_p = jax.nn.log_softmax(z, axis=1)
+    chosen = jnp.arange(z.shape[1]) == label[:, None]
+    expected = jnp.where(used[:, None], jnp.exp(log_p) - chosen.astype(z.dtype), 0.0)
+    rows = jnp.sum(used).astype(z.dtype)
+    likely = jnp.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
+    return {
+        "unexplained": _unexplained(g, expected),
+        "loss": -jnp.sum(jnp.where(used, likely, 0.0)) / rows,
+        "rows": rows,
+        "apart": jnp.max(jnp.abs(jnp.sum(z, axis=1) - 1.0)),
+    }
+
+
+def _sigmoid(z: jax.Array, g: jax.Array) -> Numbers:
+    used, y = g != 0, (g < 0).astype(z.dtype)
+    expected = jnp.where(used, jax.nn.sigmoid(z) - y, 0.0)
+    each = jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z)))
+    rows = jnp.sum(used).astype(z.dtype)
+    return {
+        "unexplained": _unexplained(g, expected),
+        "loss": jnp.sum(jnp.where(used, each, 0.0)) / rows,
+        "rows": rows,
+    }
+
+
+def _unexplained(g: jax.Array, expected: jax.Array) -> jax.Array:
+    g = g / jnp.max(jnp.abs(g))  # its squares may be too small for the type
+    scale = jnp.sum(g * expected) / jnp.sum(jnp.square(expected))
+    share = jnp.linalg.norm((g - scale * expected).ravel()) / jnp.linalg.norm(g.ravel())
+    return jnp.where(scale > 0, share, jnp.where(jnp.isnan(scale), scale, 1.0))

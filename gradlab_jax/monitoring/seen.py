@@ -1,0 +1,65 @@
+"""What a look saw, as arrays of constant structure, and the record of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+
+from gradlab_core.records import Probe
+from gradlab_jax.measure.answers import Figures
+from gradlab_jax.measure.statistics import Row
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["taken", "step", "loss", "rows", "input", "output", "copies", "answers"],
+    meta_fields=["batch", "names", "shapes", "weights"],
+)
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What `gradlab_jax.observed` saw of one call of a loss function, on the device: hand it to `read_record`.
+
+    Attributes:
+        taken: whether this call was looked at; if not, all numbers are 0.
+        step: its number as the user gave it; −1 if not.
+        loss: the loss of this call.
+        rows, input, output, copies, answers: statistics of layers, input and answers, the share of copied units of each
+            of `weights`, and what tells the loss that the answers went into.
+        batch: examples; `names` and `shapes` of the parameters, canonical.
+    """
+
+    taken: jax.Array
+    step: jax.Array
+    loss: jax.Array
+    rows: list[Row]
+    input: Row | None
+    output: Row | None
+    copies: jax.Array | None
+    answers: Figures | None
+    batch: int
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    weights: tuple[str, ...]
+
+    def probe(self) -> Probe | None:
+        """The record, from arrays that have arrived on the host; None where nothing was looked at."""
+        if not self.taken or self.output is None:
+            return None
+        loss = float(self.loss)
+        answers, target = (None, None) if self.answers is None else self.answers.recognised(loss)
+        copies = [] if self.copies is None else self.copies.tolist()
+        return Probe(
+            mode="train",
+            batch=self.batch,
+            classes=None if answers is None else answers.classes,
+            loss=loss,
+            input=None if self.input is None else self.input.of_tensor(),
+            output=self.output.of_tensor(),
+            target=target,
+            layers=tuple(row.record("train") for row in self.rows),
+            shapes=dict(zip(self.names, self.shapes, strict=True)),
+            copies=dict(zip(self.weights, copies, strict=True)),
+            answers=answers,
+        )
