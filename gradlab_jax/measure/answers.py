@@ -29,7 +29,7 @@ class Figures:
     columns: tuple[tuple[str, int], ...]
     half: bool
     numbers: dict[str, Numbers]
-    targets: dict[str, Row]
+    targets: Row | None  # of each hypothesis of a squared error a number
 
     def recognised(self, loss: float | None) -> tuple[Answers | None, TensorStats | None]:
         """`gradlab_core.definitions.answers.recognised`, of figures that have arrived."""
@@ -40,13 +40,19 @@ class Figures:
             count=math.prod(self.shape),
             batch=self.shape[0],
             half=self.half,
-            # In the order of the definition: a jitted program gives dicts back sorted.
-            targets={
-                way: self.targets[way].of_tensor()
-                for way in definition.squared_factors(math.prod(self.shape), self.shape[0])
-                if way in self.targets
-            },
+            targets={} if self.targets is None else dict(zip(self._ways(), _each(self.targets), strict=True)),
         )
+
+    def _ways(self) -> dict[str, float]:
+        return definition.squared_factors(math.prod(self.shape), self.shape[0])
+
+
+def _each(rows: Row) -> list[TensorStats]:
+    numbers = {name: values.tolist() for name, values in rows.numbers.items()}
+    return [
+        TensorStats(shape=rows.shape, **dict(zip(numbers, values, strict=True)))
+        for values in zip(*numbers.values(), strict=True)
+    ]
 
 
 def figures(z: jax.Array, g: jax.Array) -> Figures | None:
@@ -62,10 +68,10 @@ def figures(z: jax.Array, g: jax.Array) -> Figures | None:
             numbers[name] = _softmax(*_rows(z, g, axis))
             columns[name] = z.shape[axis]
     numbers["sigmoid"] = _sigmoid(*(_wide(t.reshape(-1)[: definition.SAMPLED]) for t in (z, g)))
-    targets = {}
+    targets = None
     if z.size <= definition.SAMPLED:
-        for way, factor in definition.squared_factors(z.size, len(z)).items():
-            targets[way] = stats(_wide(z) - _wide(g) * factor, Tap("", "", 0, False))
+        factors = jnp.array(list(definition.squared_factors(z.size, len(z)).values()), _wide(z).dtype)
+        targets = jax.vmap(lambda factor: stats(_wide(z) - _wide(g) * factor, Tap("", "", 0, False)))(factors)
     return Figures(z.shape, tuple(columns.items()), half, numbers, targets)
 
 

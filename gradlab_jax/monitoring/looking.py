@@ -31,6 +31,9 @@ from gradlab_jax.monitoring.seen import Look
 MOST_CALLS = 16
 """Calls of one layer that are measured: a recurrent net calls its layers at every time step."""
 
+_OF_LOSSES = frozenset({"sigmoid", "softplus", "log_sigmoid"})
+"""Activations that a loss calls on the answers: behind them they are no layer."""
+
 _BARE = Tap("", "", 0, False)
 
 
@@ -152,8 +155,12 @@ def _look(loss_fn: Callable[..., Any], has_aux: bool, given: Arguments, step: ja
             answers.append(value)
             return value if shift is None else value + shift
 
-        loss, handed = run_tapped_loss(closed, arrays, layers, _tracked_at_first, place, on_output)
-        return loss.reshape(()), (rows_of(handed), answers[0] if answers else None)
+        def on_tap(tap: Tap, value: jax.Array) -> tuple[jax.Array, Row | None]:
+            return (value, None) if answers and tap.kind in _OF_LOSSES else tracked(tap, value)
+
+        loss, handed = run_tapped_loss(closed, arrays, layers, on_tap, place, on_output)
+        rows = [row for row in rows_of(handed) if row.tap.call < MOST_CALLS]  # of a loop all turns are handed out
+        return loss.reshape(()), (rows, answers[0] if answers else None)
 
     seen: Figures | None = None
     if place is None:
@@ -182,7 +189,3 @@ def _look(loss_fn: Callable[..., Any], has_aux: bool, given: Arguments, step: ja
         shapes=tuple(p.shape for p in params),
         weights=tuple(name for name, _ in matrices),
     )
-
-
-def _tracked_at_first(tap: Tap, value: jax.Array) -> tuple[jax.Array, Row | None]:
-    return tracked(tap, value) if tap.call < MOST_CALLS else (value, None)

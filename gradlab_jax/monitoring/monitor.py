@@ -237,7 +237,7 @@ def _record(arrived: tuple[Any, ...], probe: Probe | None) -> StepRecord:
         learning_rate=float(rates[0]) if len(set(map(float, rates))) == 1 and seen[0] == m.step + 1 else None,
         anomaly=float(m.score) if m.is_scored else None,
         known=dict(m.known),
-        probe=look.probe() if probe is None and look is not None and look.step in (-1, m.step) else probe,
+        probe=look.probe(m.names) if probe is None and look is not None and look.step in (-1, m.step) else probe,
     )
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import jax
 
 from gradlab_core.records import Probe
 from gradlab_jax.measure.answers import Figures
 from gradlab_jax.measure.statistics import Row
+
+T = TypeVar("T")
 
 
 @functools.partial(
@@ -43,8 +47,9 @@ class Look:
     shapes: tuple[tuple[int, ...], ...]
     weights: tuple[str, ...]
 
-    def probe(self) -> Probe | None:
-        """The record, from arrays that have arrived on the host; None where nothing was looked at."""
+    def probe(self, order: Sequence[str] = ()) -> Probe | None:
+        """The record, from arrays that have arrived on the host; None where nothing was looked at. JAX sorts the keys
+        of dictionaries: parameters come in this `order`, as far as it names them."""
         if not self.taken or self.output is None:
             return None
         loss = float(self.loss)
@@ -59,7 +64,11 @@ class Look:
             output=self.output.of_tensor(),
             target=target,
             layers=tuple(row.record("train") for row in self.rows),
-            shapes=dict(zip(self.names, self.shapes, strict=True)),
-            copies=dict(zip(self.weights, copies, strict=True)),
+            shapes=_ordered(dict(zip(self.names, self.shapes, strict=True)), order),
+            copies=_ordered(dict(zip(self.weights, copies, strict=True)), order),
             answers=answers,
         )
+
+
+def _ordered(values: Mapping[str, T], order: Sequence[str]) -> dict[str, T]:
+    return {name: values[name] for name in dict.fromkeys([*order, *values]) if name in values}
