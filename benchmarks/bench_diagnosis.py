@@ -6,6 +6,7 @@ Example: `gradlab bench diagnosis --runs diagnosis-runs --jobs 2`
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,13 @@ from .options import Answer, Framework
 PROGRAMS = 440
 """So many pairs that more than 300 healthy and 300 faulty runs count."""
 
+SEEN: dict[str, dict[str, int]] = {
+    "probes": {},
+    "looks": {"probe_every": 0, "look_every": 20},
+    "norms": {"probe_every": 0, "look_every": 0},
+}
+"""What the runs show beside norms: what a probe finds, what the monitor sees for itself, nothing."""
+
 MANIFEST = "manifest.json"
 
 
@@ -43,6 +51,7 @@ def run(
     seed: int = 0,
     framework: str | None = None,
     jobs: int = 2,
+    seen: str = "probes",
     on_run: Callable[[str], Any] = lambda name: None,
 ) -> tuple[list[Judged], list[Row]]:
     """Draw pairs, make the runs that the folder `runs` does not hold yet, judge all of them and score the judgements.
@@ -53,7 +62,12 @@ def run(
     Raises:
         GradlabError: a number out of range, a framework that is missing, a folder that cannot be written.
     """
-    drawn = draw(programs, seed=seed, frameworks=environment.chosen(framework))
+    if seen not in SEEN:
+        raise GradlabError(f"seen is {seen!r}; expected one of {', '.join(SEEN)}")
+    drawn = [
+        dataclasses.replace(d, spec=dataclasses.replace(d.spec, **SEEN[seen]))
+        for d in draw(programs, seed=seed, frameworks=environment.chosen(framework))
+    ]
     store.complete(runs, drawn, jobs=jobs, on_run=on_run)
     with whole_file(runs / MANIFEST) as temporary:
         temporary.write_text(codec.document("diagnosis-drawn", drawn), encoding="utf-8")
@@ -101,6 +115,9 @@ def command(
     seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
     framework: Framework = None,
     jobs: Annotated[int, typer.Option(help="Processes that make runs at a time.")] = 2,
+    seen: Annotated[
+        str, typer.Option(help="What the runs show beside norms: probes, looks (of the monitor itself) or norms.")
+    ] = "probes",
     split: Annotated[str, typer.Option(help="tuning, held-out or both.")] = "both",
     misses: Annotated[bool, typer.Option("--misses", help="List the misjudged runs, of the tuning part only.")] = False,
     overhead: Annotated[
@@ -117,7 +134,13 @@ def command(
     else:
         with contextlib.nullcontext(runs) if runs else tempfile.TemporaryDirectory() as folder:
             judged, scored = run(
-                runs=Path(folder), programs=programs, seed=seed, framework=framework, jobs=jobs, on_run=on_call
+                runs=Path(folder),
+                programs=programs,
+                seed=seed,
+                framework=framework,
+                jobs=jobs,
+                seen=seen,
+                on_run=on_call,
             )
         rows = [row for row in scored if row.part in parts]
     shown = itertools.chain(report(rows, judged), misjudged(judged) if misses else [])

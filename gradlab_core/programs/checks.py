@@ -139,6 +139,11 @@ def is_probed(spec: ProgramSpec, step: int) -> bool:
     return spec.probe_every > 0 and (step % spec.probe_every == 0 or step == spec.steps - 1)
 
 
+def is_looked_at(spec: ProgramSpec) -> bool:
+    """Whether a run shows just what a monitor sees for itself: nobody probes, or looks for where a NaN was born."""
+    return spec.look_every > 0 and spec.probe_every == 0
+
+
 def has_nonfinite_gradient(record: StepRecord) -> bool:
     """Whether the loss or a gradient of a step is NaN or Inf."""
     grads = [norms.grad for norms in record.tensors.values() if norms.grad is not None]

@@ -134,6 +134,7 @@ class ProgramSpec:
         fault: one of `FAULTS`, planted at the activation or the layers `at` (separated by commas) with the size
             `amount`; None for a program without a fault.
         probe_every: there is a `Probe` at every so many steps and at the last; 0 for none.
+        look_every: the monitor looks for itself at every so many steps that have no probe; 0 for none.
     """
 
     model: ModelSpec
@@ -148,10 +149,11 @@ class ProgramSpec:
     at: str = ""
     amount: float = 1.0
     probe_every: int = 20
+    look_every: int = 0
 
     def __post_init__(self) -> None:
         problems: list[str] = []
-        for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0), ("probe_every", 0)):
+        for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0), ("probe_every", 0), ("look_every", 0)):
             fields.whole_number(problems, name, getattr(self, name), least)
         fields.one_of(problems, "loss", self.loss, LOSSES)
         fields.one_of(problems, "dtype", self.dtype, DTYPES)

@@ -22,7 +22,9 @@ from gradlab_jax.model import losses
 from gradlab_jax.model.gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax.model.modules import Functional, functional, set_values
 from gradlab_jax.model.weights import astype, to_native
+from gradlab_jax.monitoring.looking import observed
 from gradlab_jax.monitoring.monitor import before_clipping, monitor, read_record
+from gradlab_jax.monitoring.seen import Look
 from gradlab_jax.programs.faults import plant
 from gradlab_jax.programs.models import build
 from gradlab_jax.trees.norms import global_norm
@@ -76,15 +78,16 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
         if checks.is_probed(spec, step):
             set_values(model, params, rest)
             probed = probe(model, x, y, loss=loss)
+        look = _look(f, loss, params, rest, x, y) if spec.look_every and step % spec.look_every == 0 else None
         rate = spec.optimizer.rate(step)
         new, new_rest, state = _step(
             f, loss, spec.optimizer.name, roles, params, rest, state, {**numbers, "learning_rate": rate}, x, y
         )
-        record = dataclasses.replace(read_record(state), learning_rate=rate)
-        if checks.has_nonfinite_gradient(record):
+        record = dataclasses.replace(read_record(state, probe=probed, look=look), learning_rate=rate)
+        if checks.has_nonfinite_gradient(record) and not checks.is_looked_at(spec):
             set_values(model, params, rest)
-            probed = with_origin(probed, model, x, y, loss=loss)
-        records.append(dataclasses.replace(record, probe=probed))
+            record = dataclasses.replace(record, probe=with_origin(record.probe, model, x, y, loss=loss))
+        records.append(record)
         if on_step is not None:
             on_step(records[-1])
         params, rest = params if spec.fault == "no_step" else new, new_rest
@@ -115,6 +118,15 @@ def _step(
     )
     new = optax.apply_updates(registered, updates)
     return tuple(new.get(path, p) for (path, _), p in zip(roles, params, strict=True)), rest, state
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=_QUICKLY)
+def _look(f: Functional, loss: Loss, params: tuple[jax.Array, ...], rest: Any, x: jax.Array, y: jax.Array) -> Look:
+    def loss_of(named: Mapping[str, jax.Array]) -> jax.Array:
+        return loss(f.apply(tuple(named[name] for name in f.names), rest, x)[0], y)
+
+    look: Look = observed(loss_of)(dict(zip(f.names, params, strict=True)))[1]
+    return look
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=_QUICKLY)

@@ -58,7 +58,7 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
         if on_step is not None:
             on_step(record)
 
-    with Monitor(model, optimizer, look_every=None, on_record=keep) as monitor:
+    with Monitor(model, optimizer, look_every=spec.look_every or None, on_record=keep) as monitor:
         for step in range(spec.steps):
             x, y = (_tensor(part, dtype) for part in task.batch(step, spec.batch_size))
             probed = probe(model, x, y, loss=loss, mode="train") if checks.is_probed(spec, step) else None
@@ -70,7 +70,8 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
             if spec.optimizer.clip is not None:
                 monitor.before_clipping()
                 torch.nn.utils.clip_grad_norm_(params, spec.optimizer.clip)
-            if not all_finite([value, *(p.grad for p in params if p.grad is not None)]):
+            grads = [p.grad for p in params if p.grad is not None]
+            if not checks.is_looked_at(spec) and not all_finite([value, *grads]):
                 probed = with_origin(probed, model, x, y, loss=loss)
             monitor.observe(value, probe=probed)
             if spec.fault == "no_step":
