@@ -47,7 +47,7 @@ def softmax_figures(z: np.ndarray, g: np.ndarray) -> dict[str, float]:
             "loss": float(-(log_p * chosen).sum(axis=1)[used].sum() / np.float64(rows)),
             "rows": rows,
             # How far the answers themselves are from being probabilities.
-            "apart": float(np.abs(z.sum(axis=1) - 1.0).max()),
+            "apart": float(max(np.abs(z.sum(axis=1) - 1.0).max(), _outside(z))),
         }
 
 
@@ -57,7 +57,7 @@ def sigmoid_figures(z: np.ndarray, g: np.ndarray) -> dict[str, float]:
     >>> z = np.array([[0.0], [2.0]])
     >>> figures = sigmoid_figures(z, (1 / (1 + np.exp(-z)) - np.array([[1.0], [0.0]])) / 2)
     >>> {name: round(value, 3) for name, value in figures.items()}
-    {'unexplained': 0.0, 'loss': 1.41, 'rows': 2.0}
+    {'unexplained': 0.0, 'loss': 1.41, 'rows': 2.0, 'apart': 1.0}
     """
     used, y = g != 0, g < 0
     expected = np.where(used, 0.5 * (np.tanh(0.5 * z) + 1.0) - y, 0.0)
@@ -68,7 +68,13 @@ def sigmoid_figures(z: np.ndarray, g: np.ndarray) -> dict[str, float]:
             "unexplained": _unexplained(g, expected),
             "loss": float(np.where(used, each, 0.0).sum() / rows),
             "rows": float(rows),
+            "apart": float(_outside(z)),
         }
+
+
+def _outside(z: np.ndarray) -> float:
+    """How far the elements are outside of 0 to 1."""
+    return float(max(-z.min(), z.max() - 1.0, 0.0))
 
 
 def _unexplained(g: np.ndarray, expected: np.ndarray) -> float:
@@ -112,6 +118,7 @@ def recognised(
     count: int,
     batch: int,
     half: bool,
+    is_squashed: bool,
     targets: Mapping[str, TensorStats],
 ) -> tuple[Answers | None, TensorStats | None]:
     """The loss that explains the gradient, and the target's statistics where they are known.
@@ -121,7 +128,8 @@ def recognised(
             axis), of `sigmoid_figures` under `sigmoid`, and `{"square": Σg²}` under `squared`.
         loss: as the user observed it, None if that never happened; only with it is a squared error recognised.
         columns: the number of classes of each softmax.
-        count: the number of elements of the answers; `batch`: of examples; `half`: whether anything is in 16 bits.
+        count: the number of elements of the answers; `batch`: of examples; `half`: whether anything is in 16 bits;
+            `is_squashed`: whether a sigmoid is known to have made the answers, which may lie within 0 and 1 by chance.
         targets: statistics of z − g·m/(2a) for each of `squared_factors`.
     """
     limit = TOLERANCE_HALF if half else TOLERANCE
@@ -130,13 +138,13 @@ def recognised(
     if best is not None and best[1]["unexplained"] <= limit:
         name, f = best
         kind = "binary-cross-entropy" if name == "sigmoid" else "cross-entropy"
-        probabilities = f.get("apart", math.inf) <= limit
+        are_probabilities = f["apart"] <= limit and (name != "sigmoid" or is_squashed)
         answers = Answers(
             loss=kind,
             classes=2 if name == "sigmoid" else columns[name],
             mean_loss=f["loss"],
             reduction=_reduction(loss, f["loss"], f["rows"]),
-            rows_sum_to_one=probabilities,
+            are_probabilities=are_probabilities,
         )
         return answers, None
     if loss is None or "squared" not in figures or not math.isfinite(loss) or loss <= 0:
@@ -148,7 +156,7 @@ def recognised(
             mean = loss * (2.0 if way.startswith("half") else 1.0)
             mean /= {"mean": 1, "mean of sums": count / batch, "sum": count}[way.removeprefix("half ")]
             answers = Answers(
-                loss="squared-error", classes=None, mean_loss=mean, reduction=reduction, rows_sum_to_one=False
+                loss="squared-error", classes=None, mean_loss=mean, reduction=reduction, are_probabilities=False
             )
             return answers, target
     return None, None

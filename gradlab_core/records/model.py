@@ -151,14 +151,15 @@ class Answers:
         classes: of the softmax; 2 of a sigmoid; None of a squared error.
         mean_loss: that loss, as the mean over rows (cross-entropy) or over elements.
         reduction: whether the loss observed is the `mean` or the `sum`; None where it is neither, or was not observed.
-        rows_sum_to_one: whether the answers of each row sum to 1, as probabilities do and logits do not.
+        are_probabilities: whether the answers are probabilities already: a softmax, or a sigmoid, is taken of what is
+            one.
     """
 
     loss: Annotated[str, OneOf(("cross-entropy", "binary-cross-entropy", "squared-error"))]
     classes: Count | None
     mean_loss: float
     reduction: Annotated[str, OneOf(("mean", "sum"))] | None
-    rows_sum_to_one: bool
+    are_probabilities: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

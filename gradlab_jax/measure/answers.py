@@ -31,7 +31,7 @@ class Figures:
     numbers: dict[str, Numbers]
     targets: Row | None  # of each hypothesis of a squared error a number
 
-    def recognised(self, loss: float | None) -> tuple[Answers | None, TensorStats | None]:
+    def recognised(self, loss: float | None, *, is_squashed: bool) -> tuple[Answers | None, TensorStats | None]:
         """`gradlab_core.definitions.answers.recognised`, of figures that have arrived."""
         return definition.recognised(
             {name: {key: value.item() for key, value in part.items()} for name, part in self.numbers.items()},
@@ -40,6 +40,7 @@ class Figures:
             count=math.prod(self.shape),
             batch=self.shape[0],
             half=self.half,
+            is_squashed=is_squashed,
             targets={} if self.targets is None else dict(zip(self._ways(), _each(self.targets), strict=True)),
         )
 
@@ -55,9 +56,9 @@ def _each(rows: Row) -> list[TensorStats]:
     ]
 
 
-def figures(z: jax.Array, g: jax.Array) -> Figures | None:
+def figures(z: jax.Array, g: jax.Array, *, squared: bool = True) -> Figures | None:
     """What speaks for each loss; `z` are the answers, (N, …), `g` is ∂L/∂z. None of a single number, which may be the
-    loss itself."""
+    loss itself. A squared error is looked for only if asked for."""
     if z.ndim == 0 or z.size < 2 or z.shape != g.shape or not jnp.issubdtype(z.dtype, jnp.floating):
         return None
     half = z.dtype.itemsize < 4 or g.dtype.itemsize < 4
@@ -69,7 +70,7 @@ def figures(z: jax.Array, g: jax.Array) -> Figures | None:
             columns[name] = z.shape[axis]
     numbers["sigmoid"] = _sigmoid(*(_wide(t.reshape(-1)[: definition.SAMPLED]) for t in (z, g)))
     targets = None
-    if z.size <= definition.SAMPLED:
+    if squared and z.size <= definition.SAMPLED:
         factors = jnp.array(list(definition.squared_factors(z.size, len(z)).values()), _wide(z).dtype)
         targets = jax.vmap(lambda factor: stats(_wide(z) - _wide(g) * factor, Tap("", "", 0, False)))(factors)
     return Figures(z.shape, tuple(columns.items()), half, numbers, targets)
@@ -99,7 +100,7 @@ def _softmax(z: jax.Array, g: jax.Array) -> Numbers:
         "unexplained": _unexplained(g, expected),
         "loss": -jnp.sum(jnp.where(used, likely, 0.0)) / rows,
         "rows": rows,
-        "apart": jnp.max(jnp.abs(jnp.sum(z, axis=1) - 1.0)),
+        "apart": jnp.maximum(jnp.max(jnp.abs(jnp.sum(z, axis=1) - 1.0)), _outside(z)),
     }
 
 
@@ -112,7 +113,12 @@ def _sigmoid(z: jax.Array, g: jax.Array) -> Numbers:
         "unexplained": _unexplained(g, expected),
         "loss": jnp.sum(jnp.where(used, each, 0.0)) / rows,
         "rows": rows,
+        "apart": _outside(z),
     }
+
+
+def _outside(z: jax.Array) -> jax.Array:
+    return jnp.maximum(jnp.maximum(-jnp.min(z), jnp.max(z) - 1.0), 0.0)
 
 
 def _unexplained(g: jax.Array, expected: jax.Array) -> jax.Array:

@@ -1,4 +1,5 @@
-"""Where a loss function's model ends: the last place at which data meets a parameter gives the answers."""
+"""Where a loss function's model ends: the last place at which data meets a parameter gives the answers, and behind it
+there may be a softmax or a sigmoid before the loss."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from gradlab_jax.model.function_layers import Place
-from gradlab_jax.model.jaxpr import CALLS, called, opened
+from gradlab_jax.model.jaxpr import CALLS, CUSTOM_RULES, called, opened
 
 _PARAMETER, _DATA = 1, 2
 
@@ -19,6 +20,21 @@ def output_place(jaxpr: core.Jaxpr, parameters: int) -> Place | None:
     penalty on the parameters added. None where there is none."""
     made_of = [_PARAMETER] * parameters + [_DATA] * (len(jaxpr.invars) - parameters)
     return _place(jaxpr, made_of, ())[1]
+
+
+def squashed_places(jaxpr: core.Jaxpr, output: Place, *, most: int = 4) -> list[Place]:
+    """Places behind the answers at which something of their shape arises that may be a softmax or a sigmoid of them; in
+    the program that holds `output`, and not inside of what that calls."""
+    for index in output[:-1]:
+        jaxpr = opened(called(jaxpr.eqns[index]))[0]
+    answers: Any = jaxpr.eqns[output[-1]].outvars[0].aval
+    behind = list(enumerate(jaxpr.eqns))[output[-1] + 1 :]
+    alike = [(i, eqn) for i, eqn in behind if getattr(eqn.outvars[0].aval, "shape", None) == answers.shape]
+    found = [i for i, eqn in alike if eqn.primitive.name in _SQUASHES and _may_answer(eqn.outvars[0])]
+    return [(*output[:-1], i) for i in found][:most]
+
+
+_SQUASHES = {"div", "logistic"} | CALLS | CUSTOM_RULES
 
 
 def _place(jaxpr: core.Jaxpr, made_of: list[int], above: Place) -> tuple[list[int], Place | None]:

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import operator
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -83,13 +83,12 @@ def run_tapped_loss(
     args: Sequence[Any],
     layers: dict[Place, Layer],
     on_tap: OnTap,
-    output: Place | None,
-    on_output: Callable[[jax.Array], jax.Array],
+    at: Mapping[Place, Callable[[jax.Array], jax.Array]],
 ) -> tuple[jax.Array, list[tuple[Tap, Any]]]:
     """The first result of a program, the output of every layer that a module has marked, and of these layers, handed
-    through `on_tap`, and what arises at `output` through `on_output`."""
+    through `on_tap`, and what arises at some places through the functions for them."""
     where = _Where.at_first(layers, plain=bool(layers))
-    interpreter = Interpreter(on_tap, layers, where, deep=True, output=output, on_output=on_output)
+    interpreter = Interpreter(on_tap, layers, where, deep=True, at=at)
     outputs = interpreter.run(closed.jaxpr, closed.consts, args, "")
     return outputs[0], interpreter.handed_out
 
@@ -167,10 +166,9 @@ class Interpreter:
         where: _Where,
         *,
         deep: bool,
-        output: Place | None = None,
-        on_output: Callable[[jax.Array], jax.Array] | None = None,
+        at: Mapping[Place, Callable[[jax.Array], jax.Array]] | None = None,
     ) -> None:
-        self.on_tap, self.output, self.on_output = on_tap, output, on_output
+        self.on_tap, self.at = on_tap, at or {}
         self.layers = layers  # of a program without modules
         self.where = where
         self.deep = deep
@@ -196,8 +194,8 @@ class Interpreter:
                 outputs = [self.tap(layer.path, layer.kind, outputs[0])]
             elif kind is not None:
                 outputs = [self.tap(module or self.where.module, kind, outputs[0])]
-            if here == self.output and self.on_output is not None:
-                outputs = [self.on_output(outputs[0]), *outputs[1:]]
+            if here in self.at:
+                outputs = [self.at[here](outputs[0]), *outputs[1:]]
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
@@ -211,8 +209,7 @@ class Interpreter:
 
     def evaluate(self, eqn: Any, inputs: list[Any], scope: str, place: Place, *, descend: bool) -> list[Any]:
         name = eqn.primitive.name
-        wanted = [*self.layers, *([] if self.output is None else [self.output])]
-        inside = any(other[: len(place)] == place and other != place for other in wanted)
+        inside = any(other[: len(place)] == place and other != place for other in [*self.layers, *self.at])
         if descend and (inside or any(map(_has_layers, _inside(eqn)))):
             if name in CALLS or (self.deep and name in CUSTOM_RULES):
                 return self.run(*opened(called(eqn)), inputs, scope, place)

@@ -18,12 +18,12 @@ from jax.extend import core
 
 from gradlab_core.definitions.monitoring import check_monitor
 from gradlab_core.errors import GradlabError
-from gradlab_jax.measure.answers import Figures, figures
+from gradlab_jax.measure.answers import figures
 from gradlab_jax.measure.statistics import Row, rows_of, stats, tracked
 from gradlab_jax.measure.symmetry import copied_shares
 from gradlab_jax.model.jaxpr import batch_first
 from gradlab_jax.model.marks import marked
-from gradlab_jax.model.outputs import output_place
+from gradlab_jax.model.outputs import output_place, squashed_places
 from gradlab_jax.model.taps import Tap, run_tapped_loss, unmarked_layers
 from gradlab_jax.monitoring.arguments import Arguments, taken_apart
 from gradlab_jax.monitoring.seen import Look
@@ -145,31 +145,29 @@ def _look(loss_fn: Callable[..., Any], has_aux: bool, given: Arguments, step: ja
         )
     count = len(given.names)
     place = output_place(closed.jaxpr, count)
+    places = [] if place is None else [place, *squashed_places(closed.jaxpr, place)]
     layers = unmarked_layers(closed.jaxpr, given.names)
-    answers: list[jax.Array] = []
 
-    def run(shift: jax.Array | None) -> tuple[jax.Array, tuple[list[Row], jax.Array | None]]:
-        answers.clear()
+    def run(shifts: list[jax.Array] | None) -> tuple[jax.Array, tuple[list[Row], list[jax.Array]]]:
+        answers: list[jax.Array] = []
 
-        def on_output(value: jax.Array) -> jax.Array:
+        def on_answer(value: jax.Array) -> jax.Array:
             answers.append(value)
-            return value if shift is None else value + shift
+            return value if shifts is None else value + shifts[len(answers) - 1]
 
         def on_tap(tap: Tap, value: jax.Array) -> tuple[jax.Array, Row | None]:
             return (value, None) if answers and tap.kind in _OF_LOSSES else tracked(tap, value)
 
-        loss, handed = run_tapped_loss(closed, arrays, layers, on_tap, place, on_output)
+        loss, handed = run_tapped_loss(closed, arrays, layers, on_tap, dict.fromkeys(places, on_answer))
         rows = [row for row in rows_of(handed) if row.tap.call < MOST_CALLS]  # of a loop all turns are handed out
-        return loss.reshape(()), (rows, answers[0] if answers else None)
+        return loss.reshape(()), (rows, answers)
 
-    seen: Figures | None = None
-    if place is None:
-        loss, (rows, answer) = run(None)
-    else:
-        # A shift by 0 at the answers, whose gradient is theirs: only what comes after them is differentiated.
-        shape = jax.eval_shape(lambda: run(None)[1][1])
-        (loss, (rows, answer)), gradient = jax.value_and_grad(run, has_aux=True)(jnp.zeros(shape.shape, shape.dtype))
-        seen = figures(answer, gradient)
+    # A shift by 0 at the answers, whose gradient is theirs: only what comes after them is differentiated.
+    shapes = jax.eval_shape(lambda: run(None)[1][1])
+    shifts = [jnp.zeros(shape.shape, shape.dtype) for shape in shapes]
+    (loss, (rows, answers)), gradients = jax.value_and_grad(run, has_aux=True)(shifts)
+    answer = answers[0] if answers else None
+    told = [figures(z, g, squared=i == 0) for i, (z, g) in enumerate(zip(answers, gradients, strict=True))]
     turned = dict(zip(given.names, given.axes, strict=True)) | {at.weight: at.axes for at in layers.values() if at.axes}
     params = [p.transpose(turned[name]) for name, p in zip(given.names, arrays, strict=False)]
     matrices = [(name, p) for name, p in zip(given.names, params, strict=True) if p.ndim > 1]
@@ -183,7 +181,7 @@ def _look(loss_fn: Callable[..., Any], has_aux: bool, given: Arguments, step: ja
         input=None if numbers is None else stats(numbers, _BARE),
         output=None if answer is None else stats(answer, _BARE),
         copies=copied_shares([p for _, p in matrices]) if matrices else None,
-        answers=seen,
+        answers=[f for f in told if f is not None],
         batch=len(data[0]) if data else 1,
         names=given.names,
         shapes=tuple(p.shape for p in params),

@@ -30,7 +30,8 @@ class Look:
         step: its number as the user gave it; −1 if not.
         loss: the loss of this call.
         rows, input, output, copies, answers: statistics of layers, input and answers, the share of copied units of each
-            of `weights`, and what tells the loss that the answers went into.
+            of `weights`, and what tells the loss that they went into, or what was made of
+            them before.
         batch: examples; `names` and `shapes` of the parameters, canonical.
     """
 
@@ -41,7 +42,7 @@ class Look:
     input: Row | None
     output: Row | None
     copies: jax.Array | None
-    answers: Figures | None
+    answers: list[Figures]
     batch: int
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -53,7 +54,9 @@ class Look:
         if not self.taken or self.output is None:
             return None
         loss = float(self.loss)
-        answers, target = (None, None) if self.answers is None else self.answers.recognised(loss)
+        # Of the answers, and of what may be a softmax of them: the loss takes the last that it explains.
+        told = [figures.recognised(loss, is_squashed=i > 0) for i, figures in enumerate(self.answers)]
+        answers, target = next((pair for pair in reversed(told) if pair[0] is not None), (None, None))
         copies = [] if self.copies is None else self.copies.tolist()
         return Probe(
             mode="train",

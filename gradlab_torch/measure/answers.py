@@ -25,7 +25,7 @@ class Figures:
     targets: Mapping[str, Row]
 
     def recognised(
-        self, numbers: Mapping[str, Mapping[str, float]], loss: float | None
+        self, numbers: Mapping[str, Mapping[str, float]], loss: float | None, *, is_squashed: bool
     ) -> tuple[Answers | None, TensorStats | None]:
         """`gradlab_core.definitions.answers.recognised`, of figures that have arrived."""
         count = torch.Size(self.shape).numel()
@@ -36,6 +36,7 @@ class Figures:
             count=count,
             batch=self.shape[0],
             half=self.half,
+            is_squashed=is_squashed,
             targets={way: row.of_tensor(numbers[f"target {way}"]) for way, row in self.targets.items()},
         )
 
@@ -84,7 +85,7 @@ def _softmax(z: torch.Tensor, g: torch.Tensor) -> tuple[list[str], torch.Tensor]
             _unexplained(g, expected),
             -torch.where(used, likely, 0.0).sum() / rows,
             rows.to(z.dtype),
-            (z.sum(dim=1) - 1.0).abs().amax(),
+            torch.maximum((z.sum(dim=1) - 1.0).abs().amax(), _outside(z)),
         ]
     )
 
@@ -95,9 +96,13 @@ def _sigmoid(z: torch.Tensor, g: torch.Tensor) -> tuple[list[str], torch.Tensor]
     expected = torch.where(used, z.sigmoid() - y, 0.0)
     each = torch.nn.functional.binary_cross_entropy_with_logits(z, y, reduction="none")
     rows = used.sum()
-    return ["unexplained", "loss", "rows"], torch.stack(
-        [_unexplained(g, expected), torch.where(used, each, 0.0).sum() / rows, rows.to(z.dtype)]
+    return ["unexplained", "loss", "rows", "apart"], torch.stack(
+        [_unexplained(g, expected), torch.where(used, each, 0.0).sum() / rows, rows.to(z.dtype), _outside(z)]
     )
+
+
+def _outside(z: torch.Tensor) -> torch.Tensor:
+    return torch.stack([-z.amin(), z.amax() - 1.0]).amax().clamp(min=0.0)
 
 
 def _unexplained(g: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,11 @@ class Seen:
     def probe(self, arrived: Mapping[str, Mapping[str, float]], loss: float | None) -> Probe:
         """The record, from figures that have arrived."""
         numbers = {name.removeprefix(PREFIX): arrived[name] for name in self.parts}
-        answers, target = (None, None) if self.answers is None else self.answers.recognised(numbers, loss)
+        last = self.rows[-1] if self.rows else None
+        is_squashed = last is not None and (last.tap.kind, last.shape) == ("sigmoid", self.tensors["output"].shape)
+        answers, target = (
+            (None, None) if self.answers is None else self.answers.recognised(numbers, loss, is_squashed=is_squashed)
+        )
         named = {name: row.of_tensor(numbers[name]) for name, row in self.tensors.items()}
         return Probe(
             mode=self.mode,

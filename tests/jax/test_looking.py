@@ -113,6 +113,21 @@ def test_has_aux_and_arguments_by_name():
     assert value == pytest.approx(look.probe().loss)
 
 
+def test_probabilities_where_logits_belong():
+    one_hot = jax.nn.one_hot(Y, 3)
+
+    def told(loss):
+        answers = seen(lambda p: loss(model(p, X)), PARAMS).answers
+        return answers and (answers.loss, answers.are_probabilities)
+
+    assert told(lambda z: ce(jax.nn.softmax(z), Y)) == ("cross-entropy", True)
+    assert told(lambda z: -(one_hot * jnp.log(jax.nn.softmax(z))).sum(1).mean()) == ("cross-entropy", False)
+    binary = optax.sigmoid_binary_cross_entropy
+    assert told(lambda z: binary(jax.nn.sigmoid(z), one_hot).mean()) == ("binary-cross-entropy", True)
+    assert told(lambda z: binary(z, one_hot).mean()) == ("binary-cross-entropy", False)
+    assert told(lambda z: jnp.mean((jax.nn.sigmoid(z) - one_hot) ** 2)) is None
+
+
 def test_scan_and_vmap():
     tx, watched = gl.monitor(optax.sgd(0.1)), gl.observed(plain, every=2)
 

@@ -89,14 +89,14 @@ def test_the_loss_is_recognised(reduction, dtype):
     assert (binary.answers.loss, binary.answers.reduction, binary.classes) == ("binary-cross-entropy", reduction, 2)
     softmax = answers(F.cross_entropy, Y, 3)
     assert (softmax.answers.loss, softmax.answers.reduction, softmax.classes) == ("cross-entropy", reduction, 3)
-    assert not softmax.answers.rows_sum_to_one
+    assert not softmax.answers.are_probabilities
     # None of them: a loss that nobody knows is not taken for one that is.
     assert answers(lambda z, y, reduction: getattr((z - y).abs(), reduction)(), target, 4).answers is None
     assert answers(F.huber_loss, target / 5, 4).answers is None
 
 
 def test_a_softmax_before_the_cross_entropy_shows():
-    assert looked(nn.Sequential(net(), nn.Softmax(-1)))[0].answers.rows_sum_to_one
+    assert looked(nn.Sequential(net(), nn.Softmax(-1)))[0].answers.are_probabilities
     nll = looked(nn.Sequential(net(), nn.Softmax(-1)), loss=lambda p, y: F.nll_loss(p.log(), y))[0]
     assert nll.answers is None  # these are probabilities, and rightly so
 
@@ -275,3 +275,20 @@ def test_a_recurrent_net_and_a_cell_stepped_by_hand():
     assert [row.kind for row in rows if row.path == "rnn"] == ["tanh"]
     assert rows[0].saturated_frac is not None
     assert len([row for row in rows if row.path == ""]) == 16
+
+
+@pytest.mark.parametrize(("last", "loss"), [(nn.Softmax(-1), F.cross_entropy), (nn.Sigmoid(), None)])
+def test_probabilities_where_logits_belong_are_found(last, loss):
+    labels = X[:, :3].argmax(1)
+    one_hot = F.one_hot(labels, 3).float()
+    binary = F.binary_cross_entropy_with_logits
+    for model, expected in ((nn.Sequential(net(), last), ["softmax-before-loss"]), (net(), [])):
+        run, optimizer = [], torch.optim.Adam(model.parameters(), lr=0.003)
+        with gl.Monitor(model, optimizer, on_record=run.append) as monitor:
+            for _ in range(60):
+                optimizer.zero_grad()
+                value = loss(model(X), labels) if loss else binary(model(X), one_hot)
+                value.backward()
+                monitor.observe(value)
+                optimizer.step()
+        assert [found.code for found in gl.diagnose(run)] == expected

@@ -163,6 +163,15 @@ CODES: dict[str, Code] = {
             "rescale layer by layer on one batch (LSUV)",
         ),
     ),
+    "softmax-before-loss": Code(
+        title="The loss takes a softmax of what is one already",
+        explanation="A cross-entropy that expects logits gets probabilities: between 0 and 1 a softmax hardly tells "
+        "them apart, so the loss cannot fall below a bound and its gradient is small.",
+        remedies=(
+            "give the loss the logits: remove the softmax or sigmoid from the end of the model",
+            "or keep it, and take the logarithm and the plain negative log-likelihood (NLLLoss, BCELoss)",
+        ),
+    ),
     "loss-reduction": Code(
         title="The loss is summed over the batch",
         explanation="The gradient grows with the batch size, and with it the step: a learning rate made for a mean is "

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gradlab_core.judge.diagnosis.history import History
-from gradlab_core.judge.diagnosis.rules import activations, gradients, nonfinite, plateau, rates, start, updating
+from gradlab_core.judge.diagnosis.rules import (
+    activations,
+    answers,
+    gradients,
+    nonfinite,
+    plateau,
+    rates,
+    start,
+    updating,
+)
 from gradlab_core.records import Finding, RecordedRun, Severity, StepRecord
 
 Rule = Callable[[History], Iterator[Finding]]
@@ -14,6 +23,7 @@ RULES: tuple[Rule, ...] = (
     start.unnormalised_input,
     start.unscaled_target,
     start.summed_loss,
+    answers.softmax_twice,
     updating.disconnected,
     updating.not_updating,
     activations.symmetric,
