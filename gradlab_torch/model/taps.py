@@ -49,7 +49,7 @@ def run_tapped(model: nn.Module, x: Inputs, on_tap: OnTap) -> tuple[Any, list[tu
     try:
         for path, module in model.named_modules():
             handles.append(module.register_forward_pre_hook(watch.enter(path)))
-            handles.append(module.register_forward_hook(watch.leave(path, _classify(module))))
+            handles.append(module.register_forward_hook(watch.leave(path, classify(module))))
         with watch, own_randomness(model):
             out = call(model, x)
     finally:
@@ -58,7 +58,7 @@ def run_tapped(model: nn.Module, x: Inputs, on_tap: OnTap) -> tuple[Any, list[tu
     return out, watch.handed_out
 
 
-def _classify(module: nn.Module) -> tuple[str, bool] | None:
+def classify(module: nn.Module) -> tuple[str, bool] | None:
     """`(kind, spatial)` of a module that is a layer."""
     if isinstance(module, _ConvNd):
         return kinds.CONV, True
