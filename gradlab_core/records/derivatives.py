@@ -13,7 +13,7 @@ STATUSES = ("wrong", "disconnected", "nonfinite", "random", "unclear", "float32"
 Status = Annotated[str, OneOf(STATUSES)]
 _MEANS = {
     "wrong": "backpropagation has another derivative than the differences",
-    "disconnected": "nothing comes back, although the output hangs on it: cut off by a detach or stop_gradient, or zeros",
+    "disconnected": "nothing comes back, although the output hangs on it: a detach, a stop_gradient, or zeros",
     "nonfinite": "a value or a derivative is NaN or Inf",
     "random": "two runs on the same numbers differ",
     "unclear": "the differences do not settle",

@@ -32,6 +32,7 @@ class Layer(NamedTuple):
     path: str
     kind: str
     images: Images | None  # of a convolution
+    begins: tuple[Place, int] | None = None  # the equation that its input goes into, as which operand
 
 
 def find_layers(jaxpr: core.Jaxpr, names: tuple[str, ...], others: int) -> dict[Place, Layer]:
@@ -49,7 +50,10 @@ def find_layers(jaxpr: core.Jaxpr, names: tuple[str, ...], others: int) -> dict[
     alone = {owner for owner, used in weights.items() if len(used) == 1}
     return {
         call.place: Layer(
-            owner if (owner := _owner(call.weight)) in alone else call.weight, call.kind or "", call.images
+            owner if (owner := _owner(call.weight)) in alone else call.weight,
+            call.kind or "",
+            call.images,
+            call.begins,
         )
         for call in calls
     }
@@ -83,6 +87,7 @@ class _Call:
     kind: str | None  # None: a product with a parameter, where nothing has been divided yet
     place: Place
     images: Images | None = None
+    begins: tuple[Place, int] | None = None
 
 
 def _owner(weight: str) -> str:
@@ -135,7 +140,7 @@ class _Finder:
         small = out.size <= weight.size and out.ndim <= weight.axes
         if not data or (name in _ARITHMETIC and small):  # also a scale times a deviation, one for each channel
             return weight._replace(divided=divided)
-        return _Value(call=self.met(eqn, weight, data, divided, place), divided=divided)
+        return _Value(call=self.met(eqn, weight, inputs.index(weight), data, divided, place), divided=divided)
 
     def carried(self, eqn: Any, data: list[_Value], divided: bool, place: Place) -> int | None:
         """The call that a value still comes from when no parameter is met."""
@@ -150,11 +155,12 @@ class _Finder:
             return pending[0]
         return None
 
-    def met(self, eqn: Any, weight: _Value, data: list[_Value], divided: bool, place: Place) -> int | None:
-        """The call of which data meets a parameter: a new one, or the one that it comes from."""
+    def met(self, eqn: Any, weight: _Value, at: int, data: list[_Value], divided: bool, place: Place) -> int | None:
+        """The call of which data meets a parameter, that operand: a new one, or the one that it comes from."""
         name, parameter = eqn.primitive.name, str(weight.weight)
         if name in _PRODUCTS:
-            self.calls.append(_Call(parameter, _PRODUCTS[name], place, _images(eqn)))
+            operand = next((i for i, v in enumerate(eqn.invars) if not isinstance(v, core.Literal) and i != at), 0)
+            self.calls.append(_Call(parameter, _PRODUCTS[name], place, _images(eqn), (place, operand)))
             return len(self.calls) - 1
         if name not in _ARITHMETIC:
             return None

@@ -72,7 +72,7 @@ def run_tapped(
     with batch_first() if plain else marked():
         closed, shape = jax.make_jaxpr(f.apply, return_shape=True)(params, rest, x)
     layers = find_layers(closed.jaxpr, f.names, len(jax.tree.leaves(rest))) if plain else {}
-    interpreter = _Interpreter(on_tap, layers, _Where.at_first(layers, plain=plain), deep=not differentiable)
+    interpreter = _Interpreter(on_tap, layers, Where.at_first(layers, plain=plain), deep=not differentiable)
     outputs = interpreter.run(closed.jaxpr, closed.consts, jax.tree.leaves((params, rest, x)), "")
     logits, state = jax.tree.unflatten(jax.tree.structure(shape), outputs)
     return logits, state, interpreter.handed_out
@@ -109,7 +109,7 @@ def outputs(f: Functional, params: Any, rest: Any, x: Any) -> tuple[list[Tap], l
 
 
 @dataclasses.dataclass
-class _Where:
+class Where:
     """What the layers so far say of those after them: the layout of images and, without modules, the path."""
 
     spatial: bool
@@ -117,14 +117,14 @@ class _Where:
     module: str = ""
 
     @classmethod
-    def at_first(cls, layers: dict[Place, Layer], *, plain: bool) -> _Where:
+    def at_first(cls, layers: dict[Place, Layer], *, plain: bool) -> Where:
         """Until a layer says otherwise the layout is the image's: Flax's, or that of the first convolution."""
         images = next((layer.images for _, layer in sorted(layers.items()) if layer.images), None)
         return cls(spatial=not plain or images is not None, images=images)
 
-    def after(self, layer: Layer) -> _Where:
+    def after(self, layer: Layer) -> Where:
         spatial = self.spatial if layer.kind == kinds.NORM else layer.images is not None
-        return _Where(spatial, layer.images or self.images, layer.path.rpartition(".")[0])
+        return Where(spatial, layer.images or self.images, layer.path.rpartition(".")[0])
 
     def tap(self, path: str, kind: str, call: int, value: jax.Array) -> Tap:
         spatial = self.spatial and (self.images is None or self.images.axes == value.ndim)
@@ -134,7 +134,7 @@ class _Where:
 class _Interpreter:
     """Evaluates a program equation by equation and hands every layer's output through `on_tap`."""
 
-    def __init__(self, on_tap: OnTap, layers: dict[Place, Layer], where: _Where, *, deep: bool) -> None:
+    def __init__(self, on_tap: OnTap, layers: dict[Place, Layer], where: Where, *, deep: bool) -> None:
         self.on_tap = on_tap
         self.layers = layers  # of a program without modules
         self.where = where
@@ -153,7 +153,7 @@ class _Interpreter:
             kind, here, module = activations.get(index), (*place, index), scope_of(eqn, scope)
             outputs = self.evaluate(eqn, [read(v) for v in eqn.invars], module, here, descend=kind is None)
             if (mark := mark_of(eqn)) is not None:
-                self.where = _Where(mark.spatial)
+                self.where = Where(mark.spatial)
                 outputs = [self.tap(mark.path, mark.kind, outputs[0])]
             elif here in self.layers:
                 layer = self.layers[here]

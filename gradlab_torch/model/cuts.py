@@ -2,7 +2,8 @@
 
 Cut are the calls of all modules, of activations that are called as functions, and of functions with a derivative of
 their own (`torch.autograd.Function`), also those of the loss. What runs with gradients switched off is not cut: nothing
-comes back through it. A function of which somebody kept the `apply` under another name is cut with the module around it.
+comes back through it. A function of which somebody kept the `apply` under another name is a part of the module around
+it.
 """
 
 from __future__ import annotations
