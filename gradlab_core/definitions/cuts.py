@@ -52,3 +52,8 @@ class Cut:
         'input of fc1'
         """
         return f"{self.end}{f' {self.place + 1}' if self.place else ''} of {self.layer}"
+
+
+LOGITS = Cut("", "logits")
+"""What the model gives to the loss."""
+LOSS = Cut("", "loss", sort="function")

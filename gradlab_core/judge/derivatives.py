@@ -13,7 +13,6 @@ from gradlab_core.definitions.cuts import Cut
 from gradlab_core.definitions.derivatives import STEPS, Array, Difference, along, difference
 from gradlab_core.records.derivatives import STATUSES, DerivativeCheck, DerivativeRow
 
-LOSS = Cut("", "loss", sort="function")
 _RELATIVE, _ABSOLUTE = 1e-7, 1e-10
 """Equal is what agrees to so much of itself, or of the size of what comes out of the step."""
 _SAFETY = 4.0
@@ -180,7 +179,7 @@ def _row(target: Cut, source: Source, backward: float, slope: _Slope, limit: flo
     return DerivativeRow(
         layer=target.layer if own else f"between layers of {target.caller}" if target.caller else "between layers",
         path=target.path if own else target.caller,
-        output="output" if own else target.label,
+        output=target.label if not own else f"output {target.place + 1}" if target.place else "output",
         of=source.name,
         parameter=source.parameter,
         backward=backward,

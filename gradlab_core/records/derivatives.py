@@ -31,7 +31,7 @@ class DerivativeRow:
     Attributes:
         layer: the call whose own step this is, in words: `fc1`, `relu of block`, `the loss`.
         path: of that module; of an activation or a function with a derivative of its own, of the module that calls it.
-        output: what comes out of the step: `output`, or the input of the layer that it leads to.
+        output: what comes out of the step: `output`, `output 2` of several, or the input of the layer that it leads to.
         of: the tensor that is moved: a parameter by its path, `input`, or the output or input of another layer.
         parameter: whether that is a parameter.
         backward: ⟨c, J·u⟩ by backpropagation of c; 0 if nothing comes back.
@@ -51,7 +51,8 @@ class DerivativeRow:
     status: Status
 
     def __str__(self) -> str:
-        where = f"{self.layer}: {self.output if self.output != 'output' else 'its output'} in {self.of}"
+        own = "its " if self.output.startswith("output") else ""
+        where = f"{self.layer}: {own}{self.output} in {self.of}"
         return f"{self.status}: {where}: backward {self.backward:.6g}, differences {self.difference:.6g}"
 
 
@@ -115,6 +116,7 @@ class LayerFactor:
         log_after: ln ‖∂L/∂output‖ of this layer over ‖∂L/∂input‖ of the layer that ran next, after the last one of
             ‖∂L/∂logits‖: 0 where the one is the other, something else where paths part or meet, or where a step that
             is no layer lies between. None if either is missing or 0.
+        reached: whether a gradient comes to its output.
     """
 
     path: str
@@ -123,6 +125,7 @@ class LayerFactor:
     layer: str
     log_factor: float | None
     log_after: float | None
+    reached: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

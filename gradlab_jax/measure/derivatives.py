@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gradlab_core.definitions.cuts import Cut
+from gradlab_core.definitions.cuts import LOSS, Cut
 from gradlab_core.definitions.derivatives import Array
-from gradlab_core.judge.derivatives import LOSS, Source, check_steps
+from gradlab_core.judge.derivatives import Source, check_steps
 from gradlab_core.records import DerivativeCheck
 from gradlab_jax.model.checks import as_labels, check_logits, check_loss, check_model_labels
 from gradlab_jax.model.cuts import run_cut
@@ -85,9 +85,11 @@ class _Steps:
         leaves = _values(f, loss, params, x, nothing, rest, y, True)[:-1]
         self.inputs = [n for n, (_, array) in enumerate(named(x)) if jnp.issubdtype(array.dtype, jnp.floating)]
         self.tree: Any = (params, x, leaves)
-        image = Tap("", "input", 0, not isinstance(f, Plain))
         moves = [_turned(axes) for axes in f.axes]
-        moves += [(image.canonical, image.native)] * len(self.inputs)
+        for n in self.inputs:
+            spatial = named(x)[n][1].ndim == 4 and not isinstance(f, Plain)
+            image = Tap("", "input", 0, spatial)
+            moves.append((image.canonical, image.native))
         self.moves: list[Any] = moves + [(place.tap.canonical, place.tap.native) for place in self.places]
         names = [f"input {name}" if name else "input" for name, _ in named(x)]
         named_tensors = [*f.names, *(names[n] for n in self.inputs), *(place.cut.label for place in self.places)]

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from gradlab_core.definitions.cuts import Cut, End, Sort
+from gradlab_core.definitions.cuts import LOGITS, Cut, End, Sort
 from gradlab_jax.model import activation_patterns as patterns
 from gradlab_jax.model.function import Plain
 from gradlab_jax.model.function_layers import Layer, Place, find_layers
 from gradlab_jax.model.jaxpr import CALLS, CUSTOM_RULES, batch_first, bind, called, opened
-from gradlab_jax.model.marks import EndMark, end_of, marked, scope_of
+from gradlab_jax.model.marks import EndMark, end_of, ended, marked, scope_of
 from gradlab_jax.model.modules import Functional
 from gradlab_jax.model.taps import Tap, Where
 
@@ -37,13 +37,16 @@ def run_cut(
     plain = isinstance(f, Plain)
 
     def whole(params: Any, rest: Any, x: Any) -> tuple[Any, jax.Array]:
-        out = f.apply(params, rest, x)[0]
+        out = ended(f.apply(params, rest, x)[0], LOGITS.path, LOGITS.kind)
         return out, loss(out)
 
     with batch_first() if plain else marked(ends=True):
         closed, shape = jax.make_jaxpr(whole, return_shape=True)(params, rest, x)
     layers = find_layers(closed.jaxpr, f.names, len(jax.tree.leaves(rest))) if plain else {}
-    cutter = _Cutter(on_cut, layers, Where.at_first(layers, plain=plain), once=once)
+    # Until a layer says otherwise the layout is the image's, if there are any.
+    images = any(jnp.ndim(leaf) == 4 for leaf in jax.tree.leaves(x))
+    where = Where.at_first(layers, plain=True) if plain else Where(images)
+    cutter = _Cutter(on_cut, layers, where, once=once)
     cutter.own = list(params)
     cutter.handed = jax.tree.leaves(x)
     outputs = cutter.run(closed.jaxpr, closed.consts, jax.tree.leaves((params, rest, x)), "")
@@ -102,6 +105,8 @@ class _Cutter:
                 call = self.begin(path, _name(eqn), "function", path)
                 outputs = bind(eqn, [self.changed(call, "input", value) for value in inputs])
                 outputs = [self.changed(call, "output", value) for value in outputs]
+            elif eqn.primitive.name == "copy":  # GELU ends with one
+                outputs = inputs
             elif eqn.primitive.name in CALLS:
                 outputs = self.run(*opened(called(eqn)), inputs, path, here)
             else:

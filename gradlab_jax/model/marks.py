@@ -63,6 +63,11 @@ def end_of(eqn: Any) -> EndMark | None:
     return EndMark(path, kind, int(number), end, spatial == "1" if spatial else None)
 
 
+def ended(tree: Any, path: str, kind: str) -> Any:
+    """The same tree, its floating arrays marked as what comes out of the one call of that path and kind."""
+    return _named(tree, f"{_END}{path}|{kind}|-1|output|")
+
+
 @contextlib.contextmanager
 def marked(*, ends: bool = False) -> Iterator[None]:
     """While this holds, every module marks its scope and, if it is a layer, its output; with `ends` every module marks

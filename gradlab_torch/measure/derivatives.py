@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradlab_core.definitions.cuts import Cut
+from gradlab_core.definitions.cuts import LOSS, Cut
 from gradlab_core.definitions.derivatives import Array
-from gradlab_core.judge.derivatives import LOSS, Source, check_steps
+from gradlab_core.judge.derivatives import Source, check_steps
 from gradlab_core.records import DerivativeCheck
 from gradlab_torch.model.checks import as_labels, check_logits, check_loss, check_model_labels
 from gradlab_torch.model.cuts import mapped, run_cut
@@ -69,14 +69,14 @@ class _Steps:
         self.x = mapped(outside_inference(x), lambda t: t.double() if t.is_floating_point() else t)
         self.buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         self.leaves: dict[Cut, torch.Tensor] = {}
-        inputs = {f"input {n}" if n else "input": t for n, t in named(self.x) if t.is_floating_point()}
-        for tensor in inputs.values():
+        inputs = [(f"input {n}" if n else "input", t) for n, t in named(self.x) if t.is_floating_point()]
+        for _, tensor in inputs:
             tensor.requires_grad_()
-        params = {path_of(name): p for name, p in model.named_parameters() if p.is_floating_point()}
+        params = [(path_of(name), p) for name, p in model.named_parameters() if p.is_floating_point()]
         self.raw = self._run()
-        named_tensors = {**params, **inputs, **{cut.label: leaf for cut, leaf in self.leaves.items()}}
-        self.tensors = list(named_tensors.values())
-        self.sources = [Source(n, _host(t), parameter=n in params) for n, t in named_tensors.items()]
+        moved = [*params, *inputs, *((cut.label, leaf) for cut, leaf in self.leaves.items())]
+        self.tensors = [tensor for _, tensor in moved]
+        self.sources = [Source(n, _host(t), parameter=i < len(params)) for i, (n, t) in enumerate(moved)]
         self.targets = list(self.raw)
 
     def run(self, changed: Mapping[int, Array]) -> list[Array | None]:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from gradlab_core.definitions.cuts import Cut, End, Sort
+from gradlab_core.definitions.cuts import LOGITS, Cut, End, Sort
 from gradlab_torch.model import activation_patterns as patterns
 from gradlab_torch.model.inputs import Inputs, call
 from gradlab_torch.model.modules import own_randomness
@@ -41,7 +41,7 @@ def run_cut(
             handles.append(module.register_forward_hook(cutter.leave))
         with own_randomness(model), _functions(cutter), cutter:
             mapped(x, cutter.given)
-            out = call(model, x)
+            out = cutter.out_of(cutter.begin("", LOGITS.kind, LOGITS.sort), call(model, x))
             return out, loss(out)
     finally:
         for handle in handles:
