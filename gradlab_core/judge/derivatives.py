@@ -112,9 +112,8 @@ class _Moves:
         ]
 
     def changed(self, ways: list[list[Array | None]], target: int) -> bool:
-        return any(
-            way[target] is None or not np.array_equal(way[target], self.here[target], equal_nan=True) for way in ways
-        )
+        values, here = [way[target] for way in ways], self.here[target]
+        return any(value is None or not np.array_equal(value, here, equal_nan=True) for value in values)
 
     def weighed(self, ways: list[list[Array | None]], target: int) -> tuple[float, float]:
         """`(⟨c, f(h) − f(−h)⟩, Σ|c·(f(h) + f(−h) − 2f(0))|)`; NaN where f was not computed."""
@@ -150,8 +149,8 @@ class _Slope:
 
     @classmethod
     def of(cls, slopes: Difference, target: int) -> _Slope:
-        numbers = (float(column[target]) for column in (slopes.value, slopes.error, slopes.kink))
-        return cls(*numbers, single=bool(slopes.single[target]))
+        value, error, kink = (float(column[target]) for column in (slopes.value, slopes.error, slopes.kink))
+        return cls(value, error, kink, bool(slopes.single[target]))
 
 
 def _limit(backward: float, slope: _Slope, size: float) -> float:

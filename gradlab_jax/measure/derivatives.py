@@ -186,7 +186,7 @@ _values = jax.jit(_steps, static_argnums=(0, 1))
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _slopes(f: Functional, loss: Loss, params: Any, x: Any, leaves: Any, rest: Any, y: Any, slopes: Any) -> Any:
-    _, back = jax.vjp(lambda *tree: _steps(f, loss, *tree, rest, y, None), params, x, leaves)
+    _, back = jax.vjp(lambda p, x, leaves: _steps(f, loss, p, x, leaves, rest, y, None), params, x, leaves)
     return back(slopes)
 
 

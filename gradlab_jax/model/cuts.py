@@ -132,7 +132,8 @@ class _Cutter:
         outputs = bind(eqn, inputs)
         if (layer := self.layers.get(here)) is not None:
             self.where = self.where.after(layer)
-            call = self.pending.pop(layer.path, None) or self.begin(layer.path, layer.kind, "layer", "")
+            begun = self.pending.pop(layer.path) if layer.path in self.pending else None
+            call = begun or self.begin(layer.path, layer.kind, "layer", "")
             outputs = [self.changed(call, "output", outputs[0])]
         return outputs
 

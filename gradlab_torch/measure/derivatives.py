@@ -66,14 +66,14 @@ class _Steps:
         self.model, self.loss = model, loss
         self.labels = as_labels(y, tensors(x)[0].device)
         self.labels = self.labels.double() if self.labels.is_floating_point() else self.labels
-        self.x = mapped(outside_inference(x), lambda t: t.double() if t.is_floating_point() else t)
+        self.x = mapped(outside_inference(x), _own)
         self.buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         self.leaves: dict[Cut, torch.Tensor] = {}
         inputs = [(f"input {n}" if n else "input", t) for n, t in named(self.x) if t.is_floating_point()]
         for _, tensor in inputs:
             tensor.requires_grad_()
         params = [(path_of(name), p) for name, p in model.named_parameters() if p.is_floating_point()]
-        self.raw = self._run()
+        self.raw = self._run(first=True)
         moved = [*params, *inputs, *((cut.label, leaf) for cut, leaf in self.leaves.items())]
         self.tensors = [tensor for _, tensor in moved]
         self.sources = [Source(n, _host(t), parameter=i < len(params)) for i, (n, t) in enumerate(moved)]
@@ -84,7 +84,7 @@ class _Steps:
         try:
             for i, array in changed.items():
                 self.tensors[i].data.copy_(torch.from_numpy(array))
-            values = self._run()
+            values = self._run(first=False)
         finally:
             for i, value in before.items():
                 self.tensors[i].data.copy_(value)
@@ -98,16 +98,15 @@ class _Steps:
         grads = torch.autograd.grad(raw, self.tensors, slope, retain_graph=True, allow_unused=True)
         return [None if grad is None else _host(grad) for grad in grads]
 
-    def _run(self) -> dict[Cut, torch.Tensor]:
+    def _run(self, *, first: bool) -> dict[Cut, torch.Tensor]:
         """What comes out of every step, each computed from the leaves; the first run makes them."""
         values: dict[Cut, torch.Tensor] = {}
-        leaves = dict(self.leaves)
 
         def on_cut(cut: Cut, value: torch.Tensor) -> torch.Tensor:
             values[cut] = value
-            leaf = leaves.get(cut)
-            if not leaves:
-                leaf = self.leaves[cut] = value.detach().clone().requires_grad_()
+            if first:
+                self.leaves[cut] = value.detach().clone().requires_grad_()
+            leaf = self.leaves.get(cut)
             return value if leaf is None or leaf.shape != value.shape else leaf.clone()
 
         def loss(out: Any) -> torch.Tensor:
@@ -120,6 +119,11 @@ class _Steps:
                 buffer.data.copy_(self.buffers[name])
             values[LOSS] = run_cut(self.model, mapped(self.x, torch.clone), on_cut, loss, once=True)[1].reshape(1)
         return values
+
+
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy; what is floating in float64."""
+    return tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
 
 
 def _host(tensor: torch.Tensor) -> Array:

@@ -152,7 +152,8 @@ class _Cutter(TorchFunctionMode):
 @contextlib.contextmanager
 def _functions(cutter: _Cutter) -> Iterator[None]:
     """While this holds, functions with a derivative of their own are cut. PyTorch's own are its business."""
-    original = vars(torch.autograd.Function)["apply"]
+    home: Any = torch.autograd.Function
+    original = vars(home)["apply"]
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         run = original.__get__(None, cls)
@@ -160,8 +161,8 @@ def _functions(cutter: _Cutter) -> Iterator[None]:
             return run(*args, **kwargs)
         return cutter.function(cls.__name__, run, args, kwargs)
 
-    torch.autograd.Function.apply = classmethod(apply)
+    home.apply = classmethod(apply)
     try:
         yield
     finally:
-        torch.autograd.Function.apply = original
+        home.apply = original
