@@ -71,18 +71,18 @@ def _joint(group: Sequence[Cut], norms: Mapping[Cut, float | None], end: str) ->
 
 
 def _calls(cuts: Sequence[Cut]) -> list[list[Cut]]:
-    """The cuts of each layer call. A module that is no known layer counts if nothing in it is cut, and what is inside
-    of a layer does not."""
+    """The cuts of each layer call before the loss. A module that is no known layer counts if nothing in it is cut, and
+    what is inside of a layer does not."""
+    model = list(itertools.takewhile(lambda cut: cut != LOGITS, cuts))
     places: dict[_Key, list[int]] = {}
-    for i, cut in enumerate(cuts):
-        if cut != LOGITS:
-            places.setdefault((cut.path, cut.kind, cut.call), []).append(i)
-    layers = [(own[0], own[-1]) for own in places.values() if cuts[own[0]].sort == "layer"]
+    for i, cut in enumerate(model):
+        places.setdefault((cut.path, cut.kind, cut.call), []).append(i)
+    layers = [(own[0], own[-1]) for own in places.values() if model[own[0]].sort == "layer"]
     calls = []
-    for own in places.values():
-        first, last = own[0], own[-1]
-        inside = any(begin < first and last < end for begin, end in layers)
-        hollow = cuts[first].sort == "module" and len(own) < last - first + 1
+    for key, own in places.items():
+        inside = any(begin < own[0] and own[-1] < end for begin, end in layers)
+        others = (cut.caller for cut in model if (cut.path, cut.kind, cut.call) != key)
+        hollow = model[own[0]].sort == "module" and key[0] in others
         if not inside and not hollow:
-            calls.append([cuts[i] for i in own])
+            calls.append([model[i] for i in own])
     return calls

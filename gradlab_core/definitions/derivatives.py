@@ -100,4 +100,4 @@ def _rounding(bend: Array, size: Array) -> tuple[Array, NDArray[np.bool_]]:
 def along(rng: np.random.Generator, value: Array) -> Array:
     """A random direction, as large as the tensor; of a tensor of zeros, as large as 1."""
     size = float(np.sqrt(np.mean(np.square(value)))) if value.size else 0.0
-    return rng.standard_normal(value.shape) * (size if 0 < size < np.inf else 1.0)
+    return np.asarray(rng.standard_normal(value.shape) * (size if 0 < size < np.inf else 1.0))

@@ -85,7 +85,8 @@ class _Moves:
         self.steps, self.here = steps, here
         names = [target.label for target in steps.targets]
         self.cotangents = [
-            _rng(f"cotangent of {name}").standard_normal(v.shape) for name, v in zip(names, here, strict=True)
+            np.asarray(_rng(f"cotangent of {name}").standard_normal(v.shape))
+            for name, v in zip(names, here, strict=True)
         ]
         self.sizes = [float(np.sum(np.abs(c * value))) for c, value in zip(self.cotangents, here, strict=True)]
         self.directions = [along(_rng(source.name), source.value) for source in steps.sources]
@@ -108,7 +109,8 @@ class _Moves:
         """All targets a step ahead and a step back."""
         values = [source.value for source in self.steps.sources]
         return [
-            self.steps.run({j: values[j] + signed * self.directions[j] for j in sources}) for signed in (step, -step)
+            self.steps.run({j: np.asarray(values[j] + signed * self.directions[j]) for j in sources})
+            for signed in (step, -step)
         ]
 
     def changed(self, ways: list[list[Array | None]], target: int) -> bool:

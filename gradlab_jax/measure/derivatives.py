@@ -81,7 +81,7 @@ class _Steps:
         if loss is cross_entropy:
             check_model_labels(y, jax.eval_shape(f.apply, params, rest, x)[0])
         self.places = _places(f, loss, *_key(params, rest, x, y))
-        nothing = [jnp.zeros(place.shape.shape, place.shape.dtype) for place in self.places]
+        nothing = [np.zeros(place.shape.shape, place.shape.dtype) for place in self.places]
         leaves = _values(f, loss, params, x, nothing, rest, y, True)[:-1]
         self.inputs = [n for n, (_, array) in enumerate(named(x)) if jnp.issubdtype(array.dtype, jnp.floating)]
         self.tree: Any = (params, x, leaves)
@@ -101,7 +101,7 @@ class _Steps:
         self.targets = [*(place.cut for place in self.places), LOSS]
 
     def run(self, changed: Mapping[int, Array]) -> list[Array | None]:
-        new = {i: jnp.asarray(self.moves[i][1](array)) for i, array in changed.items()}
+        new = {i: self.moves[i][1](array) for i, array in changed.items()}
         values = _values(self.f, self.loss, *self._with(new), self.rest, self.y, False)
         return [_host(value, move) for value, move in zip(jax.device_get(values), self._ways(), strict=True)]
 
@@ -122,7 +122,7 @@ class _Steps:
         batch = [array for _, array in named(x)]
         return [*params, *(batch[n] for n in self.inputs), *leaves]
 
-    def _with(self, new: Mapping[int, jax.Array]) -> Any:
+    def _with(self, new: Mapping[int, Array]) -> Any:
         """Parameters, batch and leaves, with these in place of sources."""
         params, x, leaves = self.tree
         batch, structure = jax.tree.flatten(x)
@@ -202,7 +202,8 @@ def _wide(model: Any, mode: str) -> tuple[Functional, Any, Any]:
 
 
 def _doubled(tree: Any) -> Any:
-    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+    """On the host, where a change of type needs no program."""
+    return jax.tree.map(lambda a: np.asarray(a, np.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
 
 
 def _turned(axes: tuple[int, ...]) -> tuple[Any, Any]:

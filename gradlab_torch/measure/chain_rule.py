@@ -53,8 +53,8 @@ def chain_rule(
     def on_cut(cut: Cut, value: torch.Tensor) -> torch.Tensor:
         cuts.append(cut)
         made = value.clone()  # its gradient is what comes this way, and not what comes to others that take the value
-        if made.requires_grad:
-            made.register_hook(lambda slope: slopes.__setitem__(cut, slope))
+        made.requires_grad_()  # also of what was cut off before: what comes to it is the layer's own
+        made.register_hook(lambda slope: slopes.__setitem__(cut, slope))
         return made
 
     def value_of(out: Any) -> torch.Tensor:
