@@ -20,6 +20,9 @@ _RATIO = 2.0 ** (EXPONENTS[1] - EXPONENTS[0])
 _SINGLE = 1e-11
 """Rounding above this share of a tensor is not float64's, which leaves 1e-16 and, where terms cancel, some more."""
 _DOUBLE = 2.0**-51
+_ASTRAY, _LEAST = 0.1, 1e-5
+"""In float64 the quotient at the tiny step is right to 1e-6 of the tensor's size; one that is off by this share of
+itself is rounding. A kink within the finest step moves it by less, unless it is all there is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,7 @@ def difference(central: Array, bend: Array, size: Array) -> Difference:
     ([0.5], [0.5])
     """
     steps = np.array(STEPS)[:, np.newaxis]
-    rounding, single = _rounding(bend, size)
+    rounding, single = _rounding(central, bend, size)
     value, error = richardson(central[:-1] / (2 * steps[:-1]), rounding / steps[:-1])
     finest = central[-2] / (2 * steps[-2])
     # A kink within all steps but the finest misleads every step but that one, and all of them alike.
@@ -89,12 +92,19 @@ def richardson(quotients: Array, noise: Array) -> tuple[Array, Array]:
     return best, error
 
 
-def _rounding(bend: Array, size: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """How far rounding moves ⟨c, f⟩, and whether it is coarser than float64's: what of the bend does not shrink with
-    the step. A kink shrinks in proportion, a curve faster."""
+def _rounding(central: Array, bend: Array, size: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """How far rounding moves ⟨c, f⟩, and whether it is coarser than float64's.
+
+    It is what of the bend does not shrink with the step: a kink shrinks in proportion, a curve faster. Where rounding
+    is the same on both sides there is no bend; then the quotient at the tiny step has nothing to do with the others.
+    """
     coarse, fine, tiny = bend[-3], bend[-2], bend[-1]
     stays = np.maximum(np.where(fine > coarse / 4, fine, 0.0), np.where(tiny > fine / 64, tiny, 0.0))
-    return np.maximum(stays, _DOUBLE * size), stays > _SINGLE * size
+    before, last, beyond = (central[n] / (2 * STEPS[n]) for n in (-3, -2, -1))
+    apart = np.abs(beyond - last)
+    astray = (apart > _ASTRAY * np.maximum(np.abs(beyond), np.abs(last))) & (apart > _LEAST * size)
+    stays = np.maximum(stays, np.where(astray, np.abs(last - before) * STEPS[-2], 0.0))
+    return np.maximum(stays, _DOUBLE * size), astray | (stays > _SINGLE * size)
 
 
 def along(rng: np.random.Generator, value: Array) -> Array:

@@ -178,7 +178,7 @@ def _steps(f: Functional, loss: Loss, params: Any, x: Any, leaves: Any, rest: An
         return leaf + 0 if natural is None else jnp.where(natural, value, leaf)
 
     loss_value = _run(f, loss, params, rest, x, y, on_cut)
-    return [*values, loss_value]
+    return [*values, loss_value.astype(jnp.float64)]
 
 
 _values = jax.jit(_steps, static_argnums=(0, 1))

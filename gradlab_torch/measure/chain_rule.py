@@ -52,8 +52,9 @@ def chain_rule(
 
     def on_cut(cut: Cut, value: torch.Tensor) -> torch.Tensor:
         cuts.append(cut)
-        made = value.clone()  # its gradient is what comes this way, and not what comes to others that take the value
-        made.requires_grad_()  # also of what was cut off before: what comes to it is the layer's own
+        # Of what was cut off before, too: what comes to it is the layer's own.
+        start = value if value.requires_grad else value.detach().requires_grad_()
+        made = start.clone()  # its gradient is what comes this way, and not what comes to others that take the value
         made.register_hook(lambda slope: slopes.__setitem__(cut, slope))
         return made
 
