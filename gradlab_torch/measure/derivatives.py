@@ -86,8 +86,8 @@ class _Steps:
                 self.tensors[i].data.copy_(torch.from_numpy(array))
             values = self._run(first=False)
         finally:
-            for i, value in before.items():
-                self.tensors[i].data.copy_(value)
+            for i, kept in before.items():
+                self.tensors[i].data.copy_(kept)
         return [None if (value := values.get(cut)) is None else _host(value) for cut in self.targets]
 
     def back(self, target: int, cotangent: Array) -> list[Array | None]:
