@@ -20,11 +20,15 @@ from gradlab_core.programs.specs import ModelSpec, TrainSpec
 from gradlab_core.records import (
     ActivationSummary,
     ArchitectureRecord,
+    ChainRule,
+    DerivativeCheck,
+    DerivativeRow,
     EpochRecord,
     Finding,
     GradientFlow,
     GradientState,
     HiddenStateNorms,
+    LayerFactor,
     LayerStats,
     NonfiniteOrigin,
     Probe,
@@ -41,8 +45,10 @@ from gradlab_core.sinks import load_records
 from gradlab_jax import _installed as _installed
 from gradlab_jax.measure.activations import activation_stats
 from gradlab_jax.measure.analysis import analyze
+from gradlab_jax.measure.chain_rule import chain_rule
 from gradlab_jax.measure.cost import count_flops, count_params
 from gradlab_jax.measure.curvature import hessian_eigenvalue, hessian_trace, hessian_vector_product
+from gradlab_jax.measure.derivatives import check_derivatives
 from gradlab_jax.measure.flow import check_gradients, gradient_flow
 from gradlab_jax.measure.hidden import hidden_state_norms
 from gradlab_jax.measure.origins import nonfinite_origin
@@ -82,6 +88,9 @@ __all__ = [
     "BAND_SETS",
     "ActivationSummary",
     "ArchitectureRecord",
+    "ChainRule",
+    "DerivativeCheck",
+    "DerivativeRow",
     "EpochRecord",
     "Examination",
     "Finding",
@@ -93,6 +102,7 @@ __all__ = [
     "HessianTrace",
     "HiddenStateNorms",
     "JacobianSpectrum",
+    "LayerFactor",
     "LayerSignal",
     "LayerStart",
     "LayerStats",
@@ -124,6 +134,8 @@ __all__ = [
     "astype",
     "before_clipping",
     "build",
+    "chain_rule",
+    "check_derivatives",
     "check_gradients",
     "clip_by_global_norm",
     "cosine_similarities",

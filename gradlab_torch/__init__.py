@@ -20,11 +20,15 @@ from gradlab_core.programs.specs import ModelSpec, TrainSpec
 from gradlab_core.records import (
     ActivationSummary,
     ArchitectureRecord,
+    ChainRule,
+    DerivativeCheck,
+    DerivativeRow,
     EpochRecord,
     Finding,
     GradientFlow,
     GradientState,
     HiddenStateNorms,
+    LayerFactor,
     LayerStats,
     NonfiniteOrigin,
     Probe,
@@ -41,8 +45,10 @@ from gradlab_core.sinks import load_records
 from gradlab_torch import _installed as _installed
 from gradlab_torch.measure.activations import activation_stats
 from gradlab_torch.measure.analysis import analyze
+from gradlab_torch.measure.chain_rule import chain_rule
 from gradlab_torch.measure.cost import count_flops, count_params
 from gradlab_torch.measure.curvature import hessian_eigenvalue, hessian_trace, hessian_vector_product
+from gradlab_torch.measure.derivatives import check_derivatives
 from gradlab_torch.measure.flow import check_gradients, gradient_flow
 from gradlab_torch.measure.hidden import hidden_state_norms
 from gradlab_torch.measure.origins import nonfinite_origin
@@ -80,6 +86,9 @@ __all__ = [
     "BAND_SETS",
     "ActivationSummary",
     "ArchitectureRecord",
+    "ChainRule",
+    "DerivativeCheck",
+    "DerivativeRow",
     "EpochRecord",
     "Examination",
     "Finding",
@@ -90,6 +99,7 @@ __all__ = [
     "HessianTrace",
     "HiddenStateNorms",
     "JacobianSpectrum",
+    "LayerFactor",
     "LayerSignal",
     "LayerStart",
     "LayerStats",
@@ -121,6 +131,8 @@ __all__ = [
     "analyze",
     "astype",
     "build",
+    "chain_rule",
+    "check_derivatives",
     "check_gradients",
     "clip_by_global_norm",
     "cosine_similarities",

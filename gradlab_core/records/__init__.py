@@ -5,6 +5,7 @@ No definition of a number and no judgement of it. Imports errors and files, and 
 Four things are never mixed up: a number (which may be zero), NaN, ±Inf, and *missing*, which is None.
 """
 
+from gradlab_core.records.derivatives import ChainRule, DerivativeCheck, DerivativeRow, LayerFactor
 from gradlab_core.records.finding import Finding, Severity
 from gradlab_core.records.model import (
     MODES,
@@ -35,11 +36,15 @@ __all__ = [
     "ActivationSummary",
     "Answers",
     "ArchitectureRecord",
+    "ChainRule",
+    "DerivativeCheck",
+    "DerivativeRow",
     "EpochRecord",
     "Finding",
     "GradientFlow",
     "GradientState",
     "HiddenStateNorms",
+    "LayerFactor",
     "LayerStats",
     "Mode",
     "NonfiniteOrigin",

@@ -23,6 +23,7 @@ COMPOSITE = {"glu", "recurrent_layer"}
 
 _PRIMITIVES = {"tanh": "tanh", "logistic": "sigmoid"}
 _ELEMENTWISE = {"add", "sub", "mul", "div", "neg", "convert_element_type", "copy"}
+_GATES = frozenset({"erf", "erfc", "tanh"})
 _DEPTH = 6  # equations between GELU's ends and its erf or tanh
 
 
@@ -53,6 +54,17 @@ def function_name(eqn: Any) -> str:
     return ""
 
 
+def source(jaxpr: core.Jaxpr, index: int) -> Any:
+    """The variable that goes into the activation whose output the equation at `index` gives."""
+    operands = [v for v in jaxpr.eqns[index].invars if not _literal(v)]
+    if len(operands) == 1:
+        return operands[0]
+    # GELU's product of x and its gate: the last that both are made of, past the erf or tanh.
+    made_by = {var: i for i, eqn in enumerate(jaxpr.eqns) for var in eqn.outvars}
+    made_of = [_ancestors(jaxpr, made_by, v, _GATES) for v in operands]
+    return max(set.intersection(*made_of), key=lambda v: made_by.get(v, -1), default=operands[0])
+
+
 def _gelu_output(jaxpr: core.Jaxpr, made_by: dict[Any, int], index: int) -> int | None:
     """The equation that multiplies x by its gate, if the `tanh`, `erf` or `erfc` at `index` is the gate of a GELU."""
     eqn = jaxpr.eqns[index]
@@ -77,12 +89,12 @@ def _gelu_output(jaxpr: core.Jaxpr, made_by: dict[Any, int], index: int) -> int 
     return None
 
 
-def _ancestors(jaxpr: core.Jaxpr, made_by: dict[Any, int], var: Any) -> set[Any]:
+def _ancestors(jaxpr: core.Jaxpr, made_by: dict[Any, int], var: Any, through: frozenset[str] = frozenset()) -> set[Any]:
     """The variable and what it was made from by a few elementwise equations."""
     ancestors, edge = {var}, [var]
     for _ in range(_DEPTH):
         eqns = [jaxpr.eqns[made_by[v]] for v in edge if v in made_by]
-        wanted = [e for e in eqns if e.primitive.name in _ELEMENTWISE | {"integer_pow"}]
+        wanted = [e for e in eqns if e.primitive.name in _ELEMENTWISE | {"integer_pow"} | through]
         edge = [v for e in wanted for v in e.invars if not _literal(v) and v not in ancestors]
         ancestors.update(edge)
     return ancestors

@@ -34,6 +34,7 @@ class Layer(NamedTuple):
     images: Images | None  # of a convolution
     weight: str
     axes: tuple[int, ...] | None  # the order that makes a kernel or a matrix canonical
+    begins: tuple[Place, int] | None = None  # the equation that its input goes into, as which operand
 
 
 def find_layers(
@@ -59,6 +60,7 @@ def find_layers(
             call.images,
             call.weight,
             call.axes,
+            call.begins,
         )
         for call in calls
     }
@@ -94,6 +96,7 @@ class _Call:
     place: Place
     images: Images | None = None
     axes: tuple[int, ...] | None = None
+    begins: tuple[Place, int] | None = None
 
 
 def _owner(weight: str) -> str:
@@ -149,7 +152,7 @@ class _Finder:
         if not data or (name in _ARITHMETIC and small):  # also a scale times a deviation, one for each channel
             turns = name == "transpose" and weight.axes == 2 and eqn.params["permutation"] == (1, 0)
             return weight._replace(divided=divided, turned=weight.turned != turns)
-        return _Value(call=self.met(eqn, weight, data, divided, place), divided=divided)
+        return _Value(call=self.met(eqn, weight, inputs.index(weight), data, divided, place), divided=divided)
 
     def carried(self, eqn: Any, data: list[_Value], divided: bool, place: Place) -> int | None:
         """The call that a value still comes from when no parameter is met."""
@@ -164,11 +167,13 @@ class _Finder:
             return pending[0]
         return None
 
-    def met(self, eqn: Any, weight: _Value, data: list[_Value], divided: bool, place: Place) -> int | None:
-        """The call of which data meets a parameter: a new one, or the one that it comes from."""
+    def met(self, eqn: Any, weight: _Value, at: int, data: list[_Value], divided: bool, place: Place) -> int | None:
+        """The call of which data meets a parameter, that operand: a new one, or the one that it comes from."""
         name, parameter = eqn.primitive.name, str(weight.weight)
         if name in _PRODUCTS:
-            self.calls.append(_Call(parameter, _PRODUCTS[name], place, _images(eqn), _canonical(eqn, weight)))
+            operand = next((i for i, v in enumerate(eqn.invars) if not isinstance(v, core.Literal) and i != at), 0)
+            axes = _canonical(eqn, weight)
+            self.calls.append(_Call(parameter, _PRODUCTS[name], place, _images(eqn), axes, (place, operand)))
             return len(self.calls) - 1
         if name not in _ARITHMETIC:
             return None

@@ -1,9 +1,11 @@
-"""How modules mark, while Python traces a model, the scope of their call and, if they are layers, their output."""
+"""How modules mark, while Python traces a model, the scope of their call and, if they are layers, their output; where
+the model is to be cut, both ends of every call."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -16,7 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from gradlab_core.definitions import kinds
 from gradlab_jax.model.modules import PATH
 
-_MARK, _SCOPE = "gradlab|", "gradlab:"
+_MARK, _END, _SCOPE = "gradlab|", "gradlab-end|", "gradlab:"
 _PATCHING = threading.RLock()  # classes are patched while a model is traced: one trace at a time
 _active = threading.local()
 
@@ -43,17 +45,46 @@ def mark_of(eqn: Any) -> Mark | None:
     return Mark(path, kind, spatial == "1")
 
 
+class EndMark(NamedTuple):
+    """Of a tensor that goes into the call of a module, or comes out; calls are numbered as they begin."""
+
+    path: str
+    kind: str
+    number: int
+    end: str
+    spatial: bool | None  # as in `Mark`; None of what is no layer
+
+
+def end_of(eqn: Any) -> EndMark | None:
+    """Which end of a call an equation marks, None if none."""
+    if eqn.primitive.name != "name" or not eqn.params["name"].startswith(_END):
+        return None
+    _, path, kind, number, end, spatial = eqn.params["name"].split("|")
+    return EndMark(path, kind, int(number), end, spatial == "1" if spatial else None)
+
+
+def ended(tree: Any, path: str, kind: str) -> Any:
+    """The same tree, its floating arrays marked as what comes out of the one call of that path and kind."""
+    return _named(tree, f"{_END}{path}|{kind}|-1|output|")
+
+
 @contextlib.contextmanager
-def marked() -> Iterator[None]:
-    """While this holds, every module marks its scope and, if it is a layer, its output."""
+def marked(*, ends: bool = False) -> Iterator[None]:
+    """While this holds, every module marks its scope and, if it is a layer, its output; with `ends` every module marks
+    what goes in and what comes out."""
 
     def linen(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         if context.method_name != "__call__":
             return call(*args, **kwargs)
-        return _mark_once(context.module, ".".join(context.module.path), lambda: call(*args, **kwargs))
+        return _mark_once(context.module, ".".join(context.module.path), call, args, kwargs)
 
-    with _PATCHING, _patched_nnx(), nn.intercept_methods(linen):
-        yield
+    before = getattr(_active, "numbers", None)
+    _active.numbers = itertools.count() if ends else None
+    try:
+        with _PATCHING, _patched_nnx(), nn.intercept_methods(linen):
+            yield
+    finally:
+        _active.numbers = before
 
 
 def scope_of(eqn: Any, outer: str) -> str:
@@ -75,25 +106,42 @@ def _classify(module: Any) -> tuple[str, bool] | None:
     return (kinds.EMBEDDING, False) if isinstance(module, _EMBEDDING) else None
 
 
-def _mark_once(module: Any, path: str, call: Callable[[], Any]) -> Any:
+def _mark_once(module: Any, path: str, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """The outermost call: super().__call__ is the same one."""
     inside: list[int] = _active.__dict__.setdefault("modules", [])
     if inside and inside[-1] == id(module):
-        return call()
+        return call(*args, **kwargs)
     inside.append(id(module))
     try:
-        return _mark(module, path, call)
+        return _mark(module, path, call, args, kwargs)
     finally:
         inside.pop()
 
 
-def _mark(module: Any, path: str, call: Callable[[], Any]) -> Any:
-    with jax.named_scope(_SCOPE + path):
-        out = call()
+def _mark(module: Any, path: str, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     layer = _classify(module)
+    numbers = getattr(_active, "numbers", None)
+    if numbers is not None:
+        kind, spatial = (layer[0], int(layer[1])) if layer else (type(module).__name__, "")
+        name = f"{_END}{path}|{kind}|{next(numbers)}|"
+        args, kwargs = _named((args, kwargs), f"{name}input|{spatial}")
+    with jax.named_scope(_SCOPE + path):
+        out = call(*args, **kwargs)
+    if numbers is not None:
+        return _named(out, f"{name}output|{spatial}")
     if layer is None or not isinstance(out, jax.Array):
         return out
     return checkpoint_name(out, f"{_MARK}{path}|{layer[0]}|{int(layer[1])}")
+
+
+def _named(tree: Any, name: str) -> Any:
+    """The same tree, its floating arrays marked."""
+
+    def change(leaf: Any) -> Any:
+        floating = isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)
+        return checkpoint_name(leaf, name) if floating else leaf
+
+    return jax.tree.map(change, tree)
 
 
 @contextlib.contextmanager
@@ -108,7 +156,7 @@ def _patched_nnx() -> Iterator[None]:
             path = getattr(self, PATH, None)
             if path is None:
                 return original(self, *args, **kwargs)
-            return _mark_once(self, path, lambda: original(self, *args, **kwargs))
+            return _mark_once(self, path, functools.partial(original, self), args, kwargs)
 
         return call
 

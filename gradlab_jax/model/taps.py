@@ -72,7 +72,7 @@ def run_tapped(
     with batch_first() if plain else marked():
         closed, shape = jax.make_jaxpr(f.apply, return_shape=True)(params, rest, x)
     layers = find_layers(closed.jaxpr, f.names, len(jax.tree.leaves(rest))) if plain else {}
-    interpreter = Interpreter(on_tap, layers, _Where.at_first(layers, plain=plain), deep=not differentiable)
+    interpreter = _Interpreter(on_tap, layers, Where.at_first(layers, plain=plain), deep=not differentiable)
     outputs = interpreter.run(closed.jaxpr, closed.consts, jax.tree.leaves((params, rest, x)), "")
     logits, state = jax.tree.unflatten(jax.tree.structure(shape), outputs)
     return logits, state, interpreter.handed_out
@@ -87,8 +87,8 @@ def run_tapped_loss(
 ) -> tuple[jax.Array, list[tuple[Tap, Any]]]:
     """The first result of a program, the output of every layer that a module has marked, and of these layers, handed
     through `on_tap`, and what arises at some places through the functions for them."""
-    where = _Where.at_first(layers, plain=bool(layers))
-    interpreter = Interpreter(on_tap, layers, where, deep=True, at=at)
+    where = Where.at_first(layers, plain=bool(layers))
+    interpreter = _Interpreter(on_tap, layers, where, deep=True, at=at)
     outputs = interpreter.run(closed.jaxpr, closed.consts, args, "")
     return outputs[0], interpreter.handed_out
 
@@ -134,7 +134,7 @@ def outputs(f: Functional, params: Any, rest: Any, x: Any) -> tuple[list[Tap], l
 
 
 @dataclasses.dataclass
-class _Where:
+class Where:
     """What the layers so far say of those after them: the layout of images and, without modules, the path."""
 
     spatial: bool
@@ -142,28 +142,28 @@ class _Where:
     module: str = ""
 
     @classmethod
-    def at_first(cls, layers: dict[Place, Layer], *, plain: bool) -> _Where:
+    def at_first(cls, layers: dict[Place, Layer], *, plain: bool) -> Where:
         """Until a layer says otherwise the layout is the image's: Flax's, or that of the first convolution."""
         images = next((layer.images for _, layer in sorted(layers.items()) if layer.images), None)
         return cls(spatial=not plain or images is not None, images=images)
 
-    def after(self, layer: Layer) -> _Where:
+    def after(self, layer: Layer) -> Where:
         spatial = self.spatial if layer.kind == kinds.NORM else layer.images is not None
-        return _Where(spatial, layer.images or self.images, layer.path.rpartition(".")[0])
+        return Where(spatial, layer.images or self.images, layer.path.rpartition(".")[0])
 
     def tap(self, path: str, kind: str, call: int, value: jax.Array) -> Tap:
         spatial = self.spatial and (self.images is None or self.images.axes == value.ndim)
         return Tap(path, kind, call, spatial, spatial and self.images is not None and not self.images.last)
 
 
-class Interpreter:
+class _Interpreter:
     """Evaluates a program equation by equation and hands every layer's output through `on_tap`."""
 
     def __init__(
         self,
         on_tap: OnTap,
         layers: dict[Place, Layer],
-        where: _Where,
+        where: Where,
         *,
         deep: bool,
         at: Mapping[Place, Callable[[jax.Array], jax.Array]] | None = None,
@@ -186,7 +186,7 @@ class Interpreter:
             kind, here, module = activations.get(index), (*place, index), scope_of(eqn, scope)
             outputs = self.evaluate(eqn, [read(v) for v in eqn.invars], module, here, descend=kind is None)
             if (mark := mark_of(eqn)) is not None:
-                self.where = _Where(mark.spatial)
+                self.where = Where(mark.spatial)
                 outputs = [self.tap(mark.path, mark.kind, outputs[0])]
             elif here in self.layers:
                 layer = self.layers[here]
@@ -231,7 +231,7 @@ class Interpreter:
         before = self.where
 
         def turn(carry: list[Any], xs: list[Any]) -> tuple[list[Any], tuple[list[Any], list[Any]]]:
-            inner = Interpreter(self.on_tap, self.layers, before, deep=True)
+            inner = _Interpreter(self.on_tap, self.layers, before, deep=True)
             out = inner.run(loop.body, loop.bound, [*consts, *carry, *xs], scope, place)
             seen[:] = [tap for tap, _ in inner.handed_out]
             self.where = inner.where

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +71,22 @@ def astype(model: nnx.Module, dtype: str) -> nnx.Module:
         kept = getattr(old, "dtype", None)
         if kept is not None and jnp.dtype(kept) in own and jnp.issubdtype(kept, jnp.floating):
             setattr(new, "dtype", jnp.dtype(dtype))  # noqa: B010 (modules in general have none)
+        # A recurrent cell makes its first state in the type that it remembers of its parameters.
+        if jnp.issubdtype(getattr(old, "param_dtype", None) or jnp.int32, jnp.floating):
+            setattr(new, "param_dtype", jnp.dtype(dtype))  # noqa: B010
     return copy
+
+
+def linen_astype(module: nn.Module, variables: Mapping[str, Any], dtype: str) -> tuple[nn.Module, Any]:
+    """A Linen module and its variables with all floating arrays in `dtype`."""
+    own = {leaf.dtype for leaf in jax.tree.leaves(variables["params"])}
+    kept = getattr(module, "dtype", None)
+    # The type that a module computes in is one of its fields, which it hands on to those inside.
+    if kept is not None and jnp.dtype(kept) in own:
+        module = module.clone(dtype=jnp.dtype(dtype))
+    return module, jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, dict(variables)
+    )
 
 
 def as_numpy(array: jax.Array) -> np.ndarray:

@@ -26,7 +26,7 @@ from gradlab_jax.model.modules import (
     nested,
     set_values,
 )
-from gradlab_jax.model.weights import as_numpy, astype, canonical, from_canonical, to_canonical
+from gradlab_jax.model.weights import as_numpy, astype, canonical, from_canonical, linen_astype, to_canonical
 
 Cast = Callable[[jax.Array], jax.Array]
 
@@ -132,14 +132,7 @@ class _Linen:
     def copied(self, dtype: str | None, device: jax.Device | None = None) -> Held:
         module, variables, put = self.module, self.variables, moved_to(device)
         if dtype is not None:
-            own = {leaf.dtype for leaf in jax.tree.leaves(variables["params"])}
-            kept = getattr(module, "dtype", None)
-            # The type that a module computes in is one of its fields, which it hands on to those inside.
-            if kept is not None and jnp.dtype(kept) in own:
-                module = module.clone(dtype=jnp.dtype(dtype))
-            variables = jax.tree.map(
-                lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, variables
-            )
+            module, variables = linen_astype(module, variables, dtype)
         return _Linen(module, jax.tree.map(lambda leaf: put(jnp.asarray(leaf)), variables))
 
     def arrays(self) -> dict[str, np.ndarray]:

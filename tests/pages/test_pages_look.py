@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from gradlab_core.lab.pages.chain_rule import chain_section
 from gradlab_core.lab.pages.page import write_lab
 from gradlab_core.lab.pages.propagation import propagation_section
+from gradlab_core.lab.studies.chain_rule import ChainStudy
 from gradlab_core.lab.studies.propagation import square_net, study_propagation
+from gradlab_core.records import ChainRule, LayerFactor
 from gradlab_core.report import write_html
 from tests.recorded import eventful, step
 
@@ -69,8 +72,28 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         found["runs"],
     )
     write_html(everything(), found["comparison"])
-    write_lab([propagation_section(study_propagation(square_net(6, 16, "tanh"), nets=4))], found["lab"])
+    propagation = propagation_section(study_propagation(square_net(6, 16, "tanh"), nets=4))
+    write_lab([propagation, chain_section("mypackage.training.image_classification:build", chained())], found["lab"])
     return found
+
+
+def chained() -> ChainStudy:
+    """Twenty layers with long names, through one of which nothing comes."""
+    rows = [
+        LayerFactor(
+            path=f"encoder.blocks.{i}.feed_forward",
+            kind="linear",
+            call=0,
+            layer=f"encoder.blocks.{i}.feed_forward",
+            log_factor=-float("inf") if i == 9 else 0.3 * (-1) ** i,
+            log_after=None if i == 9 else 0.2 * (i == 15),
+            reached=True,
+        )
+        for i in range(20)
+    ]
+    chain = ChainRule(mode="train", layers=tuple(rows), log_product=0.3, log_whole=0.5, start=rows[0].layer)
+    parts, cut = (rows[15].layer,), (rows[9].layer,)
+    return ChainStudy(framework="jax", chain=chain, log_between=0.2, parts=parts, cut=cut, unreached=())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

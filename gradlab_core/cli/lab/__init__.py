@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from gradlab_core.cli.lab.activations import activations
+from gradlab_core.cli.lab.chain import chain
 from gradlab_core.cli.lab.doctor import doctor
 from gradlab_core.cli.lab.everything import everything
 from gradlab_core.cli.lab.init import init
@@ -24,4 +25,5 @@ app.command()(symmetry)
 app.command()(init)
 app.command()(propagate)
 app.command()(doctor)
+app.command()(chain)
 app.command("all")(everything)

@@ -27,6 +27,11 @@ DEFINITIONS = (
     ("Lyapunov exponent", "The rate, a factor, at which a singular value of a product of random matrices grows."),
     ("LSUV", "A repair before training: scales each layer's weights so that its output has unit variance on a batch."),
     ("LARS, trust ratio", "Steps that are scaled by ‖θ‖/‖g‖, the trust ratio of each layer, so that all move alike."),
+    (
+        "Chain rule",
+        "The gradient of the loss in a layer's input is that in its output times the layer's own derivative. Its norm "
+        "changes by a factor, layer by layer; where paths part or meet the gradients of several add up.",
+    ),
     ("Tied units", "Units that take the same and give the same, so that no step of training tells them apart."),
 )
 
