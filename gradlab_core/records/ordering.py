@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Self
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 from gradlab_core.records.step import StepRecord
 
@@ -12,13 +13,17 @@ class RecordedRun(tuple[StepRecord, ...]):
     """The records of one run by step, each step once. What is such a run already is taken as it is, so that whoever
     needs one may ask for it and only the first who asks sorts.
 
-    A run that was continued from a checkpoint has recorded some steps twice: the later record counts.
+    A run that was continued from a checkpoint may have recorded some steps twice: the later record counts. A newer
+    attempt, where the records tell it, also takes the place of whatever older attempts recorded beyond its first step.
 
     Attributes:
         repeated: how many earlier records were left out.
+        config: the hyperparameters of the run, by name.
+        cut_off: whether its file ends with a record that was being written when the process was killed.
 
     >>> from types import SimpleNamespace as Record
-    >>> run = RecordedRun([Record(step=1, loss=2.0), Record(step=0, loss=3.0), Record(step=1, loss=1.0)])
+    >>> run = RecordedRun([Record(step=1, loss=2.0, attempt=0), Record(step=0, loss=3.0, attempt=0),
+    ...     Record(step=1, loss=1.0, attempt=0)])
     >>> [(record.step, record.loss) for record in run], run.repeated
     ([(0, 3.0), (1, 1.0)], 1)
     >>> RecordedRun(run) is run
@@ -26,12 +31,26 @@ class RecordedRun(tuple[StepRecord, ...]):
     """
 
     repeated: int
+    config: Mapping[str, Any]
+    cut_off: bool
 
-    def __new__(cls, records: Iterable[StepRecord]) -> Self:
+    def __new__(
+        cls, records: Iterable[StepRecord], *, config: Mapping[str, Any] | None = None, cut_off: bool = False
+    ) -> Self:
         if isinstance(records, cls):
             return records
         every = list(records)
-        by_step = {record.step: record for record in every}
+        by_step = {record.step: record for record in _current(every)}
         run = super().__new__(cls, [by_step[step] for step in sorted(by_step)])
         run.repeated = len(every) - len(run)
+        run.config, run.cut_off = config or {}, cut_off
         return run
+
+
+def _current(records: Sequence[StepRecord]) -> Iterator[StepRecord]:
+    """The records that no newer attempt has taken the place of."""
+    begins: dict[int, int] = {}
+    for record in records:
+        begins[record.attempt] = min(record.step, begins.get(record.attempt, record.step))
+    ends = {attempt: min((b for a, b in begins.items() if a > attempt), default=math.inf) for attempt in begins}
+    return (record for record in records if record.step < ends[record.attempt])

@@ -1,0 +1,141 @@
+"""The records of a file of columns. Their plain numbers are read at once, tensors, states and the like when somebody
+looks at them: most steps are recorded, and few are read in full."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradlab_core.errors import GradlabError
+from gradlab_core.records import StepRecord
+from gradlab_core.records.columns import Node, Record
+from gradlab_core.records.later import Maker, held
+from gradlab_core.sinks.column_file import PARTS, ColumnFile, Described, Unfit
+
+
+@dataclasses.dataclass(frozen=True)
+class _Nested:
+    """A field that is more than a number: how it is put together, and which bytes of the row are its own."""
+
+    name: str
+    node: Node
+    structure: Any
+    places: Sequence[int]
+    begin: int
+    end: int
+    is_shared: bool
+    """Whether records with the same bytes share the value, as they do their states: it holds no measured number."""
+
+
+class _Layout:
+    """What the records of one layout have."""
+
+    def __init__(self, described: Described, where: str) -> None:
+        node, columns = described.table.node, described.table.columns
+        assert isinstance(node, Record)
+        self.described, self.plain = described, node.places
+        self.plain_size = described.span(list(self.plain.values()))[1]
+        structures = dict(described.layout.structure or ())
+        self.nested = []
+        for name, structure in structures.items():
+            if name not in node.others:
+                raise GradlabError(f"{where}: unknown field {name!r}; a later version of gradlab wrote it")
+            places = [i for i, column in enumerate(columns) if column.name.startswith((f"{name}[", f"{name}."))]
+            is_shared = not any(columns[place].is_float for place in places)
+            span = described.span(places)
+            self.nested.append(_Nested(name, node.others[name], structure, places, *span, is_shared))
+        self.defaults: dict[str, Any] = dict.fromkeys(PARTS)
+        self.factories: dict[str, Maker] = {}
+        for field in dataclasses.fields(StepRecord):  # a file may be older than a field, whose default then holds
+            if field.name in {*self.plain, *structures, *PARTS}:
+                continue
+            if field.default_factory is not dataclasses.MISSING:
+                self.factories[field.name] = field.default_factory
+            elif field.default is not dataclasses.MISSING:
+                self.defaults[field.name] = field.default
+            else:
+                raise GradlabError(f"{where}: the field {field.name!r} is missing; an earlier version wrote the file")
+
+
+class ColumnRecords:
+    """Makes the records of a file, whose bytes they keep in memory."""
+
+    def __init__(self, file: ColumnFile) -> None:
+        self._file = file
+        self._layouts = {number: _Layout(file.layout(number), file.where) for number in {n for n, _ in file.rows}}
+        self._shared: dict[tuple[int, str, bytes], Any] = {}
+
+    def records(self) -> list[StepRecord]:
+        """All records, in the order in which they were written."""
+        own: dict[int, list[int]] = {}
+        for record, (number, _) in enumerate(self._file.rows):
+            own.setdefault(number, []).append(record)
+        made: dict[int, StepRecord] = {}
+        for number, places in own.items():
+            for record, fields in zip(places, self._plain(self._layouts[number], places), strict=True):
+                makers = self._makers(self._layouts[number], record)
+                for part in makers.keys() & PARTS:
+                    del fields[part]
+                made[record] = held(StepRecord, fields, makers)
+        return [made[record] for record in range(len(made))]
+
+    def _plain(self, layout: _Layout, records: list[int]) -> Iterator[dict[str, Any]]:
+        view, size = memoryview(self._file.data), layout.plain_size
+        starts = [self._file.rows[record][1] for record in records]
+        rows = np.frombuffer(b"".join([view[start : start + size] for start in starts]), np.uint8)
+        try:
+            table = rows.reshape(len(records), size)
+            columns = [layout.described.values(place, table) for place in layout.plain.values()]
+        except Unfit as unfit:
+            raise GradlabError(f"{self._file.place(records[unfit.at])}, {unfit.column.name}: {unfit}") from None
+        for row in zip(*columns, strict=True):
+            yield layout.defaults | dict(zip(layout.plain, row, strict=True))
+
+    def _makers(self, layout: _Layout, record: int) -> dict[str, Maker]:
+        makers: dict[str, Maker] = {
+            nested.name: functools.partial(self._field, layout, nested, record) for nested in layout.nested
+        }
+        for part, rows in self._file.beside.items():
+            if record in rows:
+                makers[part] = functools.partial(self._part, part, record)
+        return makers | layout.factories
+
+    def _field(self, layout: _Layout, nested: _Nested, record: int) -> Any:
+        start = self._file.rows[record][1]
+        data = self._file.data[start + nested.begin : start + nested.end]
+        if not nested.is_shared:
+            return self._joined(layout.described, nested, data, record)
+        key = self._file.rows[record][0], nested.name, data
+        if key not in self._shared:
+            self._shared[key] = self._joined(layout.described, nested, data, record)
+        return self._shared[key]
+
+    def _part(self, part: str, record: int) -> Any:
+        number, start = self._file.beside[part][record]
+        described = self._file.layout(number)
+        size, places = described.layout.size, range(len(described.table.columns))
+        nested = _Nested(part, described.table.node, described.layout.structure, places, 0, size, False)
+        return self._joined(described, nested, self._file.data[start : start + size], record)
+
+    def _joined(self, described: Described, nested: _Nested, data: bytes, record: int) -> Any:
+        row = np.frombuffer(data, np.uint8).reshape(1, len(data))
+        try:
+            columns = {place: iter(described.values(place, row, nested.begin)) for place in nested.places}
+            cursors = [columns.get(place, iter(())) for place in range(len(described.table.columns))]
+            return nested.node.join(nested.structure, cursors)
+        except Unfit as unfit:
+            raise GradlabError(f"{self._file.place(record)}, {_named(nested, unfit)}: {unfit}") from None
+        except (TypeError, ValueError, KeyError, StopIteration) as error:
+            raise GradlabError(f"{self._file.place(record)}: its layout does not go together ({error})") from error
+
+
+def _named(nested: _Nested, unfit: Unfit) -> str:
+    """The place of a number: with the name of the tensor, if the field is a mapping from names to records."""
+    name, structure = unfit.column.name, nested.structure
+    if name.count("[]") == 1 and isinstance(structure, list) and len(structure) == 2 and structure[1] is None:
+        return name.replace("[]", f"[{structure[0][unfit.at]!r}]")
+    return name
