@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -20,6 +21,7 @@ class RecordedRun(tuple[StepRecord, ...]):
         repeated: how many earlier records were left out.
         config: the hyperparameters of the run, by name.
         cut_off: whether its file ends with a record that was being written when the process was killed.
+        paths: of all tensors that have norms at any step, in the order of the model.
 
     >>> from types import SimpleNamespace as Record
     >>> run = RecordedRun([Record(step=1, loss=2.0, attempt=0), Record(step=0, loss=3.0, attempt=0),
@@ -45,6 +47,10 @@ class RecordedRun(tuple[StepRecord, ...]):
         run.repeated = len(every) - len(run)
         run.config, run.cut_off = config or {}, cut_off
         return run
+
+    @functools.cached_property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(path for record in self for path in record.tensors))
 
 
 def _current(records: Sequence[StepRecord]) -> Iterator[StepRecord]:

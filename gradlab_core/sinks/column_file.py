@@ -12,7 +12,7 @@ from gradlab_core.errors import GradlabError
 from gradlab_core.records import StepRecord, codec
 from gradlab_core.records.columns import Column, Table, parts, table
 from gradlab_core.sinks import column_rows
-from gradlab_core.sinks.column_rows import FLOATS, QUOTIENT, WHOLES, Layout, Stored
+from gradlab_core.sinks.column_rows import ABSENT, FLOATS, QUOTIENT, WHOLES, Layout, Stored
 from gradlab_core.sinks.columns import FRAME, HEADER, NOTE, Key, checksum
 
 PARTS = parts(StepRecord)
@@ -45,6 +45,9 @@ class Described:
             Unfit: the field cannot have one of them.
         """
         column = self.table.columns[place]
+        stored = self.layout.named[column.name]
+        if stored.form == ABSENT:  # most columns of most runs
+            return [None] * (len(rows) * stored.width)
         numbers, missing = (each.ravel() for each in column_rows.unpack(self.layout, column, rows, begin))
         misfits = column_rows.misfits(column, numbers, missing)
         if len(misfits):

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,15 +63,22 @@ class _Layout:
 
 
 class ColumnRecords:
-    """Makes the records of a file, whose bytes they keep in memory."""
+    """The `records` of a file, in the order in which they were written. They keep its bytes in memory."""
 
     def __init__(self, file: ColumnFile) -> None:
         self._file = file
         self._layouts = {number: _Layout(file.layout(number), file.where) for number in {n for n, _ in file.rows}}
         self._shared: dict[tuple[int, str, bytes], Any] = {}
+        self.records = self._made()
 
-    def records(self) -> list[StepRecord]:
-        """All records, in the order in which they were written."""
+    def paths(self, run: Iterable[StepRecord]) -> tuple[str, ...]:
+        """The paths of all tensors of these records, known without a look at their norms."""
+        number = {id(record): number for record, (number, _) in zip(self.records, self._file.rows, strict=True)}
+        layouts = [self._layouts[found] for found in dict.fromkeys(number[id(record)] for record in run)]
+        names = [nested.structure[0] for layout in layouts for nested in layout.nested if nested.name == "tensors"]
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
+
+    def _made(self) -> list[StepRecord]:
         own: dict[int, list[int]] = {}
         for record, (number, _) in enumerate(self._file.rows):
             own.setdefault(number, []).append(record)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,7 +30,7 @@ def load_records(path: str | os.PathLike[str]) -> list[StepRecord]:
         GradlabError: the file cannot be read, was not written by gradlab, or is broken; the message names the line, or
             the record in a file of columns, of which tensors and states are checked when they are looked at.
     """
-    return _load(Path(path))[0]
+    return _load(Path(path)).records
 
 
 def load_run(path: str | os.PathLike[str]) -> RecordedRun:
@@ -38,8 +40,21 @@ def load_run(path: str | os.PathLike[str]) -> RecordedRun:
     Raises:
         GradlabError: as `load_records`, or `hyperparameters.json` holds no JSON object.
     """
-    records, config, cut_off = _load(Path(path))
-    return RecordedRun(records, config=config or _beside(Path(path)), cut_off=cut_off)
+    found = _load(Path(path))
+    run = RecordedRun(found.records, config=found.config or _beside(Path(path)), cut_off=found.cut_off)
+    if found.paths is not None:
+        run.paths = found.paths(run)
+    return run
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loaded:
+    """What a file holds. `paths` gives those of the tensors of some of the records, where they are known beforehand."""
+
+    records: list[StepRecord]
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    cut_off: bool = False
+    paths: Callable[[Iterable[StepRecord]], tuple[str, ...]] | None = None
 
 
 def _beside(path: Path) -> dict[str, Any]:
@@ -52,8 +67,7 @@ def _beside(path: Path) -> dict[str, Any]:
     return found
 
 
-def _load(where: Path) -> tuple[list[StepRecord], dict[str, Any], bool]:
-    """The records of a file, the hyperparameters in it, and whether a record is half written at its end."""
+def _load(where: Path) -> _Loaded:
     try:
         with where.open("rb") as file:
             first = file.readline()
@@ -63,21 +77,22 @@ def _load(where: Path) -> tuple[list[StepRecord], dict[str, Any], bool]:
             if header is not None:
                 return _lines(header, file, str(where))
             if any(own.startswith(first) for own in (HEADER, columns.HEADER)):
-                return [], {}, False  # the process was killed while it wrote the header, before any record
+                return _Loaded([])  # the process was killed while it wrote the header, before any record
             text = (first + file.read()).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror or error) if isinstance(error, OSError) else error
         raise GradlabError(f"cannot read {where}: {reason}; {EXPECTED}") from error
     one_line = "\n" not in text.rstrip("\n")  # `gradlab train` writes its document as one line
-    return codec.parse(text, "step", StepRecord, f"{where}, line 1" if one_line else str(where)), {}, False
+    return _Loaded(codec.parse(text, "step", StepRecord, f"{where}, line 1" if one_line else str(where)))
 
 
-def _columns(data: bytes, where: str) -> tuple[list[StepRecord], dict[str, Any], bool]:
+def _columns(data: bytes, where: str) -> _Loaded:
     from gradlab_core.sinks.column_file import ColumnFile
     from gradlab_core.sinks.column_records import ColumnRecords
 
     file = ColumnFile(data, where)
-    return ColumnRecords(file).records(), file.config, file.cut_off
+    held = ColumnRecords(file)
+    return _Loaded(held.records, file.config, file.cut_off, held.paths)
 
 
 def holds_records(path: str | os.PathLike[str]) -> bool:
@@ -99,7 +114,7 @@ def _header(first: bytes, where: str) -> dict[str, Any] | None:
     return body if isinstance(body, dict) and body.get("kind") in (KIND, columns.KIND) and "rows" not in body else None
 
 
-def _lines(header: dict[str, Any], file: BinaryIO, where: str) -> tuple[list[StepRecord], dict[str, Any], bool]:
+def _lines(header: dict[str, Any], file: BinaryIO, where: str) -> _Loaded:
     version = header.get("schema_version")
     if version != codec.SCHEMA_VERSION:
         raise GradlabError(
@@ -111,7 +126,7 @@ def _lines(header: dict[str, Any], file: BinaryIO, where: str) -> tuple[list[Ste
     records: list[StepRecord] = []
     for number, line in enumerate(file, start=2):
         if not line.endswith(b"\n"):
-            return records, {}, True
+            return _Loaded(records, cut_off=True)
         body = codec.loads(line, f"{where}, line {number}", CHANGED)
         records.append(decode(StepRecord, body, f"{where}, line {number}"))
-    return records, {}, False
+    return _Loaded(records)

@@ -38,7 +38,7 @@ class DrawnRun:
     @property
     def paths(self) -> list[str]:
         """The paths of all tensors that have norms at any step, in the order of the model."""
-        return list(dict.fromkeys(path for record in self.records for path in record.tensors))
+        return list(self.records.paths)
 
 
 def drawn_run(name: str, judged: JudgedRun) -> DrawnRun:
@@ -57,6 +57,8 @@ def nonfinite(record: StepRecord) -> tuple[str, ...]:
     Ratios do not count: an infinite ratio says that a parameter that was 0 has moved, as biases do at the first step.
     """
     totals = [name for name in _WHOLE_NET if _is_odd(getattr(record, name))]
+    if not totals:  # a norm over all tensors is finite just if those of all tensors are
+        return ()
     tensors = [path for path, norms in record.tensors.items() if any(_is_odd(getattr(norms, n)) for n in _TENSOR)]
     return (*totals, *tensors)
 
