@@ -37,7 +37,7 @@ class _Shown:
 def diagnose(
     target: Annotated[
         str | None,
-        typer.Argument(help="A recorded run (run.gradlab, run.jsonl), or MODULE:FUNCTION, which returns your model and a batch."),
+        typer.Argument(help="A recorded run (run.gradlab), or MODULE:FUNCTION, which returns your model and a batch."),
     ] = None,
     scenario: Annotated[str | None, typer.Option(help="Run this one of the gallery.")] = None,
     gallery: Annotated[bool, typer.Option("--list", help="List the scenarios of the gallery.")] = False,

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from gradlab_core.errors import GradlabError
+from gradlab_core.records.later import held
 from gradlab_core.records.ranges import ANY_NUMBER, ANY_WHOLE, OneOf, Quotient, Range
 
 Structure = Any
@@ -106,10 +107,11 @@ class _Many(Node):
         self.inner = inner
 
     def split(self, value: Any, lists: Lists) -> Structure:
-        return len(value), self.inner.split_all(value, lists)
+        return (len(value), self.inner.split_all(value, lists))
 
     def join(self, structure: Structure, cursors: Cursors) -> Any:
-        return tuple(self.inner.join_all(*structure, cursors))
+        count, structures = structure
+        return tuple(self.inner.join_all(count, structures, cursors))
 
 
 class _Several(Node):
@@ -177,7 +179,10 @@ class Record(Node):
         if not self.flat:
             return super().join_all(count, structures, cursors)
         columns = [itertools.islice(cursors[place], count) for place in self._places]
-        return [self.kind(**dict(zip(self._names, row, strict=True))) for row in zip(*columns, strict=True)]
+        rows = (dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True))
+        if {*self._names} == {field.name for field in dataclasses.fields(self.kind)}:
+            return [held(self.kind, row, {}) for row in rows]
+        return [self.kind(**row) for row in rows]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +238,7 @@ def _column(hint: Any, name: str) -> Column:
     notes = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
     plain = typing.get_args(hint)[0] if notes else hint
     limit = next((note for note in notes if isinstance(note, Range)), ANY_NUMBER if plain is float else ANY_WHOLE)
-    words = next((note.words for note in notes if isinstance(note, OneOf)), ())
+    words: tuple[Any, ...] = next((note.words for note in notes if isinstance(note, OneOf)), ())
     if plain is bool:
         words = (False, True)
     elif issubclass(plain, enum.Enum):

@@ -45,9 +45,9 @@ class Described:
             Unfit: the field cannot have one of them.
         """
         column = self.table.columns[place]
-        stored = self.layout.named[column.name]
-        if stored.form == ABSENT:  # most columns of most runs
-            return [None] * (len(rows) * stored.width)
+        stored = self.layout.named.get(column.name)
+        if stored is None or stored.form == ABSENT:  # of a later field, or not measured, as most columns of most runs
+            return [None] * (len(rows) * stored.width) if stored else []
         numbers, missing = (each.ravel() for each in column_rows.unpack(self.layout, column, rows, begin))
         misfits = column_rows.misfits(column, numbers, missing)
         if len(misfits):
@@ -56,10 +56,10 @@ class Described:
 
     def span(self, places: Sequence[int]) -> tuple[int, int]:
         """The bytes of a row that hold these columns, which are neighbours."""
-        if not places:
+        names = [name for place in places if (name := self.table.columns[place].name) in self.layout.named]
+        if not names:
             return 0, 0
-        first, last = (self.layout.named[self.table.columns[place].name] for place in (places[0], places[-1]))
-        return self.layout.place[first.name], self.layout.place[last.name] + last.size
+        return self.layout.place[names[0]], self.layout.place[names[-1]] + self.layout.named[names[-1]].size
 
 
 class ColumnFile:
@@ -96,7 +96,7 @@ class ColumnFile:
         """Whether a record is half written at the end."""
         return self.end < len(self.data)
 
-    def keys(self) -> dict[Key, int]:
+    def numbers(self) -> dict[Key, int]:
         """The numbers of the layouts that whole records have."""
         whole = enumerate(self._layouts[: self._whole_layouts], start=1)
         return {(read.part, _tuples(read.layout.structure), read.layout.columns): number for number, read in whole}
@@ -148,21 +148,22 @@ class ColumnFile:
             self._tables[part, names] = _table(part, names, note["words"], where)
         found = Described(part, layout, self._tables[part, names])
         for column in found.table.columns:
+            if column.name not in layout.named:  # it came later
+                continue
             form, pair = layout.named[column.name].form, column.quotient or (column.name,)
             if form not in {*FLOATS, *WHOLES} or (form == QUOTIENT and layout.forms(pair) - {"<f4", "<f8"}):
-                raise GradlabError(f"{where}, {column.name}: unknown form {form!r}; a later version of gradlab wrote it")
+                raise GradlabError(
+                    f"{where}, {column.name}: unknown form {form!r}; a later version of gradlab wrote it"
+                )
         return found
 
 
 def _table(part: str, names: tuple[str, ...], words: Mapping[str, list[Any]], where: str) -> Table:
-    """The columns of a layout as the record classes have them, in the order in which the layout has them."""
+    """The columns of a layout as the record classes have them."""
     found = table(PARTS[part], names) if part else table(StepRecord, names, PARTS)
-    own = [column.name for column in found.columns]
-    if sorted(own) != sorted(names):
-        raise GradlabError(
-            f"{where}: unknown fields {sorted({*names} - {*own})}, missing {sorted({*own} - {*names})}; "
-            "another version of gradlab wrote the file"
-        )
+    unknown = sorted({*names} - {column.name for column in found.columns})
+    if unknown:
+        raise GradlabError(f"{where}: unknown fields {unknown}; a later version of gradlab wrote the file")
     return Table(found.node, tuple(_with_words(column, words.get(column.name, []), where) for column in found.columns))
 
 

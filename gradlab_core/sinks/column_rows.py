@@ -101,9 +101,9 @@ class Packer:
             form = FLOATS[self._levels[i]]
             if form == ABSENT and reals.are_missing(i):
                 return form, b""
-            if form == QUOTIENT and (pair := self._columns[i].quotient) is not None:
-                if reals.are_quotient(i, *(self._at[name] for name in pair)):
-                    return form, b""
+            pair = [self._at[name] for name in self._columns[i].quotient or ()]
+            if form == QUOTIENT and pair and reals.are_quotient(i, *pair):
+                return form, b""
             if form == "<f4" and reals.are_narrow(i):
                 return form, reals.narrow[reals.part[i]].tobytes()
             if form == "<f8":
@@ -119,7 +119,7 @@ class Packer:
             raise GradlabError(f"{self._columns[i].name} is {error.args[0]!r}; expected one of {known}") from error
         there = [number for number in numbers if number is not None]
         least, most = min(there, default=0), max(there, default=0)
-        while WHOLES[self._levels[i]] == ABSENT and there or not _holds(WHOLES[self._levels[i]], least, most):
+        while (WHOLES[self._levels[i]] == ABSENT and there) or not _holds(WHOLES[self._levels[i]], least, most):
             self._levels[i] += 1
             if self._levels[i] == len(WHOLES):
                 self._levels[i] -= 1
@@ -189,9 +189,9 @@ def unpack(layout: Layout, column: Column, rows: np.ndarray, begin: int = 0) -> 
 def listed(column: Column, numbers: np.ndarray, missing: np.ndarray) -> list[Any]:
     """The values of one row of a column, as a record has them."""
     values = numbers.tolist()
-    if column.words:
-        values = [column.words[code] for code in values]
-    return [None if gone else v for v, gone in zip(values, missing.tolist(), strict=True)] if missing.any() else values
+    if missing.any():
+        values = [None if gone else value for value, gone in zip(values, missing.tolist(), strict=True)]
+    return [None if code is None else column.words[code] for code in values] if column.words else values
 
 
 def misfits(column: Column, numbers: np.ndarray, missing: np.ndarray) -> np.ndarray:

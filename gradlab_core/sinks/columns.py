@@ -106,7 +106,7 @@ class ColumnSink(Sink):
 
         known = ColumnFile(_all(file, size), str(self.path))
         self._attempt = known.attempt + 1 if known.rows else 0
-        self._numbers = {key: number for number, key in known.keys().items()}
+        self._numbers = known.numbers()
         return known.end
 
 

@@ -23,8 +23,9 @@ CHANGED = "the file was changed after it was written: repair the line or take it
 def load_records(path: str | os.PathLike[str]) -> list[StepRecord]:
     """The records of a run, in the order in which they were written; `load_run` gives them by step, each step once.
 
-    Reads the columns of `ColumnSink`, the JSON lines of `JsonlSink` and the JSON document of `gradlab train --out`. What
-    was half written at the end when its process was killed is left out. A run that was continued may hold a step twice.
+    Reads the columns of `ColumnSink`, the JSON lines of `JsonlSink` and the JSON document of `gradlab train --out`. A
+    record that was being written when its process was killed is left out. A run that was continued may hold a step
+    twice.
 
     Raises:
         GradlabError: the file cannot be read, was not written by gradlab, or is broken; the message names the line, or
@@ -122,7 +123,7 @@ def _lines(header: dict[str, Any], file: BinaryIO, where: str) -> _Loaded:
             "version that wrote it"
         )
     if header["kind"] == columns.KIND:
-        raise GradlabError(f"{where} begins with another header than {columns.HEADER.decode().strip()}; {CHANGED}")
+        raise GradlabError(f"{where} does not begin with {columns.HEADER.decode().strip()} as it was written")
     records: list[StepRecord] = []
     for number, line in enumerate(file, start=2):
         if not line.endswith(b"\n"):

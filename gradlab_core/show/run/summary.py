@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gradlab_core.definitions.thresholds import ANOMALY_SCORE, ANOMALY_WARM_UP
 from gradlab_core.records import GradientState, StepRecord
@@ -62,7 +62,9 @@ def state_rows(run: DrawnRun) -> tuple[list[StateRow], list[str]]:
         for path in dict.fromkeys(p for p, s in at if s == state)
     ]
     odd = {row.path for row in rows}
-    return rows, [path for path in dict.fromkeys(p for r in run.records for p in r.states) if path not in odd]
+    known = {id(record.states): record.states for record in run.records}  # many records share it
+    every = dict.fromkeys(path for states in known.values() for path in states)
+    return rows, [path for path in every if path not in odd]
 
 
 def _facts(run: DrawnRun) -> list[str]:
@@ -143,10 +145,14 @@ def _skipped(run: DrawnRun) -> list[tuple[str, str]]:
 def _where(run: DrawnRun) -> dict[tuple[str, GradientState], list[int]]:
     """The places of the records at which each parameter was in each state other than ok."""
     at: dict[tuple[str, GradientState], list[int]] = {}
+    states: Mapping[str, GradientState] = {}
+    odd: list[tuple[str, GradientState]] = []
     for i, record in enumerate(run.records):
-        for path, state in record.states.items():
-            if state != GradientState.OK:
-                at.setdefault((path, state), []).append(i)
+        if record.states is not states:  # records that are read from a file share it where it is the same
+            states = record.states
+            odd = [(path, state) for path, state in states.items() if state != GradientState.OK]
+        for found in odd:
+            at.setdefault(found, []).append(i)
     return at
 
 
