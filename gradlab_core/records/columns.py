@@ -181,7 +181,7 @@ class Record(Node):
         columns = [itertools.islice(cursors[place], count) for place in self._places]
         rows = (dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True))
         if {*self._names} == {field.name for field in dataclasses.fields(self.kind)}:
-            return [held(self.kind, row, {}) for row in rows]
+            return [held(self.kind, row) for row in rows]
         return [self.kind(**row) for row in rows]
 
 

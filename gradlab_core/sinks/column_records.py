@@ -41,14 +41,14 @@ class _Layout:
         self.described, self.plain = described, node.places
         self.plain_size = described.span(list(self.plain.values()))[1]
         structures = dict(described.layout.structure or ())
-        self.nested = []
+        self.nested: dict[str, _Nested] = {}
         for name, structure in structures.items():
             if name not in node.others:
                 raise GradlabError(f"{where}: unknown field {name!r}; a later version of gradlab wrote it")
             places = [i for i, column in enumerate(columns) if column.name.startswith((f"{name}[", f"{name}."))]
             is_shared = not any(columns[place].is_float for place in places)
             span = described.span(places)
-            self.nested.append(_Nested(name, node.others[name], structure, places, *span, is_shared))
+            self.nested[name] = _Nested(name, node.others[name], structure, places, *span, is_shared)
         self.defaults: dict[str, Any] = dict.fromkeys(PARTS)
         self.factories: dict[str, Maker] = {}
         for field in dataclasses.fields(StepRecord):  # a file may be older than a field, whose default then holds
@@ -75,7 +75,7 @@ class ColumnRecords:
         """The paths of all tensors of these records, known without a look at their norms."""
         number = {id(record): number for record, (number, _) in zip(self.records, self._file.rows, strict=True)}
         layouts = [self._layouts[found] for found in dict.fromkeys(number[id(record)] for record in run)]
-        names = [nested.structure[0] for layout in layouts for nested in layout.nested if nested.name == "tensors"]
+        names = [layout.nested["tensors"].structure[0] for layout in layouts]
         return tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
 
     def _made(self) -> list[StepRecord]:
@@ -84,11 +84,12 @@ class ColumnRecords:
             own.setdefault(number, []).append(record)
         made: dict[int, StepRecord] = {}
         for number, places in own.items():
-            for record, fields in zip(places, self._plain(self._layouts[number], places), strict=True):
-                makers = self._makers(self._layouts[number], record)
-                for part in makers.keys() & PARTS:
-                    del fields[part]
-                made[record] = held(StepRecord, fields, makers)
+            layout = self._layouts[number]
+            for record, fields in zip(places, self._plain(layout, places), strict=True):
+                made[record] = held(StepRecord, fields, _Makers(self, layout, record))
+        for part, rows in self._file.beside.items():
+            for record in rows:
+                del made[record].__dict__[part]
         return [made[record] for record in range(len(made))]
 
     def _plain(self, layout: _Layout, records: list[int]) -> Iterator[dict[str, Any]]:
@@ -97,20 +98,20 @@ class ColumnRecords:
         rows = np.frombuffer(b"".join([view[start : start + size] for start in starts]), np.uint8)
         try:
             table = rows.reshape(len(records), size)
-            columns = [layout.described.values(place, table) for place in layout.plain.values()]
+            columns: list[Iterable[Any]] = [layout.described.values(at, table) for at in layout.plain.values()]
         except Unfit as unfit:
             raise GradlabError(f"{self._file.place(records[unfit.at])}, {unfit.column.name}: {unfit}") from None
-        for row in zip(*columns, strict=True):
-            yield layout.defaults | dict(zip(layout.plain, row, strict=True))
+        columns += [itertools.repeat(value, len(records)) for value in layout.defaults.values()]
+        names = [*layout.plain, *layout.defaults]
+        return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
 
-    def _makers(self, layout: _Layout, record: int) -> dict[str, Maker]:
-        makers: dict[str, Maker] = {
-            nested.name: functools.partial(self._field, layout, nested, record) for nested in layout.nested
-        }
-        for part, rows in self._file.beside.items():
-            if record in rows:
-                makers[part] = functools.partial(self._part, part, record)
-        return makers | layout.factories
+    def maker(self, layout: _Layout, name: str, record: int) -> Maker | None:
+        """What makes a field of a record that is not plain."""
+        if name in layout.nested:
+            return functools.partial(self._field, layout, layout.nested[name], record)
+        if record in self._file.beside.get(name, ()):
+            return functools.partial(self._part, name, record)
+        return layout.factories.get(name)
 
     def _field(self, layout: _Layout, nested: _Nested, record: int) -> Any:
         start = self._file.rows[record][1]
@@ -139,6 +140,18 @@ class ColumnRecords:
             raise GradlabError(f"{self._file.place(record)}, {_named(nested, unfit)}: {unfit}") from None
         except (TypeError, ValueError, KeyError, StopIteration) as error:
             raise GradlabError(f"{self._file.place(record)}: its layout does not go together ({error})") from error
+
+
+class _Makers:
+    """The makers of the fields of one record: 10,000 records need no dictionary each."""
+
+    __slots__ = ("_layout", "_record", "_records")
+
+    def __init__(self, records: ColumnRecords, layout: _Layout, record: int) -> None:
+        self._records, self._layout, self._record = records, layout, record
+
+    def get(self, name: str) -> Maker | None:
+        return self._records.maker(self._layout, name, self._record)
 
 
 def _named(nested: _Nested, unfit: Unfit) -> str:

@@ -8,6 +8,7 @@ a probe. What is half written at the end of the file is no record.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import struct
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 KIND = "step-columns"
 HEADER = line({"schema_version": codec.SCHEMA_VERSION, "kind": KIND})
 FRAME = struct.Struct("<III")
-_NUMBER = struct.Struct("<I")
 NOTE = 0
 """The number of a frame that is a note."""
 
@@ -42,7 +42,13 @@ def frame(number: int, data: bytes) -> bytes:
 
 
 def checksum(number: int, data: bytes | memoryview) -> int:
-    return zlib.crc32(data, zlib.crc32(_NUMBER.pack(number)))
+    """The checksum of a frame, which covers the number of its layout."""
+    return zlib.crc32(data, _checksum_of(number))
+
+
+@functools.lru_cache
+def _checksum_of(number: int) -> int:
+    return zlib.crc32(struct.pack("<I", number))
 
 
 class ColumnSink(Sink):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from gradlab_core.definitions.thresholds import ANOMALY_SCORE
 from gradlab_core.judge.judged import JudgedRun
-from gradlab_core.records import RecordedRun, StepRecord
+from gradlab_core.records import GradientState, RecordedRun, StepRecord
 from gradlab_core.show import style
 from gradlab_core.show.canvas import MOST
 
@@ -57,8 +57,8 @@ def nonfinite(record: StepRecord) -> tuple[str, ...]:
     Ratios do not count: an infinite ratio says that a parameter that was 0 has moved, as biases do at the first step.
     """
     totals = [name for name in _WHOLE_NET if _is_odd(getattr(record, name))]
-    if not totals:  # a norm over all tensors is finite just if those of all tensors are
-        return ()
+    if not totals and GradientState.NONFINITE not in record.states.values():
+        return ()  # the tensors need not be looked at
     tensors = [path for path, norms in record.tensors.items() if any(_is_odd(getattr(norms, n)) for n in _TENSOR)]
     return (*totals, *tensors)
 
