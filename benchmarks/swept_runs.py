@@ -67,11 +67,12 @@ def write_sweep(folder: Path, runs: int, steps: int, tensors: int, seed: int = 0
         file = folder / f"{i:03d}" / "run.gradlab"
         file.parent.mkdir(parents=True, exist_ok=True)
         draw = kind, i % DRAWS
-        if draw in first:
-            _copy(first[draw], file, config)
+        source = first.setdefault(draw, file)
+        if file.exists():
             continue
-        first[draw] = file
-        if not file.exists():
+        if source is not file:
+            _copy(source, file, config)
+        else:
             with ColumnSink(file, config=config) as sink:
                 for record in made_up(kind, steps, tensors, i):
                     sink(record)

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
+from gradlab_core.records import frames
+from gradlab_core.records.shown import steps_table
 from gradlab_core.records.step import StepRecord
 
 
@@ -47,6 +49,27 @@ class RecordedRun(tuple[StepRecord, ...]):
         run.repeated = len(every) - len(run)
         run.config, run.cut_off = config or {}, cut_off
         return run
+
+    def to_pandas(self, of: str = "steps") -> Any:
+        """A `pandas.DataFrame`: a row for each step, or with `of="tensors"` for each tensor at each step. Its types can
+        miss a value, so that missing and NaN stay two things.
+
+        Raises:
+            GradlabError: `of` is something else.
+            MissingDependency: pandas is not installed.
+        """
+        return frames.to_pandas(frames.series(self, of))
+
+    def to_polars(self, of: str = "steps") -> Any:
+        """The same as a `polars.DataFrame`."""
+        return frames.to_polars(frames.series(self, of))
+
+    def to_arrow(self, of: str = "steps") -> Any:
+        """The same as a `pyarrow.Table`."""
+        return frames.to_arrow(frames.series(self, of))
+
+    def _repr_html_(self) -> str:
+        return steps_table(self, self.config)
 
     @functools.cached_property
     def paths(self) -> tuple[str, ...]:

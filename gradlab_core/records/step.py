@@ -10,6 +10,7 @@ from typing import Annotated
 from gradlab_core.records.later import made_later
 from gradlab_core.records.model import Probe
 from gradlab_core.records.ranges import Cosine, Count, Framework, Norm, Quotient, Share
+from gradlab_core.records.shown import step_table
 
 
 class GradientState(enum.StrEnum):
@@ -87,6 +88,9 @@ class StepRecord:
     probe: Probe | None = None
     quantities: Mapping[str, QuantityValues] = dataclasses.field(default_factory=dict)
     attempt: Count = 0
+
+    def _repr_html_(self) -> str:
+        return step_table(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gradlab_core.definitions import kinds
-from gradlab_core.records import LayerStats, TensorStats
+from gradlab_core.records import LayerStats, Rows, TensorStats
 from gradlab_jax.model.inputs import Inputs, checked_inputs
 from gradlab_jax.model.modules import Functional, functional
 from gradlab_jax.model.taps import Tap, run_tapped
@@ -39,7 +39,7 @@ def activation_stats(model: Any, x: Inputs, *, mode: str) -> list[LayerStats]:
     f, params, rest = functional(model, mode)
     x = checked_inputs(x)
     rows = jax.device_get(_all_stats(f, params, rest, x))
-    return [row.record(mode) for row in rows]
+    return Rows([row.record(mode) for row in rows])
 
 
 @functools.partial(jax.jit, static_argnums=0)

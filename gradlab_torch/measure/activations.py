@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gradlab_core.definitions import kinds
-from gradlab_core.records import LayerStats, TensorStats
+from gradlab_core.records import LayerStats, Rows, TensorStats
 from gradlab_torch.model.inputs import Inputs, checked_inputs
 from gradlab_torch.model.modules import private_copy
 from gradlab_torch.model.taps import Tap, run_tapped
@@ -41,7 +41,7 @@ def activation_stats(model: torch.nn.Module, x: Inputs, *, mode: str) -> list[La
         _, handed = run_tapped(private, x, tracked)
     rows = rows_of(handed)
     numbers = transferred({str(i): row.part() for i, row in enumerate(rows)}) if rows else {}
-    return [row.record(mode, numbers[str(i)]) for i, row in enumerate(rows)]
+    return Rows([row.record(mode, numbers[str(i)]) for i, row in enumerate(rows)])
 
 
 @dataclasses.dataclass(frozen=True)
