@@ -13,7 +13,7 @@ import numpy as np
 
 from gradlab_core.records import GradientState, StepRecord, TensorNorms
 from gradlab_core.sinks import ColumnSink
-from gradlab_core.sinks.columns import FRAME, HEADER, NOTE, frame
+from gradlab_core.sinks.columns import FRAME, HEADER, NOTE, NUMBER, frame
 
 KINDS = ("healthy", "too high", "too low", "vanishing")
 DRAWS = 2
@@ -82,7 +82,7 @@ def _copy(source: Path, file: Path, config: dict[str, Any]) -> None:
     """The same records with other hyperparameters, which are the first note of the file."""
     with source.open("rb") as old, file.open("wb") as new:
         old.seek(len(HEADER))
-        length, _, _ = FRAME.unpack(old.read(FRAME.size))
-        old.seek(length, 1)
+        length, _ = FRAME.unpack(old.read(FRAME.size))
+        old.seek(NUMBER.size + length, 1)
         new.write(HEADER + frame(NOTE, json.dumps({"attempt": 0, "config": config}).encode()))
         shutil.copyfileobj(old, new, 1 << 20)

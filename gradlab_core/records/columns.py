@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import itertools
 import operator
 import types
@@ -193,7 +194,8 @@ class Table:
     columns: tuple[Column, ...]
 
 
-def table(kind: Any, known: Collection[str] | None = None, leave_out: Collection[str] = ()) -> Table:
+@functools.lru_cache(maxsize=128)
+def table(kind: Any, known: tuple[str, ...] | None = None, leave_out: tuple[str, ...] = ()) -> Table:
     """The columns of a type. With `known`, only those that a file has: a field that came later keeps its default. The
     fields of `leave_out`, of the outermost record, are not looked at.
 

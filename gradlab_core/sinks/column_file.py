@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from gradlab_core.records import StepRecord, codec
 from gradlab_core.records.columns import Column, Table, parts, table
 from gradlab_core.sinks import column_rows
 from gradlab_core.sinks.column_rows import ABSENT, FLOATS, QUOTIENT, WHOLES, Layout, Stored
-from gradlab_core.sinks.columns import FRAME, HEADER, NOTE, Key, checksum
+from gradlab_core.sinks.columns import FRAME, HEADER, NOTE, NUMBER, Key
 
 PARTS = parts(StepRecord)
 """The fields of a record that have rows of their own."""
@@ -108,25 +109,22 @@ class ColumnFile:
         return f"{self.where}, record {record + 1}"
 
     def _scan(self) -> None:
-        view, at, size = memoryview(self.data), len(HEADER), len(self.data)
         pending: dict[str, Row] = {}
-        while at + FRAME.size <= size:
-            length, crc, number = FRAME.unpack_from(view, at)
-            begin, at = at + FRAME.size, at + FRAME.size + length
-            if at > size:
-                return
-            if checksum(number, view[begin:at]) != crc:
-                if not any(view[begin - FRAME.size :]):  # what a power cut leaves: room that was never filled
-                    return
-                raise GradlabError(f"{self.place(len(self.rows))}: the checksum is wrong; the file was damaged")
+        usual: dict[int, int] = {}
+        for number, begin, end in self._frames():
+            if usual.get(number) == end - begin and not pending:  # by far the most common
+                self.rows.append((number, begin))
+                self.end = end
+                continue
+            where = self.place(len(self.rows))
             if number == NOTE:
-                note = codec.loads(bytes(view[begin:at]), self.place(len(self.rows)), "expected a note of gradlab")
+                note = codec.loads(self.data[begin:end], where, "expected a note of gradlab")
                 if "layout" in note:
                     self._layouts.append(self._known(note["layout"]))
                     continue
                 self.attempt, self.config = note["attempt"], {**self.config, **note["config"]}
-            elif not 0 < number <= len(self._layouts) or self.layout(number).layout.size != length:
-                raise GradlabError(f"{self.place(len(self.rows))}: no layout {number} of {length} bytes is known")
+            elif not 0 < number <= len(self._layouts) or self.layout(number).layout.size != end - begin:
+                raise GradlabError(f"{where}: no layout {number} of {end - begin} bytes is known")
             elif self.layout(number).part:
                 pending[self.layout(number).part] = number, begin
                 continue
@@ -134,8 +132,24 @@ class ColumnFile:
                 for part, row in pending.items():
                     self.beside[part][len(self.rows)] = row
                 pending.clear()
+                usual[number] = end - begin
                 self.rows.append((number, begin))
-            self.end, self._whole_layouts = at, len(self._layouts)
+            self.end, self._whole_layouts = end, len(self._layouts)
+
+    def _frames(self) -> Iterator[tuple[int, int, int]]:
+        """The number of the layout of each whole frame, and where what it holds begins and ends."""
+        view, at, size = memoryview(self.data), len(HEADER), len(self.data)
+        while at + FRAME.size <= size:
+            length, crc = FRAME.unpack_from(view, at)
+            begin = at + FRAME.size + NUMBER.size
+            if begin + length > size:
+                return
+            if zlib.crc32(view[at + FRAME.size : begin + length]) != crc:
+                if not any(view[at:]):  # what a power cut leaves: room that was never filled
+                    return
+                raise GradlabError(f"{self.place(len(self.rows))}: the checksum is wrong; the file was damaged")
+            yield NUMBER.unpack_from(view, at + FRAME.size)[0], begin, begin + length
+            at = begin + length
 
     def _known(self, note: dict[str, Any]) -> Described:
         """A layout as its note tells it, checked against the record classes of this version."""
@@ -160,7 +174,7 @@ class ColumnFile:
 
 def _table(part: str, names: tuple[str, ...], words: Mapping[str, list[Any]], where: str) -> Table:
     """The columns of a layout as the record classes have them."""
-    found = table(PARTS[part], names) if part else table(StepRecord, names, PARTS)
+    found = table(PARTS[part], names) if part else table(StepRecord, names, tuple(PARTS))
     unknown = sorted({*names} - {column.name for column in found.columns})
     if unknown:
         raise GradlabError(f"{where}: unknown fields {unknown}; a later version of gradlab wrote the file")

@@ -8,7 +8,6 @@ a probe. What is half written at the end of the file is no record.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import struct
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
 
 KIND = "step-columns"
 HEADER = line({"schema_version": codec.SCHEMA_VERSION, "kind": KIND})
-FRAME = struct.Struct("<III")
+FRAME, NUMBER = struct.Struct("<II"), struct.Struct("<I")
+"""The length and the checksum of a frame; the number of its layout, which the checksum covers too."""
 NOTE = 0
 """The number of a frame that is a note."""
 
@@ -38,17 +38,8 @@ Key = tuple[str, Any, "tuple[Stored, ...]"]
 
 def frame(number: int, data: bytes) -> bytes:
     """A frame of the file."""
-    return FRAME.pack(len(data), checksum(number, data), number) + data
-
-
-def checksum(number: int, data: bytes | memoryview) -> int:
-    """The checksum of a frame, which covers the number of its layout."""
-    return zlib.crc32(data, _checksum_of(number))
-
-
-@functools.lru_cache
-def _checksum_of(number: int) -> int:
-    return zlib.crc32(struct.pack("<I", number))
+    checked = NUMBER.pack(number) + data
+    return FRAME.pack(len(data), zlib.crc32(checked)) + checked
 
 
 class ColumnSink(Sink):
@@ -70,7 +61,7 @@ class ColumnSink(Sink):
     def __init__(self, path: str | os.PathLike[str], *, config: Mapping[str, Any] | None = None) -> None:
         self.path, self._attempt = Path(path), 0
         self._tables: dict[str, Table] = {name: table(kind) for name, kind in parts(StepRecord).items()}
-        self._tables[""] = table(StepRecord, leave_out=self._tables)
+        self._tables[""] = table(StepRecord, leave_out=tuple(self._tables))
         self._packers: dict[tuple[str, Any], Packer] = {}
         self._numbers: dict[Key, int] = {}
         self._file = AppendedFile(self.path, HEADER, self._whole_records)

@@ -21,7 +21,7 @@ from gradlab_core.sinks.columns import ColumnSink
 from gradlab_core.sinks.jsonl import HEADER, JsonlSink, line
 from gradlab_core.sinks.loading import load_records, load_run
 
-TRIALS, KILLS_A_FILE, LONGEST = 100, 5, 0.015
+TRIALS, KILLS_A_FILE, LONGEST = 100, 5, 0.03
 
 
 class Buffered:
