@@ -20,7 +20,7 @@ from rich.table import Table
 
 from gradlab_core.errors import GradlabError
 from gradlab_core.judge.diagnosis import diagnose
-from gradlab_core.sinks import ColumnSink, JsonlSink, load_run
+from gradlab_core.sinks import ColumnSink, JsonlSink, column_records, load_run
 
 from .diagnosis.overhead import synthetic
 from .options import answering

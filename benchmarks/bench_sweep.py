@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import resource
 import sys
 import tempfile
@@ -29,8 +30,9 @@ from .swept_runs import write_sweep
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One sweep: bytes of its files, seconds to judge all runs with so many `jobs` and to draw the page, the peak of
-    memory in bytes of this process and of the largest of the others, and how many runs had each verdict."""
+    """One sweep: bytes of its files, seconds to judge all runs with so many `jobs` and to draw the page, the seconds of
+    processors that the jobs took together, the peak of memory in bytes of this process and of the largest of the jobs,
+    and how many runs had each verdict."""
 
     runs: int
     steps: int
@@ -39,6 +41,7 @@ class Row:
     file_bytes: int
     judged_seconds: float
     page_seconds: float
+    job_cpu_seconds: float
     own_peak_bytes: int
     job_peak_bytes: int
     verdicts: dict[str, int]
@@ -65,10 +68,12 @@ def run(
         on_call("writing")
         write_sweep(root, runs, steps, tensors)
         on_call("judging")
+        before = _cpu()
         began = time.perf_counter()
         files = recorded_files(root)
         judged = sweep(files, jobs=jobs)
         seconds = time.perf_counter() - began
+        cpu = _cpu() - before
         page.render(str(root), judged)
         drawn = time.perf_counter() - began - seconds
         size = sum(path.stat().st_size for path in files.values())
@@ -76,7 +81,7 @@ def run(
     return [
         Row(
             runs=len(judged), steps=steps, tensors=tensors, jobs=jobs, file_bytes=size, judged_seconds=seconds,
-            page_seconds=drawn, own_peak_bytes=_peak(resource.RUSAGE_SELF),
+            page_seconds=drawn, job_cpu_seconds=cpu, own_peak_bytes=_peak(resource.RUSAGE_SELF),
             job_peak_bytes=_peak(resource.RUSAGE_CHILDREN), verdicts={v: verdicts.count(v) for v in {*verdicts}},
         )
     ]  # fmt: skip
@@ -85,12 +90,19 @@ def run(
 def report(rows: Sequence[Row]) -> Iterator[RenderableType]:
     """What a console prints."""
     for row in rows:
+        size, own, job = (f"{n / 2**20:,.0f} MiB" for n in (row.file_bytes, row.own_peak_bytes, row.job_peak_bytes))
         yield (
-            f"{row.runs:,} runs of {row.steps:,} steps × {row.tensors} tensors, {row.file_bytes / 2**20:,.0f} MiB: "
-            f"judged by {row.jobs} jobs in {row.judged_seconds:.1f} s, drawn in {row.page_seconds:.1f} s; memory peaks "
-            f"at {row.own_peak_bytes / 2**20:,.0f} MiB, and {row.job_peak_bytes / 2**20:,.0f} MiB in a job"
+            f"{row.runs:,} runs of {row.steps:,} steps × {row.tensors} tensors, {size}: judged by {row.jobs} jobs in "
+            f"{row.judged_seconds:.1f} s, which took {row.job_cpu_seconds:.1f} s of processors, drawn in "
+            f"{row.page_seconds:.1f} s; memory peaks at {own}, and at {job} in a job"
         )
         yield ", ".join(f"{count} {verdict}" for verdict, count in sorted(row.verdicts.items()))
+
+
+def _cpu() -> float:
+    """Seconds of processors that this process and those that it has waited for took."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def _peak(who: int) -> int:

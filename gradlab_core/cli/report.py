@@ -106,6 +106,8 @@ def _load(paths: list[Path]) -> dict[Path, RecordedRun]:
         except GradlabError as error:
             problems.append(str(error))
         else:
+            if records[path].cut_off:
+                output.messages().print(f"{path}: {output.CUT_OFF}", soft_wrap=True, markup=False)
             problems += [] if records[path] else [f"{path} holds no record; expected at least one"]
     refuse("cannot draw", problems)
     return records

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from gradlab_core.definitions.thresholds import ANOMALY_SCORE, ANOMALY_WARM_UP
+from gradlab_core.judge.sweep import flat
 from gradlab_core.records import GradientState, StepRecord
 from gradlab_core.show.run.lines import score
 from gradlab_core.show.run.steps import DrawnRun, is_anomaly, nonfinite
-from gradlab_core.text import listed, number
+from gradlab_core.text import listed, number, setting
 
 STATES = {
     GradientState.NONFINITE: ("bad", "its gradient held a NaN or an Inf"),
@@ -76,6 +77,10 @@ def _facts(run: DrawnRun) -> list[str]:
             f"{records.repeated:,} steps were recorded more than once, as when a run goes on from a checkpoint; the "
             "later record is shown."
         )
+    if records.cut_off:
+        facts.append("The last record was being written when its process was killed, and is left out.")
+    if records.config:
+        facts.append(f"Hyperparameters: {', '.join(f'{n} {setting(v)}' for n, v in flat(records.config).items())}.")
     if len(run.drawn) < len(records):
         facts.append(
             f"The charts show {len(run.drawn):,} of them; every anomaly, and each step at which a NaN, an Inf or a row "

@@ -15,7 +15,7 @@ from gradlab_core.records import Severity
 from gradlab_core.show.rendering import fill, version
 from gradlab_core.show.run.diagnosis import LEVELS
 from gradlab_core.show.sweep.losses import loss_chart
-from gradlab_core.text import number, odd, percent
+from gradlab_core.text import number, odd, percent, setting
 
 _VERDICTS = {"critical": "bad", "warning": "watch", "fine": "good", "unreadable": "unknown"}
 _SAID = {
@@ -121,7 +121,7 @@ def _shown(link: Link) -> dict[str, Any]:
 
 def _same(runs: Sequence[SweptRun], names: Sequence[str]) -> list[tuple[str, str]]:
     first: Mapping[str, Any] = runs[0].config if runs else {}
-    return [(name, cell(value)) for name, value in first.items() if name not in names]
+    return [(name, setting(value)) for name, value in first.items() if name not in names]
 
 
 def _order(run: SweptRun) -> tuple[bool, float]:
@@ -137,19 +137,6 @@ def _row(run: SweptRun, names: Sequence[str]) -> dict[str, Any]:
         "level": _VERDICTS[run.verdict],
         "loss": odd(run.last_loss) or number(run.last_loss, 4),
         "records": f"{run.records:,}",
-        "values": [cell(run.config.get(name), missing="not given") for name in names],
+        "values": [setting(run.config.get(name), missing="not given") for name in names],
         "findings": [(_title(f.code), LEVELS[f.severity], f"{f.first_step:,}") for f in run.alarms.values()],
     }
-
-
-def cell(value: Any, missing: str = "None") -> str:
-    """A hyperparameter as text.
-
-    >>> cell(0.001), cell(64), cell(True), cell("adam"), cell(float("nan")), cell(None)
-    ('0.001', '64', 'True', 'adam', 'NaN', 'None')
-    """
-    if value is None:
-        return missing
-    if isinstance(value, float):
-        return odd(value) or f"{value:.4g}"
-    return str(value)
