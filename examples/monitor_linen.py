@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from flax.training.train_state import TrainState
 
-from gradlab_core.sinks import JsonlSink, load_records
+from gradlab_core.sinks import ColumnSink, load_records
 from gradlab_jax import check_gradients, monitor, read_record
 
 rng = np.random.default_rng(0)
@@ -44,8 +44,8 @@ def step(state):
     return state.apply_gradients(grads=grads), loss
 
 
-path = Path(tempfile.mkdtemp()) / "run.jsonl"
-with JsonlSink(path) as sink:
+path = Path(tempfile.mkdtemp()) / "run.gradlab"
+with ColumnSink(path) as sink:
     for i in range(41):
         state, loss = step(state)
         if i % 10 == 0:

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from gradlab_core.sinks import JsonlSink, load_records
+from gradlab_core.sinks import ColumnSink, load_records
 from gradlab_jax import check_gradients, read_record
 from gradlab_jax.integrations import nnx as gradlab_nnx
 
@@ -44,8 +44,8 @@ def step(net, optimizer):
     return loss
 
 
-path = Path(tempfile.mkdtemp()) / "run.jsonl"
-with JsonlSink(path) as sink:
+path = Path(tempfile.mkdtemp()) / "run.gradlab"
+with ColumnSink(path) as sink:
     for i in range(41):
         loss = step(net, optimizer)
         if i % 10 == 0:

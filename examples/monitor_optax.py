@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gradlab_core.sinks import JsonlSink, load_records
+from gradlab_core.sinks import ColumnSink, load_records
 from gradlab_jax import before_clipping, monitor, read_record
 
 rng = np.random.default_rng(0)
@@ -37,8 +37,8 @@ def step(params, state):
 
 
 state = tx.init(params)
-path = Path(tempfile.mkdtemp()) / "run.jsonl"
-with JsonlSink(path) as sink:
+path = Path(tempfile.mkdtemp()) / "run.gradlab"
+with ColumnSink(path) as sink:
     for i in range(41):
         params, state, loss = step(params, state)
         if i % 10 == 0:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gradlab_core.sinks import JsonlSink, load_records
+from gradlab_core.sinks import ColumnSink, load_records
 from gradlab_torch import Monitor
 
 torch.manual_seed(0)
@@ -27,9 +27,9 @@ class Net(torch.nn.Module):
 
 net = Net()
 optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
-path = Path(tempfile.mkdtemp()) / "run.jsonl"
+path = Path(tempfile.mkdtemp()) / "run.gradlab"
 
-with JsonlSink(path) as sink, Monitor(net, optimizer, every=10, on_record=sink) as monitor:
+with ColumnSink(path) as sink, Monitor(net, optimizer, every=10, on_record=sink) as monitor:
     for _ in range(41):
         optimizer.zero_grad()
         loss = (net(x) - y).square().mean()

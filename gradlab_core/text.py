@@ -58,6 +58,17 @@ def with_std(figure: str, value: float | None, std: float | None) -> str:
     return f"{number(value)} ± {number(std, digits=2)}"
 
 
+def setting(value: object, missing: str = "None") -> str:
+    """A hyperparameter as text.
+
+    >>> setting(0.001), setting(64), setting(True), setting("adam"), setting(float("nan")), setting(None)
+    ('0.001', '64', 'True', 'adam', 'NaN', 'None')
+    """
+    if value is None:
+        return missing
+    return odd(value) or f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def listed(items: list[str]) -> str:
     """A list in a sentence.
 

@@ -37,7 +37,7 @@ class _Shown:
 def diagnose(
     target: Annotated[
         str | None,
-        typer.Argument(help="A recorded run (run.jsonl), or MODULE:FUNCTION, which returns your model and a batch."),
+        typer.Argument(help="A recorded run (run.gradlab), or MODULE:FUNCTION, which returns your model and a batch."),
     ] = None,
     scenario: Annotated[str | None, typer.Option(help="Run this one of the gallery.")] = None,
     gallery: Annotated[bool, typer.Option("--list", help="List the scenarios of the gallery.")] = False,
@@ -103,12 +103,14 @@ def _target(target: str, shown: _Shown) -> bool:
 
 def _recorded(target: str, shown: _Shown) -> bool:
     from gradlab_core.judge.judged import JudgedRun
-    from gradlab_core.sinks import load_records
+    from gradlab_core.sinks import load_run
 
-    records = load_records(target)
-    if not records:
+    run = load_run(target)
+    if not run:
         raise GradlabError(f"{target} holds no record; expected at least one")
-    return _show(target, JudgedRun(records, steps=shown.steps), shown)
+    if run.cut_off:
+        output.messages().print(f"{target}: {output.CUT_OFF}", soft_wrap=True, markup=False)
+    return _show(target, JudgedRun(run, steps=shown.steps), shown)
 
 
 def _examined(target: str, shown: _Shown) -> bool:

@@ -19,6 +19,7 @@ from gradlab_core.errors import GradlabError
 from gradlab_core.files import cannot_write
 
 FOUND_SOMETHING = 1
+CUT_OFF = "a record that was being written when the process was killed is left out"
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")

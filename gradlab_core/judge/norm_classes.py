@@ -123,6 +123,9 @@ def _is_outbreak(record: StepRecord) -> bool:
 
 def _has_no_path(record: StepRecord) -> bool:
     """No gradient at all is another thing than a gradient of norm 0."""
+    if set(record.states.values()) == {GradientState.DISCONNECTED}:
+        return True
+    if record.grad_norm != 0:  # then some tensor has a gradient; tensors are not looked at where they need not be
+        return False
     grads = [norms.grad for norms in record.tensors.values()]
-    states = set(record.states.values())
-    return (bool(grads) and all(grad is None for grad in grads)) or states == {GradientState.DISCONNECTED}
+    return bool(grads) and all(grad is None for grad in grads)

@@ -1,6 +1,6 @@
 """Records: what was measured, frozen, and its JSON.
 
-No definition of a number and no judgement of it. Imports errors and files, and no other room.
+No definition of a number and no judgement of it. Imports errors, files and text, and no other room.
 
 Four things are never mixed up: a number (which may be zero), NaN, ±Inf, and *missing*, which is None.
 """
@@ -21,6 +21,7 @@ from gradlab_core.records.model import (
     TensorStats,
     Verdict,
 )
+from gradlab_core.records.notebook import Rows
 from gradlab_core.records.ordering import RecordedRun
 from gradlab_core.records.step import (
     EpochRecord,
@@ -51,6 +52,7 @@ __all__ = [
     "Probe",
     "QuantityValues",
     "RecordedRun",
+    "Rows",
     "Severity",
     "StepRecord",
     "TensorNorms",

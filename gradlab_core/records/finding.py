@@ -6,6 +6,7 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 
+from gradlab_core.records.notebook import records_table
 from gradlab_core.records.ranges import Count
 
 
@@ -38,3 +39,6 @@ class Finding:
     evidence: Mapping[str, float]
     remedies: tuple[str, ...]
     explanation: str
+
+    def _repr_html_(self) -> str:
+        return records_table([self])

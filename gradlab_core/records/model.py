@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated
 
+from gradlab_core.records.notebook import records_table
 from gradlab_core.records.ranges import Count, Framework, Level, Norm, OneOf, Share
 
 MODES = ("train", "eval")
@@ -34,6 +35,9 @@ class LayerStats:
     nonfinite: Count
     saturated_frac: Share | None
     dead_unit_frac: Share | None
+
+    def _repr_html_(self) -> str:
+        return records_table([self])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

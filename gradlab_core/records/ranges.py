@@ -32,6 +32,15 @@ class OneOf:
     words: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Quotient:
+    """A note that a number is usually that of the field `above` over that of the field `below`, as
+    `definitions.reference.ratio` has it. A file then need not hold it where it is so to the last bit."""
+
+    above: str
+    below: str
+
+
 ANY_NUMBER = Range(-math.inf, math.inf, "a number")
 ANY_WHOLE = Range(-LARGEST - 1, LARGEST, "a whole number of 64 bits")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
+from typing import Annotated
 
 from gradlab_core.records.later import made_later
 from gradlab_core.records.model import Probe
-from gradlab_core.records.ranges import Cosine, Count, Framework, Norm, Share
+from gradlab_core.records.ranges import Cosine, Count, Framework, Norm, Quotient, Share
+from gradlab_core.records.shown import step_table
 
 
 class GradientState(enum.StrEnum):
@@ -35,7 +37,7 @@ class TensorNorms:
     param: Norm
     grad: Norm | None
     update: Norm
-    ratio: Norm
+    ratio: Annotated[Norm, Quotient("update", "param")]
     grad_cosine: Cosine | None = None
     update_cosine: Cosine | None = None
     distance: Norm | None = None
@@ -63,7 +65,8 @@ class StepRecord:
     `anomaly` is how many standard deviations the log of the gradient norm is away from its moving mean; None while
     there are too few steps to tell. `grad_cosine`, `update_cosine` and `distance` are those of `TensorNorms`, over all.
     `probe` was taken on the batch of this step, before the step; None at steps without a probe.
-    `quantities` are those that the user added to the monitor.
+    `quantities` are those that the user added to the monitor. `attempt` counts how often the file of the records had
+    been opened before to go on with the run; a monitor leaves it at 0, a sink that writes such a file fills it in.
     """
 
     step: Count
@@ -72,7 +75,7 @@ class StepRecord:
     grad_norm: Norm
     param_norm: Norm
     update_norm: Norm
-    update_ratio: Norm
+    update_ratio: Annotated[Norm, Quotient("update_norm", "param_norm")]
     tensors: Mapping[str, TensorNorms]
     states: Mapping[str, GradientState]
     raw_grad_norm: Norm | None = None
@@ -84,6 +87,10 @@ class StepRecord:
     distance: Norm | None = None
     probe: Probe | None = None
     quantities: Mapping[str, QuantityValues] = dataclasses.field(default_factory=dict)
+    attempt: Count = 0
+
+    def _repr_html_(self) -> str:
+        return step_table(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,9 @@ Imports records.
 """
 
 from gradlab_core.sinks.base import Sink
+from gradlab_core.sinks.columns import ColumnSink
 from gradlab_core.sinks.jsonl import JsonlSink
-from gradlab_core.sinks.loading import load_records
+from gradlab_core.sinks.loading import load_records, load_run
 from gradlab_core.sinks.mlflow import MlflowSink
 from gradlab_core.sinks.opening import open_sink, open_sinks
 from gradlab_core.sinks.tabular import TableSink, export
@@ -17,6 +18,7 @@ from gradlab_core.sinks.tensorboard import TensorBoardSink
 from gradlab_core.sinks.wandb import WandbSink
 
 __all__ = [
+    "ColumnSink",
     "JsonlSink",
     "MlflowSink",
     "Sink",
@@ -25,6 +27,7 @@ __all__ = [
     "WandbSink",
     "export",
     "load_records",
+    "load_run",
     "open_sink",
     "open_sinks",
 ]

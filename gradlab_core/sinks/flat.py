@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from gradlab_core.records import GradientState, StepRecord, TensorNorms
 
 PREFIX = "gradlab/"
-_NO_NUMBERS = ("step", "tensors", "states", "probe", "quantities")
+_NO_NUMBERS = ("step", "tensors", "states", "probe", "quantities", "attempt")
 QUANTITIES = tuple(field.name for field in dataclasses.fields(StepRecord) if field.name not in _NO_NUMBERS)
 TENSOR_QUANTITIES = tuple(field.name for field in dataclasses.fields(TensorNorms))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from gradlab_core.errors import GradlabError, refuse
 from gradlab_core.records import StepRecord
 from gradlab_core.sinks.base import Sink
+from gradlab_core.sinks.columns import ColumnSink
 from gradlab_core.sinks.jsonl import JsonlSink
 from gradlab_core.sinks.mlflow import MlflowSink
 from gradlab_core.sinks.tabular import TableSink
@@ -16,6 +17,7 @@ from gradlab_core.sinks.tensorboard import TensorBoardSink
 from gradlab_core.sinks.wandb import WandbSink
 
 KINDS: dict[str, tuple[str, Callable[[str], Sink]]] = {
+    "columns": ("PATH", ColumnSink),
     "jsonl": ("PATH", JsonlSink),
     "tensorboard": ("FOLDER", TensorBoardSink),
     "wandb": ("PROJECT", WandbSink),
@@ -27,12 +29,12 @@ FORMS = ", ".join(f"{kind}:{target}" for kind, (target, _) in KINDS.items())
 
 
 def open_sink(words: str) -> Sink:
-    """The sink that `words` names, such as `jsonl:run.jsonl`.
+    """The sink that `words` names, such as `columns:run.gradlab`.
 
     >>> open_sink("josnl:run.jsonl")
     Traceback (most recent call last):
-    gradlab_core.errors.GradlabError: bad sink: 'josnl:run.jsonl'; expected one of jsonl:PATH, tensorboard:FOLDER, \
-wandb:PROJECT, mlflow:EXPERIMENT, csv:PATH, parquet:PATH
+    gradlab_core.errors.GradlabError: bad sink: 'josnl:run.jsonl'; expected one of columns:PATH, jsonl:PATH, \
+tensorboard:FOLDER, wandb:PROJECT, mlflow:EXPERIMENT, csv:PATH, parquet:PATH
     """
     return open_sinks([words])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from gradlab_core.records import LayerStats
+from gradlab_core.records import LayerStats, Rows
 from gradlab_jax.measure.statistics import Row, rows_of, tracked
 from gradlab_jax.model.inputs import Inputs, checked_inputs
 from gradlab_jax.model.modules import Functional, functional
@@ -38,7 +38,7 @@ def activation_stats(model: Any, x: Inputs, *, mode: str) -> list[LayerStats]:
     f, params, rest = functional(model, mode)
     x = checked_inputs(x)
     rows = jax.device_get(_all_stats(f, params, rest, x))
-    return [row.record(mode) for row in rows]
+    return Rows([row.record(mode) for row in rows])
 
 
 @functools.partial(jax.jit, static_argnums=0)

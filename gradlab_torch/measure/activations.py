@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gradlab_core.records import LayerStats
+from gradlab_core.records import LayerStats, Rows
 from gradlab_torch.measure.statistics import rows_of, tracked
 from gradlab_torch.model.inputs import Inputs, checked_inputs
 from gradlab_torch.model.modules import private_copy
@@ -37,4 +37,4 @@ def activation_stats(model: torch.nn.Module, x: Inputs, *, mode: str) -> list[La
         _, handed = run_tapped(private, x, tracked)
     rows = rows_of(handed)
     numbers = transferred({str(i): row.part() for i, row in enumerate(rows)}) if rows else {}
-    return [row.record(mode, numbers[str(i)]) for i, row in enumerate(rows)]
+    return Rows([row.record(mode, numbers[str(i)]) for i, row in enumerate(rows)])

@@ -17,7 +17,7 @@ from gradlab_core.records import codec
 
 ROOT = Path(__file__).parents[2]
 GROUP = typer.main.get_command(bench.app)
-NAMES = ["analysis", "causes", "diagnosis", "monitor", "norms", "parity", "step"]
+NAMES = ["analysis", "causes", "diagnosis", "monitor", "norms", "parity", "records", "step", "sweep"]
 ITSELF = '''
 """Counts to a number.
 

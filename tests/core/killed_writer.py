@@ -1,4 +1,5 @@
-"""Writers that are killed while they write, for test_jsonl: run as a small process, since each trial forks it.
+"""Writers that are killed while they write, for test_jsonl and test_column_sink: run as a small process, since each
+trial forks it.
 
 Prints one JSON object: trials, records acknowledged, what was wrong, lines that a kill cut in half.
 """
@@ -15,10 +16,12 @@ from pathlib import Path
 
 from gradlab_core.errors import GradlabError
 from gradlab_core.records import GradientState, StepRecord, TensorNorms
+from gradlab_core.sinks import column_file  # noqa: F401 (NumPy is loaded here, and not in each process that is killed)
+from gradlab_core.sinks.columns import ColumnSink
 from gradlab_core.sinks.jsonl import HEADER, JsonlSink, line
-from gradlab_core.sinks.loading import load_records
+from gradlab_core.sinks.loading import load_records, load_run
 
-TRIALS, KILLS_A_FILE, LONGEST = 100, 5, 0.015
+TRIALS, KILLS_A_FILE, LONGEST = 100, 5, 0.03
 
 
 class Buffered:
@@ -81,9 +84,10 @@ def main(folder: Path, sink_of: type) -> dict[str, object]:
             wrong.append(f"trial {number}: gaps in {steps}")
         if not acknowledged <= len(steps) <= acknowledged + 1:
             wrong.append(f"trial {number}: {acknowledged} acknowledged, {len(steps)} in the file")
-        halves += path.exists() and not path.read_bytes().endswith(b"\n")
+        halves += path.exists() and load_run(path).cut_off
     return {"trials": number + 1, "acknowledged": total, "wrong": wrong, "halves": halves}
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), {"jsonl": JsonlSink, "buffered": Buffered}[sys.argv[2]])))
+    sinks = {"jsonl": JsonlSink, "columns": ColumnSink, "buffered": Buffered}
+    print(json.dumps(main(Path(sys.argv[1]), sinks[sys.argv[2]])))

@@ -28,7 +28,7 @@ def run(tmp_path, monkeypatch, capsys):
     def call(name):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
-        assert len(list(tmp_path.rglob("run.jsonl"))) == 1
+        assert len(list(tmp_path.rglob("run.gradlab"))) == 1
         return capsys.readouterr().out
 
     return call

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 from gradlab_core.records import GradientState, Probe, StepRecord
@@ -72,7 +72,8 @@ class History:
         self.last_probe: tuple[int, Probe] | None = None
         self.states: dict[GradientState, dict[str, Stay]] = {}
         self.order: dict[str, int] = {}
-        self._known: Collection[str] | None = None
+        self._known: Mapping[str, GradientState] | None = None
+        self._odd: list[tuple[str, GradientState]] = []
         self.first_nonfinite: StepRecord | None = None
         self.travelled = 0.0
 
@@ -88,13 +89,14 @@ class History:
             self._probes.add(self.last_probe)
         if self.first_nonfinite is None and not is_finite(record) and not was_averted(record):
             self.first_nonfinite = record
-        for path, state in record.states.items():
-            if state is not GradientState.OK:
-                _count(self.states.setdefault(state, {}), path, record.step)
-        if record.states.keys() != self._known:
-            self._known = record.states.keys()
-            for path in [*record.states, *record.tensors]:
-                self.order.setdefault(path, len(self.order))
+        known, self._known = self._known, record.states
+        if record.states is not known:  # records that are read from a file share it where it is the same
+            self._odd = [(path, state) for path, state in record.states.items() if state is not GradientState.OK]
+            if known is None or record.states.keys() != known.keys():
+                for path in [*record.states, *record.tensors]:
+                    self.order.setdefault(path, len(self.order))
+        for path, state in self._odd:
+            _count(self.states.setdefault(state, {}), path, record.step)
         if math.isfinite(record.update_ratio):
             self.travelled += record.update_ratio
 

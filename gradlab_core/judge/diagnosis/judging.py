@@ -15,7 +15,7 @@ from gradlab_core.judge.diagnosis.rules import (
     start,
     updating,
 )
-from gradlab_core.records import Finding, RecordedRun, Severity, StepRecord
+from gradlab_core.records import Finding, RecordedRun, Rows, Severity, StepRecord
 
 Rule = Callable[[History], Iterator[Finding]]
 
@@ -87,7 +87,7 @@ def diagnose(records: Iterable[StepRecord]) -> list[Finding]:
 def judge(history: History) -> list[Finding]:
     """The findings of a run so far."""
     if not history.count:
-        return []
+        return Rows()
     by_rule = {rule: list(rule(history)) for rule in RULES}
     # If the gradient of the same layers has vanished, that explains why rounding swallows their updates.
     by_rule[updating.lost] = [f for f in by_rule[updating.lost] if not _covers(by_rule[gradients.vanishing], f.paths)]
@@ -101,7 +101,7 @@ def judge(history: History) -> list[Finding]:
         if reasons - set(SYMPTOMS[place:]):
             explained.add(symptom)
     kept = [f for findings in by_rule.values() for f in findings if f.code not in explained]
-    return sorted(kept, key=lambda finding: list(Severity).index(finding.severity))
+    return Rows(sorted(kept, key=lambda finding: list(Severity).index(finding.severity)))
 
 
 def _covers(findings: Sequence[Finding], paths: Sequence[str]) -> bool:

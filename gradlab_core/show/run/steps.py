@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from gradlab_core.definitions.thresholds import ANOMALY_SCORE
 from gradlab_core.judge.judged import JudgedRun
-from gradlab_core.records import RecordedRun, StepRecord
+from gradlab_core.records import GradientState, RecordedRun, StepRecord
 from gradlab_core.show import style
 from gradlab_core.show.canvas import MOST
 
@@ -38,7 +38,7 @@ class DrawnRun:
     @property
     def paths(self) -> list[str]:
         """The paths of all tensors that have norms at any step, in the order of the model."""
-        return list(dict.fromkeys(path for record in self.records for path in record.tensors))
+        return list(self.records.paths)
 
 
 def drawn_run(name: str, judged: JudgedRun) -> DrawnRun:
@@ -57,6 +57,8 @@ def nonfinite(record: StepRecord) -> tuple[str, ...]:
     Ratios do not count: an infinite ratio says that a parameter that was 0 has moved, as biases do at the first step.
     """
     totals = [name for name in _WHOLE_NET if _is_odd(getattr(record, name))]
+    if not totals and GradientState.NONFINITE not in record.states.values():
+        return ()  # the tensors need not be looked at
     tensors = [path for path, norms in record.tensors.items() if any(_is_odd(getattr(norms, n)) for n in _TENSOR)]
     return (*totals, *tensors)
 

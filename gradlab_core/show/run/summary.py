@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gradlab_core.definitions.thresholds import ANOMALY_SCORE, ANOMALY_WARM_UP
+from gradlab_core.judge.sweep import flat
 from gradlab_core.records import GradientState, StepRecord
 from gradlab_core.show.run.lines import score
 from gradlab_core.show.run.steps import DrawnRun, is_anomaly, nonfinite
-from gradlab_core.text import listed, number
+from gradlab_core.text import listed, number, setting
 
 STATES = {
     GradientState.NONFINITE: ("bad", "its gradient held a NaN or an Inf"),
@@ -62,7 +63,9 @@ def state_rows(run: DrawnRun) -> tuple[list[StateRow], list[str]]:
         for path in dict.fromkeys(p for p, s in at if s == state)
     ]
     odd = {row.path for row in rows}
-    return rows, [path for path in dict.fromkeys(p for r in run.records for p in r.states) if path not in odd]
+    known = {id(record.states): record.states for record in run.records}  # many records share it
+    every = dict.fromkeys(path for states in known.values() for path in states)
+    return rows, [path for path in every if path not in odd]
 
 
 def _facts(run: DrawnRun) -> list[str]:
@@ -74,6 +77,10 @@ def _facts(run: DrawnRun) -> list[str]:
             f"{records.repeated:,} steps were recorded more than once, as when a run goes on from a checkpoint; the "
             "later record is shown."
         )
+    if records.cut_off:
+        facts.append("The last record was being written when its process was killed, and is left out.")
+    if records.config:
+        facts.append(f"Hyperparameters: {', '.join(f'{n} {setting(v)}' for n, v in flat(records.config).items())}.")
     if len(run.drawn) < len(records):
         facts.append(
             f"The charts show {len(run.drawn):,} of them; every anomaly, and each step at which a NaN, an Inf or a row "
@@ -143,10 +150,14 @@ def _skipped(run: DrawnRun) -> list[tuple[str, str]]:
 def _where(run: DrawnRun) -> dict[tuple[str, GradientState], list[int]]:
     """The places of the records at which each parameter was in each state other than ok."""
     at: dict[tuple[str, GradientState], list[int]] = {}
+    states: Mapping[str, GradientState] = {}
+    odd: list[tuple[str, GradientState]] = []
     for i, record in enumerate(run.records):
-        for path, state in record.states.items():
-            if state != GradientState.OK:
-                at.setdefault((path, state), []).append(i)
+        if record.states is not states:  # records that are read from a file share it where it is the same
+            states = record.states
+            odd = [(path, state) for path, state in states.items() if state != GradientState.OK]
+        for found in odd:
+            at.setdefault(found, []).append(i)
     return at
 
 
