@@ -103,8 +103,8 @@ def _torch_cases(sizes: Sizes, net: str, rule: str, steps: int) -> list[Case]:
 
         return call
 
-    def monitored(model: Any, optimizer: Any, every: int = 1) -> Callable[[Any], Any]:
-        return gradlab_torch.Monitor(model, optimizer, every=every).observe
+    def monitored(model: Any, optimizer: Any, every: int = 1, look_every: int | None = None) -> Callable[[Any], Any]:
+        return gradlab_torch.Monitor(model, optimizer, every=every, look_every=look_every).observe
 
     def item_loop(model: Any, optimizer: Any) -> Callable[[Any], Any]:
         return lambda value: [(p.grad.norm().item(), p.norm().item()) for p in model.parameters()]
@@ -117,6 +117,7 @@ def _torch_cases(sizes: Sizes, net: str, rule: str, steps: int) -> list[Case]:
     ways: dict[str, Callable[[Any, Any], Callable[[Any], Any] | None]] = {
         "torch, bare": lambda model, optimizer: None,
         "gradlab_torch.Monitor": monitored,
+        "gradlab_torch.Monitor, a step it looks at": functools.partial(monitored, look_every=1),
         "gradlab_torch.Monitor, a step it skips": lambda model, optimizer: monitored(model, optimizer, _NEVER),
         "torch, .item() loop: gradients, parameters": item_loop,
         "Lightning grad_norm: gradients": lightning,
@@ -146,8 +147,8 @@ class _OneLater:
     def __init__(self, read: Callable[[Any], Any]) -> None:
         self.read, self.record = read, None
 
-    def __call__(self, state: Any) -> None:
-        before, self.record = self.record, self.read(state)
+    def __call__(self, state: Any, **look: Any) -> None:
+        before, self.record = self.record, self.read(state, **look)
         if before is not None:
             before.grad_norm  # noqa: B018 (to look is what waits)
 
@@ -161,14 +162,19 @@ def _jax_cases(sizes: Sizes, net: str, rule: str, steps: int) -> list[Case]:
 
     inner = {"sgd": optax.sgd, "adam": optax.adam, "adamw": optax.adamw}[rule](1e-4)
 
-    def step(tx: Any, *, read: Callable[[Any], Any] | None = None, rewind: bool = False, **options: Any) -> Call:
-        start, loss = jax_net(sizes, net)
+    def step(
+        tx: Any, *, read: Callable[..., Any] | None = None, rewind: bool = False, looks: bool = False, **options: Any
+    ) -> Call:
+        start, bare_loss = jax_net(sizes, net)
         tx = optax.with_extra_args_support(tx)
+        watched = gradlab_jax.observed(bare_loss, every=1)
+        loss = watched if looks else lambda params, step: (bare_loss(params), None)
 
-        def train_step(params: Any, state: Any) -> tuple[Any, Any, jax.Array]:
-            value, grads = jax.value_and_grad(loss)(params)
+        def train_step(params: Any, state: Any) -> tuple[Any, Any, jax.Array, Any]:
+            now = state.seen if looks else 0
+            (value, look), grads = jax.value_and_grad(loss, has_aux=True)(params, step=now)
             updates, state = tx.update(grads, state, params, value=value, **options)
-            return optax.apply_updates(params, updates), state, value
+            return optax.apply_updates(params, updates), state, value, look
 
         jitted = jax.jit(train_step, donate_argnums=(0, 1))
         params = jax.tree.map(jnp.copy, start)
@@ -178,9 +184,9 @@ def _jax_cases(sizes: Sizes, net: str, rule: str, steps: int) -> list[Case]:
             for _ in range(steps):
                 if rewind:
                     held[1] = held[1]._replace(seen=jnp.zeros_like(held[1].seen))
-                held[0], held[1], value = jitted(*held)
+                held[0], held[1], value, look = jitted(*held)
                 if read is not None:
-                    read(held[1])
+                    read(held[1], look=look)
             return jax.block_until_ready((held[0], value))
 
         return call
@@ -207,6 +213,9 @@ def _jax_cases(sizes: Sizes, net: str, rule: str, steps: int) -> list[Case]:
     ways: dict[str, Callable[[], Call]] = {
         "jax, bare": lambda: step(inner),
         "gradlab_jax.monitor": lambda: step(gradlab_jax.monitor(inner), read=_OneLater(gradlab_jax.read_record)),
+        "gradlab_jax.monitor and observed, a step they look at": lambda: step(
+            gradlab_jax.monitor(inner), read=_OneLater(gradlab_jax.read_record), looks=True
+        ),
         "gradlab_jax.monitor, without read": lambda: step(gradlab_jax.monitor(inner)),
         "gradlab_jax.monitor, record=False": lambda: step(gradlab_jax.monitor(inner), record=False),
         "gradlab_jax.monitor(every=N), a step it records": lambda: step(
