@@ -51,5 +51,5 @@ def test_the_gallery_has_every_family_and_every_code():
     assert {scenario.family for scenario in SCENARIOS.values()} == set(FAMILIES)
     shown = {code for scenario in SCENARIOS.values() for code in scenario.codes}
     assert shown <= set(CODES)
-    # The first two are cousins of others in it; the third stands in the model, and `tests/torch/test_looking.py` plants it.
+    # The first two are cousins of others in it; the third is planted by `tests/torch/test_looking.py`.
     assert set(CODES) - shown <= {"nonfinite-gradient", "learning-rate-too-low", "softmax-before-loss"}
