@@ -28,7 +28,7 @@ def chain_rule(cuts: Sequence[Cut], norms: Mapping[Cut, float | None], mode: str
 
     >>> ends = [Cut(path, "linear", end=end, sort="layer") for path in ("a", "b") for end in ("input", "output")]
     >>> found = chain_rule([*ends, LOGITS], dict(zip([*ends, LOGITS], (8.0, 4.0, 2.0, 1.0, 1.0))), "train")
-    >>> [(row.layer, math.exp(row.log_factor), math.exp(row.log_after)) for row in found.layers]
+    >>> [(row.layer, round(math.exp(row.log_factor), 9), math.exp(row.log_after)) for row in found.layers]
     [('a', 2.0, 2.0), ('b', 2.0, 1.0)]
     """
     ends = [(_joint(group, norms, "input"), _joint(group, norms, "output"), group[0]) for group in _calls(cuts)]
