@@ -41,10 +41,10 @@ def load_run(path: str | os.PathLike[str]) -> RecordedRun:
     Raises:
         GradlabError: as `load_records`, or `hyperparameters.json` holds no JSON object.
     """
-    found = _load(Path(path))
-    run = RecordedRun(found.records, config=found.config or _beside(Path(path)), cut_off=found.cut_off)
-    if found.paths is not None:
-        run.paths = found.paths(run)
+    loaded = _load(Path(path))
+    run = RecordedRun(loaded.records, config=loaded.config or _beside(Path(path)), cut_off=loaded.cut_off)
+    if loaded.paths is not None:
+        run.paths = loaded.paths(run)
     return run
 
 
@@ -62,10 +62,10 @@ def _beside(path: Path) -> dict[str, Any]:
     beside = path.parent / BESIDE
     if not beside.is_file():
         return {}
-    found = codec.loads(beside.read_bytes(), str(beside), "expected an object of hyperparameters by name")
-    if not isinstance(found, dict):
+    config = codec.loads(beside.read_bytes(), str(beside), "expected an object of hyperparameters by name")
+    if not isinstance(config, dict):
         raise GradlabError(f"{beside} holds no object; expected hyperparameters by name")
-    return found
+    return config
 
 
 def _load(where: Path) -> _Loaded:
