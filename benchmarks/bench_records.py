@@ -6,6 +6,7 @@ Example: `gradlab bench records --steps 1000`
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 import tempfile
 import time
@@ -59,6 +60,7 @@ def run(
     """
     if steps < 1 or tensors < 2:
         raise GradlabError(f"steps is {steps} and tensors is {tensors}; expected at least 1 and at least 2")
+    importlib.import_module("gradlab_core.sinks.column_records")  # with NumPy, which is else loaded by the first file
     rows = []
     for numbers in NUMBERS:
         drawn = made_up("healthy", steps, tensors, 0) if numbers == "float32" else synthetic(steps, tensors // 2)

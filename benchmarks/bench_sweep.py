@@ -77,7 +77,7 @@ def run(
         page.render(str(root), judged)
         drawn = time.perf_counter() - began - seconds
         size = sum(path.stat().st_size for path in files.values())
-    verdicts = [found.verdict for found in judged]
+    verdicts = [run.verdict for run in judged]
     return [
         Row(
             runs=len(judged), steps=steps, tensors=tensors, jobs=jobs, file_bytes=size, judged_seconds=seconds,

@@ -99,9 +99,9 @@ def _word(value: Any) -> tuple[float, str]:
 
 
 def _p(groups: Sequence[Group]) -> float:
-    runs, found = sum(group.runs for group in groups), sum(group.found for group in groups)
-    if len(groups) < 2 or found in (0, runs):
+    runs, having = sum(group.runs for group in groups), sum(group.found for group in groups)
+    if len(groups) < 2 or having in (0, runs):
         return 1.0
-    share = found / runs
+    share = having / runs
     square = sum((g.found - g.runs * share) ** 2 / (g.runs * share * (1 - share)) for g in groups)
     return float(special.chdtrc(len(groups) - 1, square))

@@ -160,8 +160,8 @@ class ColumnFile:
             raise GradlabError(f"{where}: unknown field {part!r}; a later version of gradlab wrote it")
         if (part, names) not in self._tables:
             self._tables[part, names] = _table(part, names, note["words"], where)
-        found = Described(part, layout, self._tables[part, names])
-        for column in found.table.columns:
+        described = Described(part, layout, self._tables[part, names])
+        for column in described.table.columns:
             if column.name not in layout.named:  # it came later
                 continue
             form, pair = layout.named[column.name].form, column.quotient or (column.name,)
@@ -169,16 +169,16 @@ class ColumnFile:
                 raise GradlabError(
                     f"{where}, {column.name}: unknown form {form!r}; a later version of gradlab wrote it"
                 )
-        return found
+        return described
 
 
 def _table(part: str, names: tuple[str, ...], words: Mapping[str, list[Any]], where: str) -> Table:
     """The columns of a layout as the record classes have them."""
-    found = table(PARTS[part], names) if part else table(StepRecord, names, tuple(PARTS))
-    unknown = sorted({*names} - {column.name for column in found.columns})
+    own = table(PARTS[part], names) if part else table(StepRecord, names, tuple(PARTS))
+    unknown = sorted({*names} - {column.name for column in own.columns})
     if unknown:
         raise GradlabError(f"{where}: unknown fields {unknown}; a later version of gradlab wrote the file")
-    return Table(found.node, tuple(_with_words(column, words.get(column.name, []), where) for column in found.columns))
+    return Table(own.node, tuple(_with_words(column, words.get(column.name, []), where) for column in own.columns))
 
 
 def _with_words(column: Column, words: list[Any], where: str) -> Column:

@@ -74,7 +74,7 @@ class ColumnRecords:
     def paths(self, run: Iterable[StepRecord]) -> tuple[str, ...]:
         """The paths of all tensors of these records, known without a look at their norms."""
         number = {id(record): number for record, (number, _) in zip(self.records, self._file.rows, strict=True)}
-        layouts = [self._layouts[found] for found in dict.fromkeys(number[id(record)] for record in run)]
+        layouts = [self._layouts[n] for n in dict.fromkeys(number[id(record)] for record in run)]
         names = [layout.nested["tensors"].structure[0] for layout in layouts]
         return tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
 

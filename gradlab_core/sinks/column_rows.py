@@ -158,9 +158,9 @@ class _Reals:
         return self._is_narrow or not self._wider[self.part[i]].any()
 
     def are_quotient(self, i: int, above: int, below: int) -> bool:
-        found = quotient(self.wide[self.part[above]], self.wide[self.part[below]])
-        found[np.isnan(found)] = np.nan
-        return found.tobytes() == self.wide[self.part[i]].tobytes()
+        ratio = quotient(self.wide[self.part[above]], self.wide[self.part[below]])
+        ratio[np.isnan(ratio)] = np.nan
+        return ratio.tobytes() == self.wide[self.part[i]].tobytes()
 
 
 def unpack(layout: Layout, column: Column, rows: np.ndarray, begin: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -18,11 +18,11 @@ def recorded_files(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """
     root = Path(folder)
     inside = (Path(where) / name for where, _, names in os.walk(root) for name in names)
-    found = sorted(path.relative_to(root) for path in inside if not path.name.startswith(".") and holds_records(path))
-    if not found:
+    files = sorted(path.relative_to(root) for path in inside if not path.name.startswith(".") and holds_records(path))
+    if not files:
         raise GradlabError(f"{root} holds no recorded run; expected a folder with files of a ColumnSink or a JsonlSink")
-    is_alike = len({path.name for path in found}) == 1 and all(len(path.parts) > 1 for path in found)
-    names = [path.parent if is_alike else path.with_suffix("") for path in found]
+    is_alike = len({path.name for path in files}) == 1 and all(len(path.parts) > 1 for path in files)
+    names = [path.parent if is_alike else path.with_suffix("") for path in files]
     if len({*names}) < len(names):  # run.gradlab beside run.jsonl
-        names = found
-    return {name.as_posix(): root / path for name, path in zip(names, found, strict=True)}
+        names = files
+    return {name.as_posix(): root / path for name, path in zip(names, files, strict=True)}

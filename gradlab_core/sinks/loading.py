@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,10 +43,10 @@ def load_run(path: str | os.PathLike[str]) -> RecordedRun:
     Raises:
         GradlabError: as `load_records`, or `hyperparameters.json` holds no JSON object.
     """
-    found = _load(Path(path))
-    run = RecordedRun(found.records, config=found.config or _beside(Path(path)), cut_off=found.cut_off)
-    if found.paths is not None:
-        run.paths = found.paths(run)
+    loaded = _load(Path(path))
+    run = RecordedRun(loaded.records, config=loaded.config or _beside(Path(path)), cut_off=loaded.cut_off)
+    if loaded.paths is not None:
+        run.paths = loaded.paths(run)
     return run
 
 
@@ -62,10 +64,10 @@ def _beside(path: Path) -> dict[str, Any]:
     beside = path.parent / BESIDE
     if not beside.is_file():
         return {}
-    found = codec.loads(beside.read_bytes(), str(beside), "expected an object of hyperparameters by name")
-    if not isinstance(found, dict):
+    config = codec.loads(beside.read_bytes(), str(beside), "expected an object of hyperparameters by name")
+    if not isinstance(config, dict):
         raise GradlabError(f"{beside} holds no object; expected hyperparameters by name")
-    return found
+    return config
 
 
 def _load(where: Path) -> _Loaded:
@@ -92,8 +94,21 @@ def _columns(data: bytes, where: str) -> _Loaded:
     from gradlab_core.sinks.column_records import ColumnRecords
 
     file = ColumnFile(data, where)
-    held = ColumnRecords(file)
+    with _no_collection():
+        held = ColumnRecords(file)
     return _Loaded(held.records, file.config, file.cut_off, held.paths)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Thousands of records are made at once and none is garbage: looking for some would take as long as making them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def holds_records(path: str | os.PathLike[str]) -> bool:

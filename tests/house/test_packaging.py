@@ -54,7 +54,7 @@ def test_extras_and_names():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == "gradlab-parity"
     assert set(project["optional-dependencies"]) == {
-        "jax", "torch", "tfds", "report", "parquet", "tensorboard", "wandb", "mlflow", "sinks",
+        "jax", "torch", "tfds", "report", "parquet", "pandas", "polars", "tensorboard", "wandb", "mlflow", "sinks",
         "lightning", "huggingface", "all",
     }  # fmt: skip
     assert list(project["scripts"]) == ["gradlab"]

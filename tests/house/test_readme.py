@@ -31,7 +31,7 @@ def test_a_snippet_prints_what_it_says(index, tmp_path, monkeypatch, capsys):
     runpy.run_path("snippet.py", run_name="__main__")
     assert capsys.readouterr().out.splitlines() == promised(snippet)
     files = list(tmp_path.glob("*.gradlab"))
-    assert len(files) == ("JsonlSink" in snippet)
+    assert len(files) == ("ColumnSink" in snippet)
     for file in files:
         assert [record.step for record in load_records(file)] == list(range(50))
 

@@ -156,8 +156,8 @@ def _where(run: DrawnRun) -> dict[tuple[str, GradientState], list[int]]:
         if record.states is not states:  # records that are read from a file share it where it is the same
             states = record.states
             odd = [(path, state) for path, state in states.items() if state != GradientState.OK]
-        for found in odd:
-            at.setdefault(found, []).append(i)
+        for pair in odd:
+            at.setdefault(pair, []).append(i)
     return at
 
 

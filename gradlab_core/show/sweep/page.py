@@ -48,15 +48,15 @@ def content(name: str, runs: Sequence[SweptRun]) -> dict[str, Any]:
     read = [run for run in runs if run.problem is None]
     names = varying(runs)
     charts = loss_chart(read, names)
-    found = links(runs)
+    pairs = links(runs)
     return {
         "name": name,
         "count": len(runs),
         "verdicts": _verdicts(runs),
         "best": _best(read),
         "found": _found(read),
-        "links": [_shown(link) for link in found[:_MOST_LINKS]],
-        "more_links": max(0, len(found) - _MOST_LINKS),
+        "links": [_shown(link) for link in pairs[:_MOST_LINKS]],
+        "more_links": max(0, len(pairs) - _MOST_LINKS),
         "names": names,
         "same": _same(read, names),
         "rows": [_row(run, names) for run in sorted(read, key=_order)],
