@@ -103,6 +103,12 @@ SURE_LOGITS, SIGNAL_LOSS = 7.0, 2.0
 """√fan_in times the rms of a weight; the spread of the last layer against the input, at the start; the spread of logits
 that is too sure if the first loss is so many times ln(classes). PyTorch has a gain of 0.58, Kaiming 1.41."""
 
+ADAPTER_SHARE, ADAPTER_STRETCHES = 0.1, 3
+"""Frozen weights between trained ones are meant where at most so much of the net is trained, or where the frozen part
+is the larger and comes in so many stretches: one layer frozen by mistake makes one stretch. Source: LoRA, adapters and
+prefix tuning train 0.01 % to 4 % of a net (Houlsby et al. 2019, Hu et al. 2021, Li & Liang 2021); of a small net it is
+more."""
+
 PLATEAU_BAND = 0.1
 PLATEAU_STEPS = 50
 """A loss within so much of that of a constant answer after so many records. Source texts of this project: 0.693 with
