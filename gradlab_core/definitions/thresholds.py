@@ -87,6 +87,17 @@ RATE_PATIENCE = 100
 """Update ratios whose sum is below this hardly change a net: under a tenth of its length in all. Said after so many
 records of a loss that has not moved, and after so many of one that is not useful yet."""
 
+ZERO_SHARE = 0.8
+ZERO_STEPS, ZERO_STEPS_PART, UNREACHED_STEPS = 5, 20, 50
+"""The whole net gets nothing where its gradient is exactly 0 at so many of the newest records: behind a ReLU on the
+output an example passes now and then. So many records must be there: for the whole net, for a part of it that gets 0 at
+every one, and for a part that has siblings which do get something. An expert reached at every tenth step is missed at
+50 of them once in 200 runs. A choice."""
+
+LOSS_OVER = 1e-3
+"""A loss below so much of its start is over: nothing is left to learn, and a gradient of 0 is as it should be. A
+choice."""
+
 DEAD_SHARE, SATURATED_SHARE, COPIED_SHARE = 0.75, 0.8, 0.5
 """Share of a layer's units that are dead (torchdiag 0.95, SageMaker Debugger 0.5 of units active under 1 %), of its
 outputs that are saturated (torchmortem and DeepDiagnosis 0.5), of its units that are copies."""

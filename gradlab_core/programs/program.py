@@ -26,6 +26,9 @@ FAULTS = {
     "left_out": "the parameters of the layers `at` are not given to the optimizer",
     "frozen": "the parameters of the layers `at` do not ask for a gradient",
     "no_step": "gradients are computed and the update is never applied",
+    "zeroed_gradients": "the gradients are gone before the step: zero_grad stands behind backward; in JAX the loss is "
+    "computed behind a stop_gradient",
+    "rectified_output": "the dense layer `at` passes its output through a ReLU, and its bias starts at −`amount`",
     "log_zero": "the activation `at` is replaced by log(relu(x))",
     "divide_by_zero": "the activation `at` is divided by its own standard deviation over the batch, without an ε; the "
     "first feature of it is 0 for all examples",

@@ -67,6 +67,8 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
             optimizer.zero_grad()
             value = loss(model(x), y)
             value.backward()
+            if spec.fault == "zeroed_gradients":
+                optimizer.zero_grad()
             if spec.optimizer.clip is not None:
                 monitor.before_clipping()
                 torch.nn.utils.clip_grad_norm_(params, spec.optimizer.clip)

@@ -59,6 +59,31 @@ CODES: dict[str, Code] = {
             "start with a larger gain (Xavier for tanh, Kaiming for ReLU)",
         ),
     ),
+    "no-gradient": Code(
+        title="No parameter gets a gradient",
+        explanation="That is a fault of the loop or of the loss, not of a layer: nothing that is differentiated "
+        "reaches the optimizer.",
+        remedies=(
+            "zero_grad belongs before backward or after step: between the two it throws every gradient away",
+            "call loss.backward() at every step, before optimizer.step()",
+            "call it on the loss itself: torch.tensor(loss, requires_grad=True), .item(), detach and NumPy make a new "
+            "number without a way back",
+            "in JAX: differentiate with respect to the parameters that the optimizer gets, and compute the loss from "
+            "them, with no stop_gradient on the output",
+            "build the optimizer from the model that computes the loss, not from a copy of it",
+        ),
+    ),
+    "zero-gradient": Code(
+        title="Gradients are exactly 0",
+        explanation="They have a path to the loss, and nothing passes it on any batch: they cannot learn.",
+        remedies=(
+            "take the ReLU (clamp, round, sign) off the output: where it gives a constant it passes no gradient",
+            "start weights from random numbers (Kaiming, Xavier), not from 0",
+            "look for stop_gradient, detach, rounding or argmax between them and the loss",
+            "see that the loss depends on the output: a softmax over one class does not",
+            "zero_grad(set_to_none=False) belongs before backward, not between backward and step",
+        ),
+    ),
     "disconnected-parameter": Code(
         title="Parameters get no gradient",
         explanation="No path leads from the loss to them: they keep their first values for ever.",

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gradlab_core.judge.diagnosis.history import History
-from gradlab_core.judge.diagnosis.rules import activations, gradients, nonfinite, plateau, rates, start, updating
+from gradlab_core.judge.diagnosis.rules import (
+    activations,
+    gradients,
+    missing,
+    nonfinite,
+    plateau,
+    rates,
+    start,
+    updating,
+)
 from gradlab_core.records import Finding, RecordedRun, Severity, StepRecord
 
 Rule = Callable[[History], Iterator[Finding]]
@@ -14,7 +23,9 @@ RULES: tuple[Rule, ...] = (
     start.unnormalised_input,
     start.unscaled_target,
     start.summed_loss,
-    updating.disconnected,
+    missing.nowhere,
+    missing.zero,
+    missing.disconnected,
     updating.not_updating,
     activations.symmetric,
     activations.saturated,
@@ -30,21 +41,23 @@ RULES: tuple[Rule, ...] = (
 )
 """The rules, causes before their consequences: the order of the findings within a severity."""
 
-_LOUD = "exploding-gradient learning-rate-too-high dead-relu saturated-activation"
+_LOUD = "exploding-gradient learning-rate-too-high dead-relu saturated-activation zero-gradient"
 CONSEQUENCES: dict[str, frozenset[str]] = {
     cause: frozenset(effects.split())
     for cause, effects in {
         "unnormalised-input": f"poor-initialisation {_LOUD}",
         "unscaled-target": f"poor-initialisation {_LOUD}",
         "loss-reduction": _LOUD,
-        "poor-initialisation": "exploding-gradient learning-rate-too-high vanishing-gradient dead-relu",
-        "symmetric-units": "poor-initialisation vanishing-gradient dead-relu",
+        "poor-initialisation": "exploding-gradient learning-rate-too-high vanishing-gradient dead-relu zero-gradient",
+        "symmetric-units": "poor-initialisation vanishing-gradient dead-relu zero-gradient",
+        "no-gradient": "disconnected-parameter",
+        "zero-gradient": "vanishing-gradient dead-relu",
         "disconnected-parameter": "vanishing-gradient",
         "not-updating": "vanishing-gradient",
         "dead-relu": "vanishing-gradient",
-        "saturated-activation": "vanishing-gradient",
-        "exploding-gradient": "learning-rate-too-high",
-        "learning-rate-too-high": "dead-relu saturated-activation vanishing-gradient",
+        "saturated-activation": "vanishing-gradient zero-gradient",
+        "exploding-gradient": "learning-rate-too-high zero-gradient",
+        "learning-rate-too-high": "dead-relu saturated-activation vanishing-gradient zero-gradient",
     }.items()
 }
 """The consequences of each finding, which are then not reported by themselves."""
@@ -62,9 +75,11 @@ def diagnose(records: Iterable[StepRecord]) -> list[Finding]:
             inputs, activations and units; without one they judge only norms and states.
 
     >>> from gradlab_core.records import GradientState, TensorNorms
-    >>> norms = TensorNorms(param=1.0, grad=None, update=0.0, ratio=0.0)
-    >>> record = StepRecord(step=0, loss=0.7, learning_rate=0.1, grad_norm=0.0, param_norm=1.0, update_norm=0.0,
-    ...     update_ratio=0.0, tensors={"fc1.weight": norms}, states={"fc1.weight": GradientState.DISCONNECTED})
+    >>> cut = TensorNorms(param=1.0, grad=None, update=0.0, ratio=0.0)
+    >>> sound = TensorNorms(param=1.0, grad=0.1, update=0.01, ratio=0.01)
+    >>> record = StepRecord(step=0, loss=0.7, learning_rate=0.1, grad_norm=0.1, param_norm=1.4, update_norm=0.01,
+    ...     update_ratio=0.007, tensors={"fc1.weight": cut, "fc2.weight": sound},
+    ...     states={"fc1.weight": GradientState.DISCONNECTED, "fc2.weight": GradientState.OK})
     >>> [(found.code, found.paths) for found in diagnose([record])]
     [('disconnected-parameter', ('fc1.weight',))]
     """

@@ -1,4 +1,4 @@
-"""Which of a run's parameters are weights."""
+"""Which of a run's parameters are weights, and whether they start at 0."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ def weight_paths(history: History) -> list[str]:
         shapes = history.probes[0][1].shapes
         return [path for path in paths if len(shapes.get(path, ())) > 1]
     return [path for path in paths if "bias" not in path.rpartition(".")[2]]
+
+
+def starts_at_zero(history: History) -> bool:
+    """Whether all weights are 0 at the first record, or all parameters of a run that trains no weights."""
+    first = history.early[0].tensors
+    return bool(first) and not any(first[path].param for path in weight_paths(history) or first)

@@ -1,4 +1,4 @@
-"""Parameters that get no gradient, and parameters that get no update."""
+"""Parameters that get no update."""
 
 from __future__ import annotations
 
@@ -13,22 +13,6 @@ from gradlab_core.judge.diagnosis.rules import left_out
 from gradlab_core.judge.diagnosis.weights import weight_paths
 from gradlab_core.records import Finding, GradientState, Severity
 from gradlab_core.text import number
-
-
-def disconnected(history: History) -> Iterator[Finding]:
-    """`disconnected-parameter`: no gradient path at any step. The nearest to the loss comes first: what cuts the
-    gradient stands right behind it."""
-    paths = history.always(GradientState.DISCONNECTED)[::-1]
-    if paths:
-        everything = len(paths) == len(history.order)
-        yield finding(
-            "disconnected-parameter",
-            Severity.CRITICAL if everything else Severity.WARNING,
-            step=history.early[0].step,
-            paths=paths,
-            evidence={"parameters without gradient": float(len(paths)), "parameters": float(len(history.order))},
-            seen=f"{some(paths)} got no gradient at any step.",
-        )
 
 
 def not_updating(history: History) -> Iterator[Finding]:
