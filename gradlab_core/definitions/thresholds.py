@@ -77,9 +77,11 @@ torchmortem 1e-2. So many records must be there: before, no net can have learned
 FAST_RATIO, BURST_RATIO = 0.03, 0.3
 LOSS_JUMP, LOSS_RISE = 3.0, 1.2
 WORSE = 1.05
+THROWN_STEPS = 3
 """Steps are long from this update ratio on (thirty times the usual 1e-3; torchmortem and DeepDiagnosis: 0.1); a single
 loss jumped at so many times the first, losses rose at so many times. A step of 0.3 replaces a third of
-the net. A loss is worse than that of a constant answer from 5 % above it."""
+the net. A loss is worse than that of a constant answer from 5 % above it. Where one of the first three steps was so
+long and the loss jumped, the run is measured from the loss before."""
 
 SLOW_TRAVEL = 0.1
 RATE_STEPS = 30

@@ -82,6 +82,7 @@ CODES: dict[str, Code] = {
             "look for stop_gradient, detach, rounding or argmax between them and the loss",
             "see that the loss depends on the output: a softmax over one class does not",
             "zero_grad(set_to_none=False) belongs before backward, not between backward and step",
+            "record a probe: a hidden layer whose ReLUs are all dead passes nothing either",
         ),
     ),
     "disconnected-parameter": Code(
