@@ -100,6 +100,20 @@ LOSS_OVER = 1e-3
 """A loss below so much of its start is over: nothing is left to learn, and a gradient of 0 is as it should be. A
 choice."""
 
+CLIP_LEAST, CLIP_SPREAD = 1e-2, 1e-3
+"""Clipping leaves a norm that is the same at every step up to so much (what an ε in the clipping and rounding make of
+it); next to nothing is left below the first, a hundredth of the usual limit of 1. A choice."""
+
+SCHEDULE_OVER, SCHEDULE_SHARE, SCHEDULE_FEW = 1e-2, 0.5, 0.1
+SCHEDULE_LATE, SCHEDULE_UNFINISHED = (0.6, 0.8), 0.2
+"""A schedule is over where the rate has come down to so much of its highest for good, and too early where at least so
+much of the run is left; if it spans less than the third figure of the run, a net that is not useful shows that it was.
+It was unfinished if, with so much of the sum of its rates spent, the loss still had so much of its fall before it: an
+exponential fall has if the schedule spans less than 2.3 of its time constants. A choice."""
+
+CONSTANT_SPREAD = 1e-6
+"""Losses are one number where they differ by at most so much of it: eight rounding steps of float32."""
+
 DEAD_SHARE, SATURATED_SHARE, COPIED_SHARE = 0.75, 0.8, 0.5
 """Share of a layer's units that are dead (torchdiag 0.95, SageMaker Debugger 0.5 of units active under 1 %), of its
 outputs that are saturated (torchmortem and DeepDiagnosis 0.5), of its units that are copies."""

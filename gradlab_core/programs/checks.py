@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from gradlab_core.errors import GradlabError, refuse
-from gradlab_core.programs.program import ProgramSpec
+from gradlab_core.programs.program import LOSSES, ProgramSpec
 from gradlab_core.records import GradientState, StepRecord
 
 REGRESSIONS = ("mse",)
@@ -31,7 +31,7 @@ def check_fit(spec: ProgramSpec, *, shape: Sequence[int], outputs: int, is_regre
       - model.features is 64, and an example of task digits has shape (16,); expected 16
       - model.num_classes is 10, and task digits has 4 outputs; expected 4
       - loss is mse, and task digits has labels; expected one of cross_entropy, summed_cross_entropy, \
-naive_cross_entropy
+naive_cross_entropy, batch_softmax
     """
     model, task, example, problems = spec.model, f"task {spec.task.name}", tuple(shape[1:]), list[str]()
     if (wanted := _axes_problem(model.kind, example)) is not None:
@@ -45,7 +45,7 @@ naive_cross_entropy
             f"model.num_classes is {model.num_classes}, and {task} has {outputs} outputs; expected {outputs}"
         )
     if is_regression != (spec.loss in REGRESSIONS):
-        fitting = REGRESSIONS if is_regression else ("cross_entropy", "summed_cross_entropy", "naive_cross_entropy")
+        fitting = REGRESSIONS if is_regression else tuple(name for name in LOSSES if name not in REGRESSIONS)
         has = "numbers as targets" if is_regression else "labels"
         problems.append(f"loss is {spec.loss}, and {task} has {has}; expected one of {', '.join(fitting)}")
     refuse("program", problems)

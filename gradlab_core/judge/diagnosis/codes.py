@@ -161,6 +161,36 @@ CODES: dict[str, Code] = {
             "check the schedule: a decay or milestone that comes too early",
         ),
     ),
+    "clipped-away": Code(
+        title="Clipping leaves next to nothing of the gradient",
+        explanation="A norm that never changes is not that of a gradient but of a limit, and with so low a limit the "
+        "steps lead nowhere, whatever the gradient says.",
+        remedies=(
+            "raise the largest norm, to 1 to begin with; see that it was not meant for single elements",
+            "after unscaling a loss scaler's gradients clip, not before",
+            "where normalised gradients are meant: raise the learning rate instead",
+        ),
+    ),
+    "schedule-over": Code(
+        title="The schedule of the learning rate is over too early",
+        explanation="Since then the steps are too short to learn from, though the net was not done.",
+        remedies=(
+            "count what the schedule counts: its length is in steps where it goes on with every batch, as in optax, "
+            "and in epochs where scheduler.step() is called once an epoch",
+            "stretch the schedule over the whole run, or let it end at a tenth of the highest rate",
+            "after a checkpoint: see that the schedule goes on from its own step, not from an old total",
+        ),
+    ),
+    "constant-loss": Code(
+        title="The loss is the same at every step",
+        explanation="The parameters move and the loss does not see it: it does not depend on them.",
+        remedies=(
+            "see that the softmax goes over the classes, not over the batch, and not over a single class",
+            "compute the loss from the output of the model that is trained, not of a copy or of old values",
+            "observe the loss that is trained, not a constant beside it",
+            "look for a clamp, a rounding or a maximum that gives the same value everywhere",
+        ),
+    ),
     "unnormalised-input": Code(
         title="The input is not standardised",
         explanation="The first layer's gradient grows with the size of its input: one learning rate cannot suit it and "

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from gradlab_core.judge.diagnosis.history import History
 from gradlab_core.judge.diagnosis.rules import (
     activations,
+    clipping,
+    constant,
     gradients,
     missing,
     nonfinite,
     plateau,
     rates,
+    schedule,
     start,
     updating,
 )
@@ -26,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     missing.nowhere,
     missing.zero,
     missing.disconnected,
+    constant.constant,
     updating.not_updating,
     activations.symmetric,
     activations.saturated,
@@ -33,9 +37,11 @@ RULES: tuple[Rule, ...] = (
     activations.dead,
     gradients.exploding,
     gradients.vanishing,
+    clipping.clipped_away,
     updating.lost,
     rates.too_high,
     nonfinite.nonfinite,
+    schedule.over,
     rates.too_low,
     plateau.plateau,
 )
@@ -52,6 +58,7 @@ CONSEQUENCES: dict[str, frozenset[str]] = {
         "symmetric-units": "poor-initialisation vanishing-gradient dead-relu zero-gradient",
         "no-gradient": "disconnected-parameter",
         "zero-gradient": "vanishing-gradient dead-relu",
+        "constant-loss": "vanishing-gradient learning-rate-too-high",
         "disconnected-parameter": "vanishing-gradient",
         "not-updating": "vanishing-gradient",
         "dead-relu": "vanishing-gradient",
@@ -94,7 +101,10 @@ def judge(history: History) -> list[Finding]:
     if not history.count:
         return []
     by_rule = {rule: list(rule(history)) for rule in RULES}
-    # If the gradient of the same layers has vanished, that explains why rounding swallows their updates.
+    # If the gradient of the same layers has vanished, or is clipped away, or the schedule is over, that explains why
+    # rounding swallows their updates.
+    if by_rule[clipping.clipped_away] or by_rule[schedule.over]:
+        by_rule[updating.lost] = []
     by_rule[updating.lost] = [f for f in by_rule[updating.lost] if not _covers(by_rule[gradients.vanishing], f.paths)]
     # A note reports something harmless, so it is not the cause of another finding.
     alarms = [(rule, f) for rule, findings in by_rule.items() for f in findings if f.severity is not Severity.NOTE]

@@ -80,6 +80,8 @@ def _everywhere(history: History, since: StepRecord) -> Finding:
     reason, why = None, ""
     if empty:
         reason, why = remedies.ALL_ZERO, " All weights are 0."
+    elif not any(history.losses()[1]):
+        reason, why = remedies.CONSTANT, " The loss is 0 at every step."
     elif _output_is_constant(history):
         reason, why = remedies.OUTPUT, " The output is the same number for every example."
     return finding(
