@@ -18,7 +18,7 @@ from gradlab_core.records import GradientState, Severity
 FRAMEWORKS = ("torch", "jax")
 ALIKE = (
     *("unscaled-input", "detached", "frozen-layer", "dead-relu", "symmetric-units", "log-of-zero", "missing-step"),
-    *("zeroed-gradients", "rectified-output"),
+    *("zeroed-gradients", "rectified-output", "clipped-away", "schedule-over", "constant-loss", "wild-batches"),
 )
 
 

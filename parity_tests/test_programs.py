@@ -67,6 +67,7 @@ PROGRAMS = {
     "negative_bias": but(fault="negative_bias", at="fc1", amount=2.0),
     "zeroed_gradients": but(fault="zeroed_gradients"),
     "rectified_output": but(fault="rectified_output", at="fc2", amount=9.0),
+    "wild_batches": but(fault="wild_batches", amount=3.0),
     "saturated_start": but(fault="saturated_start", at="fc1,fc2", amount=9.0),
 }
 STATES = {

@@ -111,6 +111,14 @@ much of the run is left; if it spans less than the third figure of the run, a ne
 It was unfinished if, with so much of the sum of its rates spent, the loss still had so much of its fall before it: an
 exponential fall has if the schedule spans less than 2.3 of its time constants. A choice."""
 
+SPIKE_WINDOW, SPIKE_LASTS, SPIKE_PATIENCE = 32, 3, 20
+SPIKE_SPREADS, SPIKE_SHARE, SPIKE_RATE, SPIKE_GROWTH = 6.0, 0.2, 2.0, 2.0
+"""A loss is high if it lies above the median of so many calm ones by so many times what lies between them and their
+90th percentile, and by so much of what had been learned. It is a spike from so many high ones on (one may be a batch),
+over after as many that are not high, and lasting after so many steps. A rate that rose by such a factor explains it; an
+update norm by such a factor above its median was there before it. PaLM and OPT report spikes of hundreds of steps. A
+choice."""
+
 CONSTANT_SPREAD = 1e-6
 """Losses are one number where they differ by at most so much of it: eight rounding steps of float32."""
 

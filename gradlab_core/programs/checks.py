@@ -139,6 +139,18 @@ def is_probed(spec: ProgramSpec, step: int) -> bool:
     return spec.probe_every > 0 and (step % spec.probe_every == 0 or step == spec.steps - 1)
 
 
+def input_scale(spec: ProgramSpec, step: int) -> float:
+    """The factor of the inputs of this step's batch: 1 but for `wild_batches`.
+
+    >>> from gradlab_core.programs.specs import ModelSpec
+    >>> spec = ProgramSpec(model=ModelSpec(), steps=8, fault="wild_batches", amount=9.0)
+    >>> [input_scale(spec, step) for step in range(8)]
+    [1.0, 1.0, 1.0, 1.0, 9.0, 9.0, 9.0, 1.0]
+    """
+    is_wild = spec.fault == "wild_batches" and 0 <= step - spec.steps // 2 < 3
+    return spec.amount if is_wild else 1.0
+
+
 def has_nonfinite_gradient(record: StepRecord) -> bool:
     """Whether the loss or a gradient of a step is NaN or Inf."""
     grads = [norms.grad for norms in record.tensors.values() if norms.grad is not None]

@@ -29,6 +29,7 @@ FAULTS = {
     "zeroed_gradients": "the gradients are gone before the step: zero_grad stands behind backward; in JAX the loss is "
     "computed behind a stop_gradient",
     "rectified_output": "the dense layer `at` passes its output through a ReLU, and its bias starts at −`amount`",
+    "wild_batches": "the inputs of three batches in the middle of the run are `amount` times as large",
     "log_zero": "the activation `at` is replaced by log(relu(x))",
     "divide_by_zero": "the activation `at` is divided by its own standard deviation over the batch, without an ε; the "
     "first feature of it is 0 for all examples",

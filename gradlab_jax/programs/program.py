@@ -75,6 +75,8 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
     records = []
     for step in range(spec.steps):
         x, y = (_array(part, spec.dtype) for part in task.batch(step, spec.batch_size))
+        if (scale := checks.input_scale(spec, step)) != 1.0:
+            x = x * scale
         probed = None
         if checks.is_probed(spec, step):
             set_values(model, params, rest)

@@ -181,6 +181,16 @@ CODES: dict[str, Code] = {
             "after a checkpoint: see that the schedule goes on from its own step, not from an old total",
         ),
     ),
+    "loss-spike": Code(
+        title="The loss jumped",
+        explanation="From one step to the next a part of what had been learned was lost.",
+        remedies=(
+            "clip the global gradient norm, at 1 to begin with",
+            "lower the learning rate, or warm it up for longer; with Adam a β₂ of 0.95 and a larger ε",
+            "look at the batches of these steps: outliers, wrong labels, another source of data",
+            "go back to a checkpoint before it and leave these batches out",
+        ),
+    ),
     "constant-loss": Code(
         title="The loss is the same at every step",
         explanation="The parameters move and the loss does not see it: it does not depend on them.",

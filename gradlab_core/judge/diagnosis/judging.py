@@ -15,6 +15,7 @@ from gradlab_core.judge.diagnosis.rules import (
     plateau,
     rates,
     schedule,
+    spikes,
     start,
     updating,
 )
@@ -41,6 +42,7 @@ RULES: tuple[Rule, ...] = (
     updating.lost,
     rates.too_high,
     nonfinite.nonfinite,
+    spikes.spiked,
     schedule.over,
     rates.too_low,
     plateau.plateau,
@@ -63,8 +65,9 @@ CONSEQUENCES: dict[str, frozenset[str]] = {
         "not-updating": "vanishing-gradient",
         "dead-relu": "vanishing-gradient",
         "saturated-activation": "vanishing-gradient zero-gradient",
-        "exploding-gradient": "learning-rate-too-high zero-gradient",
-        "learning-rate-too-high": "dead-relu saturated-activation vanishing-gradient zero-gradient",
+        "exploding-gradient": "learning-rate-too-high zero-gradient loss-spike",
+        "learning-rate-too-high": "dead-relu saturated-activation vanishing-gradient zero-gradient loss-spike",
+        "loss-spike": "dead-relu saturated-activation vanishing-gradient zero-gradient",
     }.items()
 }
 """The consequences of each finding, which are then not reported by themselves."""
@@ -106,6 +109,11 @@ def judge(history: History) -> list[Finding]:
     if by_rule[clipping.clipped_away] or by_rule[schedule.over]:
         by_rule[updating.lost] = []
     by_rule[updating.lost] = [f for f in by_rule[updating.lost] if not _covers(by_rule[gradients.vanishing], f.paths)]
+    # A calm net that loses from one step to the next what it had learned was not thrown by its rate: the gradient and
+    # the steps grew after the loss.
+    since = spikes.sudden(by_rule[spikes.spiked])
+    for rule in (gradients.exploding, rates.too_high):
+        by_rule[rule] = [f for f in by_rule[rule] if f.first_step < since]
     # A note reports something harmless, so it is not the cause of another finding.
     alarms = [(rule, f) for rule, findings in by_rule.items() for f in findings if f.severity is not Severity.NOTE]
     # Lost updates are no cause either, unless all updates are lost: then nothing moves, which explains a plateau.

@@ -106,6 +106,12 @@ def of_zero(reason: int | None) -> tuple[str, ...]:
     return known if reason is None else (known[reason], *(r for place, r in enumerate(known) if place != reason))
 
 
+def of_spike(led: bool) -> tuple[str, ...]:
+    """Remedies for a jump of the loss: where no update had grown before it, the batch is looked at first."""
+    known = CODES["loss-spike"].remedies
+    return known if led else (*known[-2:], *known[:-2])
+
+
 def of_unreached(code: str) -> tuple[str, ...]:
     """Remedies for a part of the net that gets nothing while its siblings do, as an expert to which nothing is sent."""
     return (
