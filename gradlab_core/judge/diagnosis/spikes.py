@@ -60,7 +60,9 @@ class SpikeWatch:
         if self._open is not None:
             self._follow(self._open, record, record.loss)
             return
-        limit = self._limit()
+        # The limit takes its time, and most losses lie below one that was calm.
+        is_usual = not self._window or record.loss <= max(loss for loss, _ in self._window)
+        limit = math.inf if is_usual else self._limit()
         if record.loss <= limit:
             self._window.append((record.loss, record))
         elif not self._rate_rose(record):
