@@ -16,7 +16,10 @@ from gradlab_core.programs.specs import ModelSpec
 from gradlab_core.records import GradientState, Severity
 
 FRAMEWORKS = ("torch", "jax")
-ALIKE = ("unscaled-input", "detached", "frozen-layer", "dead-relu", "symmetric-units", "log-of-zero", "missing-step")
+ALIKE = (
+    *("unscaled-input", "detached", "frozen-layer", "dead-relu", "symmetric-units", "log-of-zero", "missing-step"),
+    *("zeroed-gradients", "rectified-output", "clipped-away", "schedule-over", "constant-loss", "wild-batches"),
+)
 
 
 def said(findings):

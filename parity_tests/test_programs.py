@@ -65,10 +65,15 @@ PROGRAMS = {
     "left_out": but(fault="left_out", at="fc2"),
     "frozen": but(fault="frozen", at="fc1"),
     "negative_bias": but(fault="negative_bias", at="fc1", amount=2.0),
+    "zeroed_gradients": but(fault="zeroed_gradients"),
+    "rectified_output": but(fault="rectified_output", at="fc2", amount=9.0),
+    "wild_batches": but(fault="wild_batches", amount=3.0),
     "saturated_start": but(fault="saturated_start", at="fc1,fc2", amount=9.0),
 }
 STATES = {
     "stop_gradient": ("disconnected", {"fc1.weight", "fc1.bias"}),
+    "zeroed_gradients": ("disconnected", {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}),
+    "rectified_output": ("zero", {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}),
     "left_out": ("unregistered", {"fc2.weight", "fc2.bias"}),
     "frozen": ("frozen", {"fc1.weight", "fc1.bias"}),
 }

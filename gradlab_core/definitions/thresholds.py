@@ -77,15 +77,50 @@ torchmortem 1e-2. So many records must be there: before, no net can have learned
 FAST_RATIO, BURST_RATIO = 0.03, 0.3
 LOSS_JUMP, LOSS_RISE = 3.0, 1.2
 WORSE = 1.05
+THROWN_STEPS = 3
 """Steps are long from this update ratio on (thirty times the usual 1e-3; torchmortem and DeepDiagnosis: 0.1); a single
 loss jumped at so many times the first, losses rose at so many times. A step of 0.3 replaces a third of
-the net. A loss is worse than that of a constant answer from 5 % above it."""
+the net. A loss is worse than that of a constant answer from 5 % above it. Where one of the first three steps was so
+long and the loss jumped, the run is measured from the loss before."""
 
 SLOW_TRAVEL = 0.1
 RATE_STEPS = 30
 RATE_PATIENCE = 100
 """Update ratios whose sum is below this hardly change a net: under a tenth of its length in all. Said after so many
 records of a loss that has not moved, and after so many of one that is not useful yet."""
+
+ZERO_SHARE = 0.8
+ZERO_STEPS, ZERO_STEPS_PART, UNREACHED_STEPS = 5, 20, 50
+"""The whole net gets nothing where its gradient is exactly 0 at so many of the newest records: behind a ReLU on the
+output an example passes now and then. So many records must be there: for the whole net, for a part of it that gets 0 at
+every one, and for a part that has siblings which do get something. An expert reached at every tenth step is missed at
+50 of them once in 200 runs. A choice."""
+
+LOSS_OVER = 1e-3
+"""A loss below so much of its start is over: nothing is left to learn, and a gradient of 0 is as it should be. A
+choice."""
+
+CLIP_LEAST, CLIP_SPREAD = 1e-2, 1e-3
+"""Clipping leaves a norm that is the same at every step up to so much (what an ε in the clipping and rounding make of
+it); next to nothing is left below the first, a hundredth of the usual limit of 1. A choice."""
+
+SCHEDULE_OVER, SCHEDULE_SHARE, SCHEDULE_FEW = 1e-2, 0.5, 0.1
+SCHEDULE_LATE, SCHEDULE_UNFINISHED = (0.6, 0.8), 0.2
+"""A schedule is over where the rate has come down to so much of its highest for good, and too early where at least so
+much of the run is left; if it spans less than the third figure of the run, a net that is not useful shows that it was.
+It was unfinished if, with so much of the sum of its rates spent, the loss still had so much of its fall before it: an
+exponential fall has if the schedule spans less than 2.3 of its time constants. A choice."""
+
+SPIKE_WINDOW, SPIKE_LASTS, SPIKE_PATIENCE = 32, 3, 20
+SPIKE_SPREADS, SPIKE_SHARE, SPIKE_RATE, SPIKE_GROWTH = 6.0, 0.2, 2.0, 2.0
+"""A loss is high if it lies above the median of so many calm ones by so many times what lies between them and their
+90th percentile, and by so much of what had been learned. It is a spike from so many high ones on (one may be a batch),
+over after as many that are not high, and lasting after so many steps. A rate that rose by such a factor explains it; an
+update norm by such a factor above its median was there before it. PaLM and OPT report spikes of hundreds of steps. A
+choice."""
+
+CONSTANT_SPREAD = 1e-6
+"""Losses are one number where they differ by at most so much of it: eight rounding steps of float32."""
 
 DEAD_SHARE, SATURATED_SHARE, COPIED_SHARE = 0.75, 0.8, 0.5
 """Share of a layer's units that are dead (torchdiag 0.95, SageMaker Debugger 0.5 of units active under 1 %), of its
@@ -102,6 +137,12 @@ SIGNAL_GROWTH, SIGNAL_SHRINKING = 100.0, 1e-3
 SURE_LOGITS, SIGNAL_LOSS = 7.0, 2.0
 """√fan_in times the rms of a weight; the spread of the last layer against the input, at the start; the spread of logits
 that is too sure if the first loss is so many times ln(classes). PyTorch has a gain of 0.58, Kaiming 1.41."""
+
+ADAPTER_SHARE, ADAPTER_STRETCHES = 0.1, 3
+"""Frozen weights between trained ones are meant where at most so much of the net is trained, or where the frozen part
+is the larger and comes in so many stretches: one layer frozen by mistake makes one stretch. Source: LoRA, adapters and
+prefix tuning train 0.01 % to 4 % of a net (Houlsby et al. 2019, Hu et al. 2021, Li & Liang 2021); of a small net it is
+more."""
 
 PLATEAU_BAND = 0.1
 PLATEAU_STEPS = 50

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from gradlab_core.errors import GradlabError, refuse
-from gradlab_core.programs.program import ProgramSpec
+from gradlab_core.programs.program import LOSSES, ProgramSpec
 from gradlab_core.records import GradientState, StepRecord
 
 REGRESSIONS = ("mse",)
@@ -31,7 +31,7 @@ def check_fit(spec: ProgramSpec, *, shape: Sequence[int], outputs: int, is_regre
       - model.features is 64, and an example of task digits has shape (16,); expected 16
       - model.num_classes is 10, and task digits has 4 outputs; expected 4
       - loss is mse, and task digits has labels; expected one of cross_entropy, summed_cross_entropy, \
-naive_cross_entropy
+naive_cross_entropy, batch_softmax
     """
     model, task, example, problems = spec.model, f"task {spec.task.name}", tuple(shape[1:]), list[str]()
     if (wanted := _axes_problem(model.kind, example)) is not None:
@@ -45,7 +45,7 @@ naive_cross_entropy
             f"model.num_classes is {model.num_classes}, and {task} has {outputs} outputs; expected {outputs}"
         )
     if is_regression != (spec.loss in REGRESSIONS):
-        fitting = REGRESSIONS if is_regression else ("cross_entropy", "summed_cross_entropy", "naive_cross_entropy")
+        fitting = REGRESSIONS if is_regression else tuple(name for name in LOSSES if name not in REGRESSIONS)
         has = "numbers as targets" if is_regression else "labels"
         problems.append(f"loss is {spec.loss}, and {task} has {has}; expected one of {', '.join(fitting)}")
     refuse("program", problems)
@@ -142,6 +142,18 @@ def is_probed(spec: ProgramSpec, step: int) -> bool:
 def is_looked_at(spec: ProgramSpec) -> bool:
     """Whether a run shows just what a monitor sees for itself: nobody probes, or looks for where a NaN was born."""
     return spec.look_every > 0 and spec.probe_every == 0
+
+
+def input_scale(spec: ProgramSpec, step: int) -> float:
+    """The factor of the inputs of this step's batch: 1 but for `wild_batches`.
+
+    >>> from gradlab_core.programs.specs import ModelSpec
+    >>> spec = ProgramSpec(model=ModelSpec(), steps=8, fault="wild_batches", amount=9.0)
+    >>> [input_scale(spec, step) for step in range(8)]
+    [1.0, 1.0, 1.0, 1.0, 9.0, 9.0, 9.0, 1.0]
+    """
+    is_wild = spec.fault == "wild_batches" and 0 <= step - spec.steps // 2 < 3
+    return spec.amount if is_wild else 1.0
 
 
 def has_nonfinite_gradient(record: StepRecord) -> bool:

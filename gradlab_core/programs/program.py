@@ -15,7 +15,7 @@ from gradlab_core.programs.specs import ModelSpec
 TASKS = ("digits", "temporal_order", "adding", "blobs", "waves", "imdb")
 LAYOUTS = ("flat", "image", "rows")
 OPTIMIZERS = ("sgd", "adam", "adamw")
-LOSSES = ("cross_entropy", "summed_cross_entropy", "naive_cross_entropy", "mse")
+LOSSES = ("cross_entropy", "summed_cross_entropy", "naive_cross_entropy", "batch_softmax", "mse")
 DTYPES = ("float32", "bfloat16", "float16")
 
 FAULTS = {
@@ -26,6 +26,10 @@ FAULTS = {
     "left_out": "the parameters of the layers `at` are not given to the optimizer",
     "frozen": "the parameters of the layers `at` do not ask for a gradient",
     "no_step": "gradients are computed and the update is never applied",
+    "zeroed_gradients": "the gradients are gone before the step: zero_grad stands behind backward; in JAX the loss is "
+    "computed behind a stop_gradient",
+    "rectified_output": "the dense layer `at` passes its output through a ReLU, and its bias starts at −`amount`",
+    "wild_batches": "the inputs of three batches in the middle of the run are `amount` times as large",
     "log_zero": "the activation `at` is replaced by log(relu(x))",
     "divide_by_zero": "the activation `at` is divided by its own standard deviation over the batch, without an ε; the "
     "first feature of it is 0 for all examples",
@@ -91,6 +95,7 @@ class OptimizerSpec:
         weight_decay: L2 for sgd and adam, decoupled for adamw.
         clip: the largest gradient norm; None for no clipping.
         warm_up: the number of steps over which the rate rises linearly to `learning_rate`.
+        decay: the number of steps behind the warm-up over which the rate falls linearly to 0; 0 if it stays.
     """
 
     name: str = "sgd"
@@ -99,6 +104,7 @@ class OptimizerSpec:
     weight_decay: float = 0.0
     clip: float | None = None
     warm_up: int = 0
+    decay: int = 0
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -107,7 +113,8 @@ class OptimizerSpec:
             fields.real(problems, name, getattr(self, name), 0.0)
         if self.clip is not None:
             fields.real(problems, "clip", self.clip, 0.0)
-        fields.whole_number(problems, "warm_up", self.warm_up, 0)
+        for name in ("warm_up", "decay"):
+            fields.whole_number(problems, name, getattr(self, name), 0)
         refuse("OptimizerSpec", problems)
 
     def rate(self, step: int) -> float:
@@ -115,8 +122,11 @@ class OptimizerSpec:
 
         >>> [OptimizerSpec(learning_rate=0.4, warm_up=4).rate(step) for step in (0, 1, 3, 9)]
         [0.1, 0.2, 0.4, 0.4]
+        >>> [OptimizerSpec(learning_rate=0.4, decay=4).rate(step) for step in (0, 1, 3, 9)]
+        [0.4, 0.30000000000000004, 0.1, 0.0]
         """
-        return self.learning_rate * min(1.0, (step + 1) / max(self.warm_up, 1))
+        left = 1 - max(0, step - self.warm_up) / self.decay if self.decay else 1.0
+        return self.learning_rate * min(1.0, (step + 1) / max(self.warm_up, 1)) * max(0.0, left)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +139,7 @@ class ProgramSpec:
         batch_size: examples in a batch.
         seed: the seed of weights and batches.
         loss: `naive_cross_entropy` computes a softmax as written and then its logarithm; `summed_cross_entropy` does
-            not divide by the size of the batch.
+            not divide by the size of the batch; `batch_softmax` takes the softmax over the batch and is a constant.
         dtype: the type of parameters, activations and gradients.
         fault: one of `FAULTS`, planted at the activation or the layers `at` (separated by commas) with the size
             `amount`; None for a program without a fault.

@@ -1,4 +1,4 @@
-"""Losses, right ones and two that are wrong in the way users get them wrong."""
+"""Losses, right ones and three that are wrong in the way users get them wrong."""
 
 from __future__ import annotations
 
@@ -41,6 +41,15 @@ def naive_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return -jnp.log(jnp.take_along_axis(chances, labels[:, None], axis=-1)).mean()
 
 
+def batch_softmax(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """−log of the mean of a softmax that runs over the batch, not over the classes: ln N, whatever the logits are.
+
+    >>> round(float(batch_softmax(jnp.arange(8.0).reshape(4, 2), jnp.array([0, 1, 0, 1]))), 4)  # ln 4
+    1.3863
+    """
+    return -jnp.log(jax.nn.softmax(logits, axis=0).mean())
+
+
 def mse(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Mean of the squared differences between outputs and targets, both (N, outputs).
 
@@ -61,6 +70,7 @@ BY_NAME = {
     "cross_entropy": cross_entropy,
     "summed_cross_entropy": summed_cross_entropy,
     "naive_cross_entropy": naive_cross_entropy,
+    "batch_softmax": batch_softmax,
     "mse": mse,
 }
 """The losses of a `ProgramSpec`."""

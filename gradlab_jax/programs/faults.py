@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from gradlab_core.programs.checks import check_activation, under
+from gradlab_core.programs.checks import check_activation, layers_named, under
 from gradlab_core.programs.program import ProgramSpec
 from gradlab_jax.model.modules import named_modules, named_parameters, named_variables
 from gradlab_jax.programs.models.layers import ReLU, linear
@@ -50,6 +51,13 @@ class Faulty(nnx.Module):
         return _ACTIVATIONS[self.fault](self.activation(x))
 
 
+class Rectified(nnx.Linear):
+    """A dense layer with a ReLU on its output."""
+
+    def __call__(self, *args: Any, **options: Any) -> jax.Array:
+        return jax.nn.relu(super().__call__(*args, **options))
+
+
 def plant(model: nnx.Module, spec: ProgramSpec) -> None:
     """Build the fault of a program into its model, in place; those that are no part of a model (what the optimizer
     gets, whether it steps) change nothing here.
@@ -74,13 +82,17 @@ def plant(model: nnx.Module, spec: ProgramSpec) -> None:
         setattr(model, "extra", linear(spec.model.num_classes, spec.model.num_classes))  # noqa: B010
         # Every tensor is drawn from a stream of its own, so that the others stay what they are.
         initialize(model, spec.model.init, seed=spec.seed, number=spec.model.init_number)
-    elif spec.fault in ("negative_bias", "saturated_start"):
-        kind = "bias" if spec.fault == "negative_bias" else "weight"
+    elif spec.fault in ("negative_bias", "saturated_start", "rectified_output"):
+        kind = "weight" if spec.fault == "saturated_start" else "bias"
         chosen = under(spec.at, named_parameters(model), kind=kind)
         for name, _, variable in named_variables(model):
             if name in chosen:
                 value = variable.get_value()
                 variable.set_value(spec.amount * (jnp.full_like(value, -1.0) if kind == "bias" else value))
+        if spec.fault == "rectified_output":
+            modules = dict(named_modules(model))
+            for path in layers_named(spec.at):
+                modules[path].__class__ = Rectified
 
 
 def _activations(model: nnx.Module) -> list[str]:

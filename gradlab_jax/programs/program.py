@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from gradlab_core.programs import checks as checks
 from gradlab_core.programs.program import ProgramSpec
@@ -65,6 +66,8 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
     checks.check_fit(spec, shape=first[0].shape, outputs=task.outputs, is_regression=task.is_regression)
     model, loss = build(spec.model, seed=spec.seed), losses.BY_NAME[spec.loss]
     plant(model, spec)
+    if spec.fault == "zeroed_gradients":
+        loss = _behind_a_stop(loss)
     model = astype(model, spec.dtype)
     f, params, rest = functional(model, "train")
     x, y = (_array(part, spec.dtype) for part in first)
@@ -74,6 +77,8 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
     records = []
     for step in range(spec.steps):
         x, y = (_array(part, spec.dtype) for part in task.batch(step, spec.batch_size))
+        if (scale := checks.input_scale(spec, step)) != 1.0:
+            x = x * scale
         probed = None
         if checks.is_probed(spec, step):
             set_values(model, params, rest)
@@ -174,6 +179,11 @@ def _clipping() -> optax.GradientTransformationExtraArgs:
         return jax.tree.map(lambda g: (g * factor).astype(g.dtype), grads), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def _behind_a_stop(loss: Loss) -> Loss:
+    """The loss of an output to which no gradient leads back."""
+    return lambda out, y: loss(lax.stop_gradient(out), y)
 
 
 def _numbers(spec: ProgramSpec) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Losses, right ones and two that are wrong in the way users get them wrong."""
+"""Losses, right ones and three that are wrong in the way users get them wrong."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def naive_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
     return -torch.log(chances.gather(-1, labels[:, None])).mean()
 
 
+def batch_softmax(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """−log of the mean of a softmax that runs over the batch, not over the classes: ln N, whatever the logits are.
+
+    >>> round(float(batch_softmax(torch.arange(8.0).reshape(4, 2), torch.tensor([0, 1, 0, 1]))), 4)  # ln 4
+    1.3863
+    """
+    return -torch.log(torch.softmax(logits, dim=0).mean())
+
+
 def mse(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean of the squared differences between outputs and targets, both (N, outputs).
 
@@ -60,6 +69,7 @@ BY_NAME = {
     "cross_entropy": cross_entropy,
     "summed_cross_entropy": summed_cross_entropy,
     "naive_cross_entropy": naive_cross_entropy,
+    "batch_softmax": batch_softmax,
     "mse": mse,
 }
 """The losses of a `ProgramSpec`."""

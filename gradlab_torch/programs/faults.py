@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from gradlab_core.programs.checks import check_activation, under
+from gradlab_core.programs.checks import check_activation, layers_named, under
 from gradlab_core.programs.program import ProgramSpec
 from gradlab_torch.programs.models.layers import linear
 from gradlab_torch.start.initializers import initialize
@@ -55,6 +55,13 @@ class Faulty(nn.Module):
         return _ACTIVATIONS[self.fault](self.activation(x))
 
 
+class Rectified(nn.Linear):
+    """A dense layer with a ReLU on its output."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(super().forward(x))
+
+
 def plant(model: nn.Module, spec: ProgramSpec) -> None:
     """Build the fault of a program into its model, in place; those that are no part of a model (what the optimizer
     gets, whether it steps) change nothing here.
@@ -78,13 +85,16 @@ def plant(model: nn.Module, spec: ProgramSpec) -> None:
         model.add_module("extra", linear(spec.model.num_classes, spec.model.num_classes))
         # Every tensor is drawn from a stream of its own, so that the others stay what they are.
         initialize(model, spec.model.init, seed=spec.seed, number=spec.model.init_number)
-    elif spec.fault in ("negative_bias", "saturated_start"):
+    elif spec.fault in ("negative_bias", "saturated_start", "rectified_output"):
         params = dict(model.named_parameters())
-        kind = "bias" if spec.fault == "negative_bias" else "weight"
+        kind = "weight" if spec.fault == "saturated_start" else "bias"
         with torch.no_grad():
             for name in under(spec.at, params, kind=kind):
                 params[name].copy_(torch.full_like(params[name], -1.0) if kind == "bias" else params[name])
                 params[name].mul_(spec.amount)
+        if spec.fault == "rectified_output":
+            for path in layers_named(spec.at):
+                model.get_submodule(path).__class__ = Rectified
 
 
 def _activations(model: nn.Module) -> list[str]:

@@ -61,12 +61,16 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
     with Monitor(model, optimizer, look_every=spec.look_every or None, on_record=keep) as monitor:
         for step in range(spec.steps):
             x, y = (_tensor(part, dtype) for part in task.batch(step, spec.batch_size))
+            if (scale := checks.input_scale(spec, step)) != 1.0:
+                x = x * scale
             probed = probe(model, x, y, loss=loss, mode="train") if checks.is_probed(spec, step) else None
             for group in optimizer.param_groups:
                 group["lr"] = spec.optimizer.rate(step)
             optimizer.zero_grad()
             value = loss(model(x), y)
             value.backward()
+            if spec.fault == "zeroed_gradients":
+                optimizer.zero_grad()
             if spec.optimizer.clip is not None:
                 monitor.before_clipping()
                 torch.nn.utils.clip_grad_norm_(params, spec.optimizer.clip)

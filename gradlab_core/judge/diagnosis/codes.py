@@ -59,6 +59,32 @@ CODES: dict[str, Code] = {
             "start with a larger gain (Xavier for tanh, Kaiming for ReLU)",
         ),
     ),
+    "no-gradient": Code(
+        title="No parameter gets a gradient",
+        explanation="That is a fault of the loop or of the loss, not of a layer: nothing that is differentiated "
+        "reaches the optimizer.",
+        remedies=(
+            "zero_grad belongs before backward or after step: between the two it throws every gradient away",
+            "call loss.backward() at every step, before optimizer.step()",
+            "call it on the loss itself: torch.tensor(loss, requires_grad=True), .item(), detach and NumPy make a new "
+            "number without a way back",
+            "in JAX: differentiate with respect to the parameters that the optimizer gets, and compute the loss from "
+            "them, with no stop_gradient on the output",
+            "build the optimizer from the model that computes the loss, not from a copy of it",
+        ),
+    ),
+    "zero-gradient": Code(
+        title="Gradients are exactly 0",
+        explanation="They have a path to the loss, and nothing passes it on any batch: they cannot learn.",
+        remedies=(
+            "take the ReLU (clamp, round, sign) off the output: where it gives a constant it passes no gradient",
+            "start weights from random numbers (Kaiming, Xavier), not from 0",
+            "look for stop_gradient, detach, rounding or argmax between them and the loss",
+            "see that the loss depends on the output: a softmax over one class does not",
+            "zero_grad(set_to_none=False) belongs before backward, not between backward and step",
+            "record a probe: a hidden layer whose ReLUs are all dead passes nothing either",
+        ),
+    ),
     "disconnected-parameter": Code(
         title="Parameters get no gradient",
         explanation="No path leads from the loss to them: they keep their first values for ever.",
@@ -133,6 +159,46 @@ CODES: dict[str, Code] = {
         remedies=(
             "multiply the learning rate by 10 until the loss falls, or do a range test",
             "check the schedule: a decay or milestone that comes too early",
+        ),
+    ),
+    "clipped-away": Code(
+        title="Clipping leaves next to nothing of the gradient",
+        explanation="A norm that never changes is not that of a gradient but of a limit, and with so low a limit the "
+        "steps lead nowhere, whatever the gradient says.",
+        remedies=(
+            "raise the largest norm, to 1 to begin with; see that it was not meant for single elements",
+            "after unscaling a loss scaler's gradients clip, not before",
+            "where normalised gradients are meant: raise the learning rate instead",
+        ),
+    ),
+    "schedule-over": Code(
+        title="The schedule of the learning rate is over too early",
+        explanation="Since then the steps are too short to learn from, though the net was not done.",
+        remedies=(
+            "count what the schedule counts: its length is in steps where it goes on with every batch, as in optax, "
+            "and in epochs where scheduler.step() is called once an epoch",
+            "stretch the schedule over the whole run, or let it end at a tenth of the highest rate",
+            "after a checkpoint: see that the schedule goes on from its own step, not from an old total",
+        ),
+    ),
+    "loss-spike": Code(
+        title="The loss jumped",
+        explanation="From one step to the next a part of what had been learned was lost.",
+        remedies=(
+            "clip the global gradient norm, at 1 to begin with",
+            "lower the learning rate, or warm it up for longer; with Adam a β₂ of 0.95 and a larger ε",
+            "look at the batches of these steps: outliers, wrong labels, another source of data",
+            "go back to a checkpoint before it and leave these batches out",
+        ),
+    ),
+    "constant-loss": Code(
+        title="The loss is the same at every step",
+        explanation="The parameters move and the loss does not see it: it does not depend on them.",
+        remedies=(
+            "see that the softmax goes over the classes, not over the batch, and not over a single class",
+            "compute the loss from the output of the model that is trained, not of a copy or of old values",
+            "observe the loss that is trained, not a constant beside it",
+            "look for a clamp, a rounding or a maximum that gives the same value everywhere",
         ),
     ),
     "unnormalised-input": Code(

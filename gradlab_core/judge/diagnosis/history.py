@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
+from gradlab_core.judge.diagnosis.spikes import SpikeWatch
 from gradlab_core.records import GradientState, Probe, StepRecord
 
 EARLY, RECENT = 16, 32
@@ -60,6 +61,7 @@ class History:
         order: paths of all tensors, in the order of the model.
         probes: an even selection of `(step, probe)`, and `last_probe`.
         first_nonfinite: the first record that holds a NaN or an Inf in a loss or a norm, of a step that was taken.
+        spikes: jumps of the loss.
         travelled: the sum of all update ratios: how far the net can have moved, in its own length.
     """
 
@@ -75,6 +77,7 @@ class History:
         self._known: Mapping[str, GradientState] | None = None
         self._odd: list[tuple[str, GradientState]] = []
         self.first_nonfinite: StepRecord | None = None
+        self.spikes = SpikeWatch()
         self.travelled = 0.0
 
     def add(self, record: StepRecord) -> None:
@@ -84,6 +87,7 @@ class History:
             self.early.append(record)
         self.recent.append(record)
         self._selection.add(record)
+        self.spikes.add(record)
         if record.probe is not None:
             self.last_probe = record.step, record.probe
             self._probes.add(self.last_probe)

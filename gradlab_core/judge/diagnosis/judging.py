@@ -8,10 +8,15 @@ from gradlab_core.judge.diagnosis.history import History
 from gradlab_core.judge.diagnosis.rules import (
     activations,
     answers,
+    clipping,
+    constant,
     gradients,
+    missing,
     nonfinite,
     plateau,
     rates,
+    schedule,
+    spikes,
     start,
     updating,
 )
@@ -24,7 +29,10 @@ RULES: tuple[Rule, ...] = (
     start.unscaled_target,
     start.summed_loss,
     answers.softmax_twice,
-    updating.disconnected,
+    missing.nowhere,
+    missing.zero,
+    missing.disconnected,
+    constant.constant,
     updating.not_updating,
     activations.symmetric,
     activations.saturated,
@@ -32,29 +40,36 @@ RULES: tuple[Rule, ...] = (
     activations.dead,
     gradients.exploding,
     gradients.vanishing,
+    clipping.clipped_away,
     updating.lost,
     rates.too_high,
     nonfinite.nonfinite,
+    spikes.spiked,
+    schedule.over,
     rates.too_low,
     plateau.plateau,
 )
 """The rules, causes before their consequences: the order of the findings within a severity."""
 
-_LOUD = "exploding-gradient learning-rate-too-high dead-relu saturated-activation"
+_LOUD = "exploding-gradient learning-rate-too-high dead-relu saturated-activation zero-gradient"
 CONSEQUENCES: dict[str, frozenset[str]] = {
     cause: frozenset(effects.split())
     for cause, effects in {
         "unnormalised-input": f"poor-initialisation {_LOUD}",
         "unscaled-target": f"poor-initialisation {_LOUD}",
         "loss-reduction": _LOUD,
-        "poor-initialisation": "exploding-gradient learning-rate-too-high vanishing-gradient dead-relu",
-        "symmetric-units": "poor-initialisation vanishing-gradient dead-relu",
+        "poor-initialisation": "exploding-gradient learning-rate-too-high vanishing-gradient dead-relu zero-gradient",
+        "symmetric-units": "poor-initialisation vanishing-gradient dead-relu zero-gradient",
+        "no-gradient": "disconnected-parameter",
+        "zero-gradient": "vanishing-gradient dead-relu",
+        "constant-loss": "vanishing-gradient learning-rate-too-high",
         "disconnected-parameter": "vanishing-gradient",
         "not-updating": "vanishing-gradient",
         "dead-relu": "vanishing-gradient",
-        "saturated-activation": "vanishing-gradient",
-        "exploding-gradient": "learning-rate-too-high",
-        "learning-rate-too-high": "dead-relu saturated-activation vanishing-gradient",
+        "saturated-activation": "vanishing-gradient zero-gradient",
+        "exploding-gradient": "learning-rate-too-high zero-gradient loss-spike",
+        "learning-rate-too-high": "dead-relu saturated-activation vanishing-gradient zero-gradient loss-spike",
+        "loss-spike": "dead-relu saturated-activation vanishing-gradient zero-gradient",
     }.items()
 }
 """The consequences of each finding, which are then not reported by themselves."""
@@ -72,9 +87,11 @@ def diagnose(records: Iterable[StepRecord]) -> list[Finding]:
             inputs, activations and units; without one they judge only norms and states.
 
     >>> from gradlab_core.records import GradientState, TensorNorms
-    >>> norms = TensorNorms(param=1.0, grad=None, update=0.0, ratio=0.0)
-    >>> record = StepRecord(step=0, loss=0.7, learning_rate=0.1, grad_norm=0.0, param_norm=1.0, update_norm=0.0,
-    ...     update_ratio=0.0, tensors={"fc1.weight": norms}, states={"fc1.weight": GradientState.DISCONNECTED})
+    >>> cut = TensorNorms(param=1.0, grad=None, update=0.0, ratio=0.0)
+    >>> sound = TensorNorms(param=1.0, grad=0.1, update=0.01, ratio=0.01)
+    >>> record = StepRecord(step=0, loss=0.7, learning_rate=0.1, grad_norm=0.1, param_norm=1.4, update_norm=0.01,
+    ...     update_ratio=0.007, tensors={"fc1.weight": cut, "fc2.weight": sound},
+    ...     states={"fc1.weight": GradientState.DISCONNECTED, "fc2.weight": GradientState.OK})
     >>> [(found.code, found.paths) for found in diagnose([record])]
     [('disconnected-parameter', ('fc1.weight',))]
     """
@@ -89,8 +106,16 @@ def judge(history: History) -> list[Finding]:
     if not history.count:
         return Rows()
     by_rule = {rule: list(rule(history)) for rule in RULES}
-    # If the gradient of the same layers has vanished, that explains why rounding swallows their updates.
+    # If the gradient of the same layers has vanished, or is clipped away, or the schedule is over, that explains why
+    # rounding swallows their updates.
+    if by_rule[clipping.clipped_away] or by_rule[schedule.over]:
+        by_rule[updating.lost] = []
     by_rule[updating.lost] = [f for f in by_rule[updating.lost] if not _covers(by_rule[gradients.vanishing], f.paths)]
+    # A calm net that loses from one step to the next what it had learned was not thrown by its rate: the gradient and
+    # the steps grew after the loss.
+    since = spikes.sudden(by_rule[spikes.spiked])
+    for rule in (gradients.exploding, rates.too_high):
+        by_rule[rule] = [f for f in by_rule[rule] if f.first_step < since]
     # A note reports something harmless, so it is not the cause of another finding.
     alarms = [(rule, f) for rule, findings in by_rule.items() for f in findings if f.severity is not Severity.NOTE]
     # Lost updates are no cause either, unless all updates are lost: then nothing moves, which explains a plateau.

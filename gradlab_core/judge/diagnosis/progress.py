@@ -8,7 +8,14 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from gradlab_core.definitions.thresholds import LEARNED_OF_BASELINE, LEARNED_OF_START, LEARNED_OVER_NOISE
+from gradlab_core.definitions.thresholds import (
+    BURST_RATIO,
+    LEARNED_OF_BASELINE,
+    LEARNED_OF_START,
+    LEARNED_OVER_NOISE,
+    LOSS_JUMP,
+    THROWN_STEPS,
+)
 from gradlab_core.judge.diagnosis.history import History
 
 
@@ -23,6 +30,8 @@ class Progress:
         baseline: the loss of a net that gives the same answer to every input: ln(classes), or the variance of the
             target; None without a probe.
         steps: number of steps from the first loss to the newest.
+        thrown: whether the first steps threw the loss far up; then `start` is the loss before them, for to come back
+            from there is not to learn.
     """
 
     start: float
@@ -32,6 +41,7 @@ class Progress:
     noise: float
     baseline: float | None
     steps: int
+    thrown: bool = False
 
     @property
     def fallen(self) -> float:
@@ -48,7 +58,7 @@ class Progress:
     def useful(self) -> bool:
         """Whether the net does better than one that always gives the same answer."""
         if self.baseline is None:
-            return self.learns
+            return self.learns and (not self.thrown or self.recent < LEARNED_OF_BASELINE * self.start)
         return self.recent < LEARNED_OF_BASELINE * self.baseline
 
 
@@ -60,16 +70,26 @@ def progress(history: History) -> Progress | None:
     span = max(1, len(losses) // 5)
     parts = max(2, min(20, len(losses) // 3))
     edges = [len(losses) * k // parts for k in range(parts + 1)]
+    start = statistics.median(losses[: min(span, 3)])
+    thrown = _is_thrown(history, losses)
     medians = [statistics.median(losses[a:b]) for a, b in itertools.pairwise(edges)]
     return Progress(
-        start=statistics.median(losses[: min(span, 3)]),
+        start=losses[0] if thrown else start,
         recent=statistics.median(losses[-span:]),
         best=min(medians),
         highest=max(losses),
         noise=_noise(losses),
         baseline=baseline(history),
         steps=steps[-1] - steps[0],
+        thrown=thrown,
     )
+
+
+def _is_thrown(history: History, losses: Sequence[float]) -> bool:
+    """Whether the first steps replaced a good part of the net, and the loss jumped at once."""
+    long = any(record.update_ratio > BURST_RATIO for record in history.early[:THROWN_STEPS])
+    early = [r.loss for r in history.early if r.loss is not None and math.isfinite(r.loss)]
+    return long and bool(early) and losses[0] > 0 and max(early) > LOSS_JUMP * losses[0]
 
 
 def baseline(history: History) -> float | None:

@@ -56,6 +56,9 @@ _LOOK_INSIDE = (
 UNREGISTERED, FROZEN, STILL, ROUNDED = range(4)
 """Why parameters do not move: the places of the remedies in the catalogue."""
 
+OUTPUT, ALL_ZERO, CUT, CONSTANT = range(4)
+"""Why a gradient is exactly 0: as above."""
+
 
 def of_vanishing(history: History, paths: list[str]) -> tuple[str, ...]:
     """Remedies for a gradient that vanishes at these paths; for several kinds of layers, those of each kind."""
@@ -95,6 +98,26 @@ def of_stillness(reason: int) -> tuple[str, ...]:
             "raise the learning rate",
         )
     return (known[reason], *(remedy for place, remedy in enumerate(known[:ROUNDED]) if place != reason))
+
+
+def of_zero(reason: int | None) -> tuple[str, ...]:
+    """Remedies for gradients that are exactly 0: the one for the reason first, where the records show one."""
+    known = CODES["zero-gradient"].remedies
+    return known if reason is None else (known[reason], *(r for place, r in enumerate(known) if place != reason))
+
+
+def of_spike(led: bool) -> tuple[str, ...]:
+    """Remedies for a jump of the loss: where no update had grown before it, the batch is looked at first."""
+    known = CODES["loss-spike"].remedies
+    return known if led else (*known[-2:], *known[:-2])
+
+
+def of_unreached(code: str) -> tuple[str, ...]:
+    """Remedies for a part of the net that gets nothing while its siblings do, as an expert to which nothing is sent."""
+    return (
+        "if a router chooses: see that it can choose this part at all, and add a load-balancing loss or noise to it",
+        *CODES[code].remedies,
+    )
 
 
 def _cell(history: History) -> str:

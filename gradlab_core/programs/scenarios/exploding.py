@@ -56,6 +56,15 @@ EXPLODING = (
         remedy="recurrent weights start orthogonal with gain 1, and the gradient norm is clipped at 1",
     ),
     Scenario(
+        name="wild-batches",
+        family="exploding",
+        about="Three batches in the middle of the run are thirty times as large, and what was learned is lost.",
+        codes=("loss-spike",),
+        program=changed(DIGITS, fault="wild_batches", amount=30.0),
+        fix=DIGITS,
+        remedy="the batches are like all others",
+    ),
+    Scenario(
         name="large-init",
         family="exploding",
         about="Weights from N(0, 1), whatever the width of a layer.",

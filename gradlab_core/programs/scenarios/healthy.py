@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradlab_core.programs.program import ProgramSpec, TaskSpec
-from gradlab_core.programs.scenarios.nets import DIGITS, ORDER, WAVES, adam, changed, mlp, recurrent, sgd
+from gradlab_core.programs.scenarios.nets import DIGITS, ORDER, REGRESSION, adam, changed, recurrent, sgd
 from gradlab_core.programs.scenarios.scenario import Scenario
 from gradlab_core.programs.specs import ModelSpec
 
@@ -70,12 +70,7 @@ HEALTHY = (
     _healthy(
         "healthy-regression",
         "A smooth function of eight numbers.",
-        ProgramSpec(
-            model=mlp((32, 32), "tanh", features=8, num_classes=1),
-            task=WAVES,
-            optimizer=sgd(0.05),
-            loss="mse",
-        ),
+        REGRESSION,
     ),
     _healthy("healthy-bfloat16", "Everything in bfloat16, at a rate that suits it.", changed(DIGITS, dtype="bfloat16")),
     _healthy("healthy-finetune", "The first layer is frozen.", changed(DIGITS, fault="frozen", at="fc1")),

@@ -39,3 +39,7 @@ DIGITS = ProgramSpec(model=mlp(), optimizer=sgd(0.1), steps=150)
 
 ORDER = TaskSpec(name="temporal_order", length=20)
 WAVES = TaskSpec(name="waves", features=8)
+REGRESSION = ProgramSpec(
+    model=mlp((32, 32), "tanh", features=8, num_classes=1), task=WAVES, optimizer=sgd(0.05), loss="mse"
+)
+"""A small tanh net that learns a smooth function of eight numbers."""

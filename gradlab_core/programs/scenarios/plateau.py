@@ -30,4 +30,13 @@ PLATEAU = (
         fix=_LARGE,
         remedy="the loss is a mean over the batch",
     ),
+    Scenario(
+        name="constant-loss",
+        family="plateau",
+        about="The softmax runs over the batch, not over the classes: the loss is ln 32, whatever the net answers.",
+        codes=("constant-loss",),
+        program=changed(DIGITS, loss="batch_softmax"),
+        fix=DIGITS,
+        remedy="the softmax runs over the classes",
+    ),
 )

@@ -15,12 +15,14 @@ _TRANSFORMER = ProgramSpec(
 )
 
 
-def _still(name: str, about: str, program: ProgramSpec, remedy: str, fix: ProgramSpec = DIGITS) -> Scenario:
+def _still(
+    name: str, about: str, program: ProgramSpec, remedy: str, fix: ProgramSpec = DIGITS, code: str = "not-updating"
+) -> Scenario:
     return Scenario(
         name=name,
         family="not updating",
         about=about,
-        codes=("not-updating",),
+        codes=(code,),
         program=program,
         fix=fix,
         remedy=remedy,
@@ -55,5 +57,21 @@ STILL = (
         changed(_TRANSFORMER, dtype="bfloat16"),
         "parameters in float32",
         _TRANSFORMER,
+    ),
+    _still(
+        "clipped-away",
+        "The gradient is clipped to a norm of 0.0001, where it is 10,000 times as large.",
+        changed(DIGITS, optimizer=sgd(0.1, clip=1e-4)),
+        "clipping at 1",
+        changed(DIGITS, optimizer=sgd(0.1, clip=1.0)),
+        code="clipped-away",
+    ),
+    _still(
+        "schedule-over",
+        "The learning rate falls to 0 within 10 of 150 steps: the schedule was made for epochs.",
+        changed(DIGITS, optimizer=sgd(0.1, decay=10)),
+        "the rate falls over the whole run",
+        changed(DIGITS, optimizer=sgd(0.1, decay=150)),
+        code="schedule-over",
     ),
 )

@@ -21,11 +21,9 @@ from gradlab_core.judge.diagnosis import remedies
 from gradlab_core.judge.diagnosis.history import History
 from gradlab_core.judge.diagnosis.making import finding, some
 from gradlab_core.judge.diagnosis.progress import progress
-from gradlab_core.judge.diagnosis.weights import weight_paths
-from gradlab_core.records import Finding, GradientState, HiddenStateNorms, Severity, StepRecord
+from gradlab_core.judge.diagnosis.weights import speaks, weight_paths
+from gradlab_core.records import Finding, HiddenStateNorms, Severity, StepRecord
 from gradlab_core.text import number
-
-_QUIET = frozenset({GradientState.TINY, GradientState.LOST, GradientState.ZERO})
 
 
 def exploding(history: History) -> Iterator[Finding]:
@@ -160,16 +158,10 @@ def _faded(history: History) -> dict[str, float]:
     Records in which all gradients are tiny do not count: when the last layers have settled on a constant answer, their
     gradients are only rounding and no scale for those of the first layers."""
     early, throughout = (
-        _faded_among(history, [r for r in records if _speaks(r)] or records)
+        _faded_among(history, [r for r in records if speaks(r)] or records)
         for records in (history.early, history.selected)
     )
     return {path: ratio for path, ratio in throughout.items() if path in early}
-
-
-def _speaks(record: StepRecord) -> bool:
-    """Whether some gradient is more than rounding, which is all that is left in weights that have settled (`tiny`)."""
-    weights = [record.states[path] for path in record.tensors if path in record.states and "bias" not in path]
-    return not weights or any(state not in _QUIET for state in weights)
 
 
 def _faded_among(history: History, records: Sequence[StepRecord]) -> dict[str, float]:

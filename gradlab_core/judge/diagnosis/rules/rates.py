@@ -20,6 +20,7 @@ from gradlab_core.judge.diagnosis import remedies
 from gradlab_core.judge.diagnosis.history import History
 from gradlab_core.judge.diagnosis.making import finding
 from gradlab_core.judge.diagnosis.progress import Progress, progress
+from gradlab_core.judge.diagnosis.weights import starts_at_zero
 from gradlab_core.records import Finding, Severity
 from gradlab_core.text import number
 
@@ -54,7 +55,7 @@ def _rose(history: History, run: Progress | None, usual: float) -> tuple[str, in
     broken = history.first_nonfinite
     if run is None:
         # The run is too short for a trend: only steps longer than the parameters themselves point at the rate.
-        if broken is None or all(r.update_ratio <= 1 for r in history.early):
+        if broken is None or not any(1 < r.update_ratio < math.inf for r in history.early):
             return None
         return f"The run broke off at step {broken.step:,}", broken.step
     steps, losses = history.losses()
@@ -68,7 +69,10 @@ def _rose(history: History, run: Progress | None, usual: float) -> tuple[str, in
         return f"The loss rose from {number(run.start)} to {number(run.highest)} and then broke", onset
     if broken is not None:
         return None
-    burst = next((r for r in history.selected if r.update_ratio > BURST_RATIO), None)
+    # From weights of 0 every step is long at first, which says nothing of the rate.
+    burst = (
+        None if starts_at_zero(history) else next((r for r in history.selected if r.update_ratio > BURST_RATIO), None)
+    )
     # A loss above that of a constant answer comes from steps that are too long, not from a net that stands still.
     thrown = usual > FAST_RATIO and run.baseline is not None and run.recent > WORSE * run.baseline
     if not run.useful and (burst is not None or thrown):

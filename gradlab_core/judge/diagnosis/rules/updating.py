@@ -1,4 +1,4 @@
-"""Parameters that get no gradient, and parameters that get no update."""
+"""Parameters that get no update."""
 
 from __future__ import annotations
 
@@ -9,33 +9,18 @@ from gradlab_core.judge.diagnosis import remedies
 from gradlab_core.judge.diagnosis.history import History
 from gradlab_core.judge.diagnosis.making import finding, some
 from gradlab_core.judge.diagnosis.progress import progress
+from gradlab_core.judge.diagnosis.rules import left_out
 from gradlab_core.judge.diagnosis.weights import weight_paths
 from gradlab_core.records import Finding, GradientState, Severity
 from gradlab_core.text import number
-
-
-def disconnected(history: History) -> Iterator[Finding]:
-    """`disconnected-parameter`: no gradient path at any step. The nearest to the loss comes first: what cuts the
-    gradient stands right behind it."""
-    paths = history.always(GradientState.DISCONNECTED)[::-1]
-    if paths:
-        everything = len(paths) == len(history.order)
-        yield finding(
-            "disconnected-parameter",
-            Severity.CRITICAL if everything else Severity.WARNING,
-            step=history.early[0].step,
-            paths=paths,
-            evidence={"parameters without gradient": float(len(paths)), "parameters": float(len(history.order))},
-            seen=f"{some(paths)} got no gradient at any step.",
-        )
 
 
 def not_updating(history: History) -> Iterator[Finding]:
     """`not-updating`, with its reason; each parameter is reported once, under the first reason that holds. Updates lost
     in rounding have a rule of their own (`lost`), since a small gradient or a small rate causes them."""
     yield from _nothing_moves(history)
-    yield from _unregistered(history)
-    yield from _frozen(history)
+    yield from left_out.unregistered(history)
+    yield from left_out.frozen(history)
 
 
 def _nothing_moves(history: History) -> Iterator[Finding]:
@@ -76,42 +61,6 @@ def _never_applied(history: History) -> bool:
         history.count >= 3
         and moved
         and all(p in last.tensors and last.tensors[p].param == first.tensors[p].param for p in moved)
-    )
-
-
-def _unregistered(history: History) -> Iterator[Finding]:
-    paths = history.always(GradientState.UNREGISTERED)
-    if paths:
-        yield finding(
-            "not-updating",
-            Severity.CRITICAL if len(paths) == len(history.order) else Severity.WARNING,
-            step=history.early[0].step,
-            paths=paths,
-            evidence={"parameters unknown to the optimizer": float(len(paths))},
-            seen=f"The optimizer does not know {some(paths)}, which could be trained.",
-            remedies=remedies.of_stillness(remedies.UNREGISTERED),
-        )
-
-
-def _frozen(history: History) -> Iterator[Finding]:
-    """Frozen layers behind trained ones are seldom intended. A frozen trunk is usual in fine-tuning: only a note."""
-    frozen = set(history.always(GradientState.FROZEN))
-    if not frozen:
-        return
-    order = list(history.order)
-    trained = [path for path in order if path not in frozen]
-    first = order.index(trained[0]) if trained else 0
-    behind = [path for path in order[first:] if path in frozen]
-    paths = behind or [path for path in order if path in frozen]
-    yield finding(
-        "not-updating",
-        Severity.WARNING if behind else Severity.NOTE,
-        step=history.early[0].step,
-        paths=paths,
-        evidence={"frozen parameters": float(len(frozen)), "trained parameters": float(len(trained))},
-        seen=f"{some(paths)} {'is' if len(paths) == 1 else 'are'} frozen"
-        + (", behind layers that are trained." if behind else ", as in fine-tuning."),
-        remedies=remedies.of_stillness(remedies.FROZEN),
     )
 
 
