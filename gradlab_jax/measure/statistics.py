@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from gradlab_core.definitions import kinds
 from gradlab_core.records import LayerStats, TensorStats
@@ -50,20 +51,27 @@ def stats(x: jax.Array, tap: Tap) -> Row:
     """The statistics of one tensor in native layout, over its finite elements; pure."""
     wide = x if x.dtype == jnp.float64 else x.astype(jnp.float32)
     finite = jnp.isfinite(wide)
-    count = jnp.sum(finite)
-    low = jnp.min(jnp.where(finite, wide, jnp.inf), initial=jnp.inf)
-    high = jnp.max(jnp.where(finite, wide, -jnp.inf), initial=-jnp.inf)
+    # What can be reduced together is: one loop for each pass, to compile and to run.
+    parts = [
+        (jnp.where(finite, wide, jnp.inf), jnp.inf, lax.min),
+        (jnp.where(finite, wide, -jnp.inf), -jnp.inf, lax.max),
+        (finite.astype(jnp.int32), 0, lax.add),
+        ((wide == 0).astype(jnp.int32), 0, lax.add),
+    ]
+    if tap.kind in kinds.BOUNDS:
+        floor, ceiling = kinds.BOUNDS[tap.kind]
+        margin = kinds.SATURATION_MARGIN * (ceiling - floor)
+        outside = (wide <= floor + margin) | (wide >= ceiling - margin)
+        parts.append(((finite & outside).astype(jnp.int32), 0, lax.add))
+    low, high, count, zeros, *saturated = _reduced(parts)
 
     def mean(values: jax.Array) -> jax.Array:
         return jnp.sum(jnp.where(finite, values, 0)) / count  # 0/0 is NaN: nothing finite, no statistic
 
-    def fraction(condition: jax.Array) -> jax.Array:
-        return (jnp.sum(finite & condition) / count).astype(wide.dtype)
-
     # Squares of large or small elements leave the type; a power of two brings them back and costs no digit.
     limit = 120 if wide.dtype == jnp.float32 else 1000  # keeps 2^±exponent itself inside the type
     exponent = jnp.clip(jnp.frexp(jnp.maximum(jnp.abs(low), jnp.abs(high)))[1], -limit, limit)
-    scaled = jnp.ldexp(wide, -exponent)
+    scaled = wide * jnp.ldexp(jnp.ones((), wide.dtype), -exponent)
     centre = mean(scaled)
     spread = jnp.sqrt(mean(jnp.square(scaled - centre)))
     numbers = {
@@ -72,16 +80,25 @@ def stats(x: jax.Array, tap: Tap) -> Row:
         "min": jnp.where(count > 0, low, jnp.nan),
         "max": jnp.where(count > 0, high, jnp.nan),
         "rms": jnp.ldexp(jnp.hypot(centre, spread), exponent),  # E[x²] = E[x]² + Var[x]: no pass of its own
-        "zero_frac": fraction(wide == 0),
+        "zero_frac": zeros.astype(wide.dtype) / count,
         "nonfinite": wide.size - count,
     }
-    if tap.kind in kinds.BOUNDS:
-        floor, ceiling = kinds.BOUNDS[tap.kind]
-        margin = kinds.SATURATION_MARGIN * (ceiling - floor)
-        numbers["saturated_frac"] = fraction((wide <= floor + margin) | (wide >= ceiling - margin))
+    if saturated:
+        numbers["saturated_frac"] = saturated[0].astype(wide.dtype) / count
     if tap.kind in kinds.RELU_LIKE:
         # Without an axis besides the batch there is one unit.
         channel = tap.channel_axis(wide)
         dead = jnp.all(wide == 0, axis=tuple(i for i in range(wide.ndim) if i != channel) if wide.ndim > 1 else None)
         numbers["dead_unit_frac"] = jnp.mean(dead.astype(wide.dtype))
     return Row(tap, tap.canonical_shape(x.shape), numbers)
+
+
+def _reduced(parts: list[tuple[jax.Array, float, Any]]) -> list[jax.Array]:
+    """Each array reduced to one number, from its first value by its operation."""
+    arrays = [array for array, _, _ in parts]
+    starts = [jnp.asarray(start, array.dtype) for array, start, _ in parts]
+
+    def together(left: Any, right: Any) -> Any:
+        return tuple(operation(a, b) for (_, _, operation), a, b in zip(parts, left, right, strict=True))
+
+    return list(lax.reduce(tuple(arrays), tuple(starts), together, tuple(range(arrays[0].ndim))))

@@ -178,7 +178,7 @@ def _look(loss_fn: Callable[..., Any], has_aux: bool, given: Arguments, step: ja
         step=step,
         loss=loss,
         rows=rows,
-        input=None if numbers is None else stats(numbers, _BARE),
+        input=None if numbers is None else stats(lax.optimization_barrier(numbers), _BARE),  # of a constant not now
         output=None if answer is None else stats(answer, _BARE),
         copies=copied_shares([p for _, p in matrices]) if matrices else None,
         answers=[f for f in told if f is not None],
