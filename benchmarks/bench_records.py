@@ -29,12 +29,14 @@ from .swept_runs import made_up
 
 SINKS = {"columns": ColumnSink, "JSON lines": JsonlSink}
 NUMBERS = ("float32", "float64")
+ROUNDS = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
     """One file. `numbers` says whether norms have the digits of float32, as monitors measure them, or of float64;
-    `bytes_each` is for one tensor at one step; seconds are for all records, `full` with every tensor looked at."""
+    `bytes_each` is for one tensor at one step; seconds are for all records, those of reading the least of `ROUNDS`;
+    `full_seconds` are with every tensor looked at."""
 
     form: str
     numbers: str
@@ -73,11 +75,23 @@ def run(
 
 
 def _measured(form: str, numbers: str, records: Sequence[Any], path: Path) -> Row:
-    times = [time.perf_counter()]
+    began = time.perf_counter()
     with SINKS[form](path) as sink:
         for record in records:
             sink(record)
-    times.append(time.perf_counter())
+    written = time.perf_counter() - began
+    load, judged, full = (min(times) for times in zip(*(_read(path) for _ in range(ROUNDS)), strict=True))
+    cells = len(records) * len(records[0].tensors)
+    return Row(
+        form=form, numbers=numbers, steps=len(records), tensors=len(records[0].tensors),
+        bytes_each=path.stat().st_size / cells, write_seconds=written, load_seconds=load,
+        diagnose_seconds=load + judged, full_seconds=load + full,
+    )  # fmt: skip
+
+
+def _read(path: Path) -> list[float]:
+    """Seconds to load a file, to diagnose it, and to look at every tensor."""
+    times = [time.perf_counter()]
     loaded = load_run(path)
     times.append(time.perf_counter())
     diagnose(loaded)
@@ -85,13 +99,7 @@ def _measured(form: str, numbers: str, records: Sequence[Any], path: Path) -> Ro
     for record in loaded:
         assert record.tensors
     times.append(time.perf_counter())
-    written, load, judged, full = (after - before for before, after in itertools.pairwise(times))
-    cells = len(records) * len(records[0].tensors)
-    return Row(
-        form=form, numbers=numbers, steps=len(records), tensors=len(records[0].tensors),
-        bytes_each=path.stat().st_size / cells, write_seconds=written, load_seconds=load,
-        diagnose_seconds=load + judged, full_seconds=load + full,
-    )  # fmt: skip
+    return [after - before for before, after in itertools.pairwise(times)]
 
 
 def report(rows: Sequence[Row]) -> Iterator[RenderableType]:

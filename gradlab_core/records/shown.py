@@ -11,8 +11,6 @@ from gradlab_core.records.notebook import html_table, word
 if TYPE_CHECKING:
     from gradlab_core.records.step import StepRecord
 
-_NESTED = ("tensors", "states", "probe", "quantities", "attempt")
-
 
 def step_table(record: StepRecord) -> str:
     """The tensors of a step, under what was measured of the whole net. Of them only what was measured is shown."""
@@ -38,8 +36,10 @@ def steps_table(run: Sequence[StepRecord], config: Mapping[str, Any]) -> str:
 
 
 def _whole(record: StepRecord) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(record) if field.name not in _NESTED]
-    return {name: getattr(record, name) for name in names}
+    """What is a number, or yes or no."""
+    from gradlab_core.records.frames import plain  # which needs the record classes, as these need this file
+
+    return {name: getattr(record, name) for name in plain(type(record)) if name != "attempt"}
 
 
 def _said(values: Mapping[str, Any]) -> str:

@@ -58,7 +58,8 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         (["norms", "--no-planted"], "gradlab: --no-planted is for bench parity; came with bench norms"),
         (
             ["nrms"],
-            "gradlab: benchmark is 'nrms'; expected one of analysis, causes, diagnosis, monitor, norms, parity, step",
+            "gradlab: benchmark is 'nrms'; expected one of analysis, causes, diagnosis, monitor, norms, parity, "
+            "records, step, sweep",
         ),
         (["norms", "--nosuch", "5"], "No such option: --nosuch"),
         (["norms", "--elements"], "Option '--elements' requires an argument"),
