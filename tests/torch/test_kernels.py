@@ -65,7 +65,7 @@ for kind in (tl.float32, tl.bfloat16, tl.float16, tl.float64):
     for way in (k.READ, k.COPY, k.SUBTRACT):
         ptx = built(
             k.squares,
-            {"addresses": "*i64", "olds": "*i64", **table, "sums": "*fp64"},
+            {"addresses": "*i64", "olds": "*i64", "grads": "*i64", **table, "sums": "*fp64"},
             {"TYPE": kind, "STORED": stored, "WAY": way, "IS_DOUBLE": is_double, "IS_ALIGNED": True, **size},
         )
         assert re.search(r"ld\\.global\\.v[24]", ptx), "loads of 16 bytes"
@@ -77,11 +77,13 @@ for kind in (tl.float32, tl.bfloat16, tl.float16, tl.float64):
          **table, "bits": "*i32", "count": "i32"},
         {"TYPE": kind, "STORED": stored, "WIDE": tl.float64 if is_double else tl.float32, **size},
     )
-    built(
-        k.roots,
-        {"sums": "*fp64", "starts": "*i64", "norms": "*fp64" if is_double else "*fp32", "blocks": "i32"},
-        {"IS_DOUBLE": is_double, "WIDTH": 256},
-    )
+    for products in (False, True):
+        norms = "*fp64" if is_double or products else "*fp32"
+        built(
+            k.roots,
+            {"sums": "*fp64", "starts": "*i64", "norms": norms, "blocks": "i32"},
+            {"IS_DOUBLE": is_double, "PRODUCTS": products, "WIDTH": 256},
+        )
 print("compiled")
 """
 
