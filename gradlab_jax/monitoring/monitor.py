@@ -26,7 +26,9 @@ from gradlab_jax.monitoring.measurements import (
     in_order,
     leaves_of,
     measure,
+    named_values,
     nothing_yet,
+    products_of,
     still,
 )
 from gradlab_jax.trees.leaves import Tree
@@ -217,12 +219,13 @@ def _record(arrived: tuple[Any, ...], probe: Probe | None) -> StepRecord:
         raw_grad_norm=raw,
         # At the first record there is nothing before to compare with.
         extras={
-            q.name: _named(m.names, m.extras[q.name], cut if q.of == "grad" else set())
+            q.name: named_values(m.names, m.extras[q.name], cut if q.of == "grad" else ())
             for q in m.quantities
             if m.has_before or not q.compares
         },
         quantities=[q for q in m.quantities if q.name not in EXTRAS],
-        before={e: _named(m.names, v, set()) for e, v in m.before.items()},
+        **products_of(m.norms),
+        before={e: named_values(m.names, v) for e, v in m.before.items()},
     )
     return step_record(
         measured,
@@ -294,7 +297,3 @@ def _is_wanted(node: Any) -> bool:
 
 def _value(x: Any) -> Any:
     return x.get_value() if isinstance(x, nnx.Variable) else x
-
-
-def _named(names: Sequence[str], vector: Any, cut: set[str]) -> dict[str, float]:
-    return {name: v for name, v in zip(names, vector.tolist(), strict=True) if name not in cut}

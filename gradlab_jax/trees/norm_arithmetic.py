@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 _ROW = 128  # elements: of shorter rows the first of two sums would leave much to the second
-_LINE = 1024  # elements of a row of an array that has but one axis
+_LINE = 1024  # elements at most of a row of an array that has but one axis
 _SMALL = 1 << 16  # elements; smaller arrays share one branch, so that the program stays short
 
 
@@ -148,11 +148,35 @@ def binned_squares(x: jax.Array) -> list[jax.Array]:
 
 
 def partial_sums(x: jax.Array) -> jax.Array:
-    """Sums along the last axes of an array, as many as make a row that is worth a sum of its own."""
-    if x.ndim == 1 and x.size % _LINE == 0:
-        x = x.reshape(-1, _LINE)
-    start = max((i for i in range(x.ndim) if math.prod(x.shape[i:]) >= _ROW), default=0)
-    return jnp.sum(x, axis=range(start, x.ndim))
+    """Sums along the last axes of an array."""
+    axes, shape = _summed(x)
+    return jnp.sum(x.reshape(shape), axis=axes)
+
+
+def paired_sums(arrays: list[jax.Array], others: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """`stacked_sums` of two lists of arrays that come of the same memory, in one reduction that reads it once."""
+    parts = [_pair_of_sums(*pair) for pair in zip(arrays, others, strict=True)]
+    lines = [jnp.stack(side) for side in zip(*parts, strict=True)]
+    one, other = (jnp.sum(line, axis=range(1, line.ndim)) for line in lines)
+    return one, other
+
+
+def _pair_of_sums(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    axes, shape = _summed(x)
+    zero = jnp.zeros((), x.dtype)
+    one, other = lax.reduce(
+        (x.reshape(shape), y.reshape(shape)), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), axes
+    )
+    return one, other
+
+
+def _summed(x: jax.Array) -> tuple[range, tuple[int, ...]]:
+    """The last axes of an array, as many as make a row that is worth a sum of its own, and the shape they are of: an
+    array with but one axis is cut into rows, if it can be."""
+    line = next((n for n in range(_LINE, _ROW - 1, -1) if x.size % n == 0), 0) if x.ndim == 1 and x.size else 0
+    shape = (x.size // line, line) if line else x.shape
+    start = max((i for i in range(len(shape)) if math.prod(shape[i:]) >= _ROW), default=0)
+    return range(start, len(shape)), shape
 
 
 def stacked_sums(arrays: list[jax.Array]) -> jax.Array:
