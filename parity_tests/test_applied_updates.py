@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradlab_core.definitions import reference
+from gradlab_jax.monitoring import applied as applied
+from gradlab_jax.trees.norm_arithmetic import stacked_sums, sums_together
 
 
 @settings(max_examples=15, deadline=None, derandomize=True, database=None)
@@ -95,8 +97,18 @@ def as_here():
     return contextlib.nullcontext()
 
 
+@contextlib.contextmanager
 def as_on_a_gpu():
-    """JAX's arithmetic for a GPU, run here."""
-    return mock.patch.object(
-        jax.lax, "platform_dependent", lambda *args, cuda=None, default=None, **_: (cuda or default)(*args)
-    )
+    """JAX's arithmetic for a GPU, run here. Several sums at once a GPU adds as a tree, and a CPU one by one."""
+    ways = {"platform_dependent": lambda *args, cuda=None, default=None, **_: (cuda or default)(*args)}
+    sums = {"sums_together": lambda *lists: tuple(map(stacked_sums, lists))}
+    with mock.patch.multiple(jax.lax, **ways), mock.patch.multiple(applied, **sums):
+        yield
+
+
+@pytest.mark.parametrize("shape", [(5,), (70_000,), (131, 3), (300, 300), (4, 5, 200), ()])
+def test_several_sums_at_once_are_each_sum(shape):
+    draw = np.random.default_rng(0)
+    lists = [[jnp.asarray(draw.standard_normal(shape)) for _ in range(2)] for _ in range(3)]
+    for found, arrays in zip(sums_together(*lists), lists, strict=True):
+        np.testing.assert_allclose(found, [np.float64(x).sum() for x in arrays], rtol=1e-5, atol=1e-2)

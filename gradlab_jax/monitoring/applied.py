@@ -29,11 +29,11 @@ from gradlab_jax.trees.norm_arithmetic import (
     is_large,
     joined,
     kind_of,
-    paired_sums,
     row_squares,
     side_by_side,
     stacked_norms,
     stacked_sums,
+    sums_together,
     wide,
 )
 
@@ -133,11 +133,15 @@ def _apart(
 ) -> tuple[jax.Array, ...]:
     """Sums of scaled squares of parameters and of applied updates, what was proposed, and sums of scaled products of
     the applied updates with gradients and parameters."""
-    moves = [applied(p, u) * scale for p, u, scale in zip(params, updates, update_scales, strict=True)]
     proposed = jnp.stack([jnp.abs(wide(_sample(u))).max() for u in updates])
-    squares = _scaled_squares(params, param_scales), [jnp.square(move) for move in moves]
-    products = _products(grads, grad_scales, moves), _products(params, param_scales, moves)
-    return *map(_sums, squares), proposed, *map(_sums, products)
+    moves = [applied(p, u) for p, u in zip(params, updates, strict=True)]
+    squares = _scaled_squares(moves, update_scales)
+    of_grads, of_params = (
+        _products(arrays, scales, moves, update_scales)
+        for arrays, scales in ((grads, grad_scales), (params, param_scales))
+    )
+    sums = sums_together(_scaled_squares(params, param_scales), squares, of_grads, of_params)
+    return *sums[:2], proposed, *sums[2:]
 
 
 def _in_one_sum(
@@ -150,16 +154,18 @@ def _in_one_sum(
         jnp.where((step == 0) & (wide(u) != 0), -_LOST, square)
         for step, u, square in zip(steps, updates, _scaled_squares(steps, update_scales), strict=True)
     ]
-    moves = [step * scale for step, scale in zip(steps, update_scales, strict=True)]
     squares = zip(_scaled_squares(params, param_scales), moved, strict=True)
-    products = zip(_products(grads, grad_scales, moves), _products(params, param_scales, moves), strict=True)
-    sums, along = paired_sums([lax.complex(*pair) for pair in squares], [lax.complex(*pair) for pair in products])
+    of_grads = _products(grads, grad_scales, steps, update_scales)
+    products = zip(of_grads, _products(params, param_scales, steps, update_scales), strict=True)
+    sums, along = sums_together([lax.complex(*pair) for pair in squares], [lax.complex(*pair) for pair in products])
     any_proposed = (sums.imag != 0).astype(sums.real.dtype)
     return sums.real, jnp.maximum(sums.imag, 0), any_proposed, along.real, along.imag
 
 
-def _products(arrays: Arrays, scales: Arrays, moves: Arrays) -> Arrays:
-    return [wide(x) * scale * move for x, scale, move in zip(arrays, scales, moves, strict=True)]
+def _products(arrays: Arrays, scales: Arrays, moves: Arrays, update_scales: Arrays) -> Arrays:
+    """Scaled on one side alone, and not as for the squares: what two sums have in common XLA would write to memory."""
+    both = [scale * other for scale, other in zip(scales, update_scales, strict=True)]
+    return [wide(x) * (move * scale) for x, scale, move in zip(arrays, both, moves, strict=True)]
 
 
 def _scaled_squares(arrays: list[jax.Array], scales: list[jax.Array]) -> list[jax.Array]:

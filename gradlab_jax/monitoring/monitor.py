@@ -123,7 +123,7 @@ def monitor(
         if every == 1 or record:
             updates, inner_state = wrapped.update(grads, state.inner, params, **more)
             results = measured(params, grads, updates, more.get("value"))
-            return _small_ones_after(results[0], updates), MonitorState(inner_state, state.seen + 1, *results)
+            return _after_measuring(results[0], updates), MonitorState(inner_state, state.seen + 1, *results)
 
         # The update is computed a second time inside the branch: handed in, it would have to be written out as an array
         # at every step, also where nothing is measured.
@@ -260,16 +260,16 @@ def _after(measurements: Measurements, tree: Any) -> Any:
     return jax.tree.map(lambda x: jnp.where(never, jnp.zeros_like(x), x), tree)
 
 
-def _small_ones_after(measurements: Measurements, updates: Tree) -> Tree:
-    """On a GPU small arrays are measured side by side, before they change; a large one by what writes it."""
+def _after_measuring(measurements: Measurements, updates: Tree) -> Tree:
+    """On a CPU all parameters are measured before they change. On a GPU the small ones are, side by side; a large one
+    is measured by what writes it."""
     leaves, structure = jax.tree.flatten(updates)
-    small = {i: x for i, x in enumerate(leaves) if not is_large(x)}
-    if not small:
-        return updates
-    wait = functools.partial(_after, measurements)
-    kept = lax.platform_dependent(list(small.values()), cuda=wait, rocm=wait, default=lambda xs: xs)
-    ordered = dict(zip(small, kept, strict=True))
-    return jax.tree.unflatten(structure, [ordered.get(i, x) for i, x in enumerate(leaves)])
+
+    def small_ones(leaves: list[jax.Array]) -> list[jax.Array]:
+        return [x if is_large(x) else _after(measurements, x) for x in leaves]
+
+    ways = {"cpu": functools.partial(_after, measurements), "cuda": small_ones, "rocm": small_ones}
+    return jax.tree.unflatten(structure, lax.platform_dependent(leaves, **ways, default=lambda leaves: leaves))
 
 
 def _nodes(tree: Any) -> list[Any]:

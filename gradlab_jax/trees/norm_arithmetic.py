@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 _ROW = 128  # elements: of shorter rows the first of two sums would leave much to the second
-_LINE = 1024  # elements at most of a row of an array that has but one axis
+_LINE = 1024  # elements of a row of an array that has but one axis
 _SMALL = 1 << 16  # elements; smaller arrays share one branch, so that the program stays short
 
 
@@ -153,28 +154,40 @@ def partial_sums(x: jax.Array) -> jax.Array:
     return jnp.sum(x.reshape(shape), axis=axes)
 
 
-def paired_sums(arrays: list[jax.Array], others: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """`stacked_sums` of two lists of arrays that come of the same memory, in one reduction that reads it once."""
-    parts = [_pair_of_sums(*pair) for pair in zip(arrays, others, strict=True)]
+def sums_together(*lists: list[jax.Array]) -> tuple[jax.Array, ...]:
+    """`stacked_sums` of several lists of arrays that are computed from the same memory, which is read once."""
+    sums: tuple[jax.Array, ...] = lax.platform_dependent(*lists, cpu=_together_on_cpu, default=_together)
+    return sums
+
+
+def _together(*lists: list[jax.Array]) -> tuple[jax.Array, ...]:
+    parts = [_sums_of_one(arrays, *_summed(arrays[0])) for arrays in zip(*lists, strict=True)]
     lines = [jnp.stack(side) for side in zip(*parts, strict=True)]
-    one, other = (jnp.sum(line, axis=range(1, line.ndim)) for line in lines)
-    return one, other
+    return tuple(jnp.sum(line, axis=range(1, line.ndim)) for line in lines)
 
 
-def _pair_of_sums(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    axes, shape = _summed(x)
-    zero = jnp.zeros((), x.dtype)
-    one, other = lax.reduce(
-        (x.reshape(shape), y.reshape(shape)), (zero, zero), lambda a, b: (a[0] + b[0], a[1] + b[1]), axes
+def _together_on_cpu(*lists: list[jax.Array]) -> tuple[jax.Array, ...]:
+    """A CPU adds several sums one number after the other, so that it must be along short lines."""
+    x = lists[0][0]
+    line = next((n for n in range(_ROW, _ROW // 4, -1) if x.size % n == 0), 0)
+    placed = getattr(jax.typeof(x), "sharding", None)
+    if not line or (placed is not None and any(axis is not None for axis in placed.spec)):
+        return tuple(jnp.stack([jnp.sum(x) for x in arrays]) for arrays in lists)
+    parts = [_sums_of_one(arrays, (1,), (x.size // line, line)) for arrays in zip(*lists, strict=True)]
+    return tuple(jnp.stack([jnp.sum(line) for line in side]) for side in zip(*parts, strict=True))
+
+
+def _sums_of_one(arrays: tuple[jax.Array, ...], axes: Sequence[int], shape: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    zeros = tuple(jnp.zeros((), x.dtype) for x in arrays)
+    added: tuple[jax.Array, ...] = lax.reduce(
+        tuple(x.reshape(shape) for x in arrays), zeros, lambda a, b: tuple(map(jnp.add, a, b)), axes
     )
-    return one, other
+    return added
 
 
 def _summed(x: jax.Array) -> tuple[range, tuple[int, ...]]:
-    """The last axes of an array, as many as make a row that is worth a sum of its own, and the shape they are of: an
-    array with but one axis is cut into rows, if it can be."""
-    line = next((n for n in range(_LINE, _ROW - 1, -1) if x.size % n == 0), 0) if x.ndim == 1 and x.size else 0
-    shape = (x.size // line, line) if line else x.shape
+    """The last axes of an array, as many as make a row that is worth a sum of its own, and the shape they are of."""
+    shape = (x.size // _LINE, _LINE) if x.ndim == 1 and x.size % _LINE == 0 else x.shape
     start = max((i for i in range(len(shape)) if math.prod(shape[i:]) >= _ROW), default=0)
     return range(start, len(shape)), shape
 
