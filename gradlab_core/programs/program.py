@@ -25,6 +25,7 @@ FAULTS = {
     "unused_branch": "the net has a dense layer `extra` that takes no part in its output",
     "left_out": "the parameters of the layers `at` are not given to the optimizer",
     "frozen": "the parameters of the layers `at` do not ask for a gradient",
+    "uphill": "the layers `at`, or all, are moved along their gradient and not against it",
     "no_step": "gradients are computed and the update is never applied",
     "log_zero": "the activation `at` is replaced by log(relu(x))",
     "divide_by_zero": "the activation `at` is divided by its own standard deviation over the batch, without an ε; the "

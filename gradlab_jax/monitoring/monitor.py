@@ -268,8 +268,9 @@ def _after_measuring(measurements: Measurements, updates: Tree) -> Tree:
     def small_ones(leaves: list[jax.Array]) -> list[jax.Array]:
         return [x if is_large(x) else _after(measurements, x) for x in leaves]
 
-    ways = {"cpu": functools.partial(_after, measurements), "cuda": small_ones, "rocm": small_ones}
-    return jax.tree.unflatten(structure, lax.platform_dependent(leaves, **ways, default=lambda leaves: leaves))
+    wait = functools.partial(_after, measurements)
+    ordered = lax.platform_dependent(leaves, cpu=wait, cuda=small_ones, rocm=small_ones, default=lambda leaves: leaves)
+    return jax.tree.unflatten(structure, ordered)
 
 
 def _nodes(tree: Any) -> list[Any]:

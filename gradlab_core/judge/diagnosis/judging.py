@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gradlab_core.judge.diagnosis.history import History
-from gradlab_core.judge.diagnosis.rules import activations, gradients, nonfinite, plateau, rates, start, updating
+from gradlab_core.judge.diagnosis.rules import (
+    activations,
+    direction,
+    gradients,
+    nonfinite,
+    plateau,
+    rates,
+    start,
+    updating,
+)
 from gradlab_core.records import Finding, RecordedRun, Severity, StepRecord
 
 Rule = Callable[[History], Iterator[Finding]]
@@ -16,6 +25,8 @@ RULES: tuple[Rule, ...] = (
     start.summed_loss,
     updating.disconnected,
     updating.not_updating,
+    direction.decaying,
+    direction.uphill,
     activations.symmetric,
     activations.saturated,
     start.poor_initialisation,
@@ -43,6 +54,8 @@ CONSEQUENCES: dict[str, frozenset[str]] = {
         "not-updating": "vanishing-gradient",
         "dead-relu": "vanishing-gradient",
         "saturated-activation": "vanishing-gradient",
+        "uphill-step": f"{_LOUD} vanishing-gradient",
+        "weight-decay-too-strong": f"uphill-step {_LOUD} vanishing-gradient",
         "exploding-gradient": "learning-rate-too-high",
         "learning-rate-too-high": "dead-relu saturated-activation vanishing-gradient",
     }.items()
