@@ -66,8 +66,8 @@ def kept(records: Sequence[StepRecord]) -> Kept | None:
     >>> def descent(step, x):  # on x²/2 with a rate of 0.1: a step promises 0.1·x², and 0.095·x² comes
     ...     change, rest["loss"] = -0.1 * x * x, x * x / 2
     ...     return StepRecord(step=step, grad_norm=x, grad_update=change, tensors={}, states={}, **rest)
-    >>> found = kept([descent(step, 0.9**step) for step in range(10)])
-    >>> round(found.ratio, 6), found.averaged
+    >>> came = kept([descent(step, 0.9**step) for step in range(10)])
+    >>> round(came.ratio, 6), came.averaged
     (0.95, 1)
     """
     known = [
@@ -87,7 +87,7 @@ def kept(records: Sequence[StepRecord]) -> Kept | None:
             [statistics.fmean(values[part]) for part in (slice(count), slice(-count, None))]
             for values in (losses, so_far)
         )
-        found = Kept(
+        came = Kept(
             first=steps[0],
             last=steps[-1],
             promised=promised[1] - promised[0],
@@ -95,17 +95,19 @@ def kept(records: Sequence[StepRecord]) -> Kept | None:
             error=single * math.sqrt(2 / count),
             averaged=count,
         )
-        if found.stands_out(_FINE) or 2 * (2 * count) > len(known):
-            return found
+        if came.stands_out(_FINE) or 2 * (2 * count) > len(known):
+            return came
         count *= 2
 
 
 def stretches(records: Sequence[StepRecord], most: int = 40) -> list[Kept]:
     """The run in at most so many stretches of equal length, each with what came of it; those with nothing to say are
     left out."""
-    size = max(2 * _LEAST, -(-len(records) // most))
-    parts = [records[start : start + size + 1] for start in range(0, len(records), size)]
-    return [found for found in map(kept, parts) if found is not None]
+    count = max(1, min(most, len(records) // (2 * _LEAST)))
+    edges = [len(records) * k // count for k in range(count + 1)]
+    # A stretch ends with the loss at which the next one begins.
+    parts = [records[start : end + 1] for start, end in itertools.pairwise(edges)]
+    return [came for came in map(kept, parts) if came is not None]
 
 
 def noise(losses: Sequence[float]) -> float:

@@ -54,39 +54,39 @@ def step_norms(
         before: the three norms at the record before; NaN where there is none.
     """
     trees = {"param": params, "grad": grads, "update": updates}
-    found: dict[str, list[jax.Array]] = {name: [] for name in ("param", "update", "proposed", *PRODUCTS, *POWERS)}
+    measured: dict[str, list[jax.Array]] = {name: [] for name in ("param", "update", "proposed", *PRODUCTS, *POWERS)}
     large = _large_alike(params)
     for group in large:
         scales = {of: _scales(tree[group[0]], before[of], group) for of, tree in trees.items()}
         members = [[tree[i] for i in group] for tree in trees.values()]
         totals = lax.platform_dependent(*members, *scales.values(), cuda=_in_one_sum, rocm=_in_one_sum, default=_apart)
         stacked = {of: jnp.stack(some) for of, some in scales.items()}
-        found["param"].append(jnp.sqrt(totals[0]) / stacked["param"])
-        found["update"].append(jnp.sqrt(totals[1]) / stacked["update"])
-        found["proposed"].append(totals[2])
-        _add_products(found, totals[3:], stacked)
+        measured["param"].append(jnp.sqrt(totals[0]) / stacked["param"])
+        measured["update"].append(jnp.sqrt(totals[1]) / stacked["update"])
+        measured["proposed"].append(totals[2])
+        _add_products(measured, totals[3:], stacked)
     small = [group for group in alike(params) if not is_large(params[group[0]])]
-    found["param"] += [stacked_norms([params[i] for group in small for i in group])]
+    measured["param"] += [stacked_norms([params[i] for group in small for i in group])]
     for group in small:
         old, slope, step = (side_by_side([tree[i] for i in group]) for tree in trees.values())
         rows = {"param": wide(old), "grad": wide(slope), "update": applied(old, step)}
         largest = {"param": _largest(rows["param"]), "grad": _largest(rows["grad"]), "update": _largest(wide(step))}
         near = {of: _power_of_two_near(1 / size) for of, size in largest.items()}
-        found["update"].append(jnp.sqrt(row_squares(rows["update"], near["update"])) / near["update"])
-        found["proposed"].append(largest["update"])
+        measured["update"].append(jnp.sqrt(row_squares(rows["update"], near["update"])) / near["update"])
+        measured["proposed"].append(largest["update"])
         scaled = {of: x * jnp.expand_dims(near[of], range(1, x.ndim)) for of, x in rows.items()}
         sums = [(scaled[of] * scaled["update"]).reshape(len(group), -1).sum(axis=1) for of in ("grad", "param")]
-        _add_products(found, sums, near)
-    return {"grad": norms_near(grads, before["grad"]), **{q: joined(large + small, v) for q, v in found.items()}}
+        _add_products(measured, sums, near)
+    return {"grad": norms_near(grads, before["grad"]), **{q: joined(large + small, v) for q, v in measured.items()}}
 
 
 def _add_products(
-    found: dict[str, list[jax.Array]], sums: Sequence[jax.Array], scales: Mapping[str, jax.Array]
+    measured: dict[str, list[jax.Array]], sums: Sequence[jax.Array], scales: Mapping[str, jax.Array]
 ) -> None:
     for product, total, of in zip(PRODUCTS, sums, ("grad", "param"), strict=True):
-        found[product].append(total)
+        measured[product].append(total)
         powers = [jnp.frexp(scales[name])[1] - 1 for name in (of, "update")]
-        found[f"{product}_power"].append(-sum(powers[1:], powers[0]).astype(total.dtype))
+        measured[f"{product}_power"].append(-sum(powers[1:], powers[0]).astype(total.dtype))
 
 
 def norms_near(arrays: list[jax.Array], before: jax.Array) -> jax.Array:

@@ -92,14 +92,14 @@ except Exception as error:
 ALONE = {
     *("model/jaxpr.py", "model/marks.py", "model/function.py", "model/function_layers.py"),
     *("model/sharding.py", "trees/kernels.py", "trees/launches.py"),
-    *("monitoring/lost.py", "monitoring/scalers.py", "monitoring/steps.py", "parity/held.py"),
+    *("monitoring/kept.py", "monitoring/lost.py", "monitoring/scalers.py", "monitoring/steps.py", "parity/held.py"),
     *("parity/instead.py", "parity/objective.py"),
 }
 """What only one framework has: in JAX programs as data, whose form changes between releases, models of several
 libraries and models that are functions, whose layers are found in the program, the loss as a function that is
-differentiated, and what takes the place of a value in it; in PyTorch shards that pass for whole
-tensors, kernels of our own for GPUs, updates that have to be looked at to know whether rounding swallowed them, steps
-whose figures are still under way, and scalers of gradients."""
+differentiated, and what takes the place of a value in it; in PyTorch shards that pass for whole tensors, kernels of our
+own for GPUs, gradients that an optimizer may write into, updates that have to be looked at to know whether rounding
+swallowed them, steps whose figures are still under way, and scalers of gradients."""
 
 
 def test_the_twins_have_the_same_files():

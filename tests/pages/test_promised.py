@@ -35,6 +35,9 @@ def test_what_was_promised_beside_what_came():
 def test_noise_and_missing_losses_are_said():
     (chart,) = promises(0, drawn(lambda step: 5 + (-1) ** step * 40.0, lambda step: 1e-4))
     assert "noise of the losses exceeds" in chart.caption
+    came = next(trace for trace in chart.figure["data"] if trace["name"] == "came")
+    assert came["y"] == [None] * 6
+    assert "below the noise" in [trace["name"] for trace in chart.figure["data"]]
     (chart,) = promises(0, drawn(lambda step: None, lambda step: 1e-4))
     assert "too few records" in chart.caption
     assert [trace["name"] for trace in chart.figure["data"]] == ["run"]

@@ -21,6 +21,7 @@ from gradlab_torch.trees import norm_arithmetic as norms
 from gradlab_torch.trees import transfer as transfer
 
 ROOT = Path(__file__).parents[2]
+INTERPRETED = ("tests/torch/interpreted.py", "tests/torch/interpreted_promise.py")
 
 
 def run(code_or_file, *args, **variables):
@@ -39,7 +40,7 @@ def test_the_way_of_a_gpu_interpreted():
     if is_below(triton.__version__, "3.3") and not is_below(np.__version__, "2.2"):
         pytest.skip(f"the interpreter of Triton {triton.__version__} does not run with NumPy {np.__version__}")
     done = run(
-        ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/torch/interpreted.py"],
+        ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *INTERPRETED],
         TRITON_INTERPRET="1",
     )
     assert done.returncode == 0, done.stdout[-4000:]

@@ -131,11 +131,11 @@ def _other_sign(history: History, severity: Severity) -> Iterator[Finding]:
     if not ratios or statistics.median(ratios) > FAST_RATIO or history.first_nonfinite is not None:
         return
     records = history.selected
-    found = [kept(part) for part in (records, records[: len(records) // 2], records[len(records) // 2 :])]
-    whole = found[0]
-    if whole is None or any(f is None or f.ratio is None or f.promised < 0 for f in found):
+    came = [kept(part) for part in (records, records[: len(records) // 2], records[len(records) // 2 :])]
+    whole = came[0]
+    if whole is None or any(f is None or f.ratio is None or f.promised < 0 for f in came):
         return
-    if all(f is not None and f.ratio is not None and OPPOSITE[0] < -f.ratio < OPPOSITE[1] for f in found):
+    if all(f is not None and f.ratio is not None and OPPOSITE[0] < -f.ratio < OPPOSITE[1] for f in came):
         yield finding(
             "uphill-step",
             severity,

@@ -114,7 +114,7 @@ def too_low(history: History) -> Iterator[Finding]:
 def _kept(history: History) -> dict[str, float]:
     """Evidence of what the steps kept of their promise: of steps that are too long little or less than nothing, of
     steps that are far too short all, and it is little."""
-    found = kept(history.selected)
-    if found is None or found.ratio is None:
+    came = kept(history.selected)
+    if came is None or came.ratio is None:
         return {}
-    return {"promised decrease": found.promised, "actual over promised decrease": found.ratio}
+    return {"promised decrease": came.promised, "actual over promised decrease": came.ratio}
