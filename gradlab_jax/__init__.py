@@ -69,7 +69,8 @@ from gradlab_jax.model.function import Function
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.weights import astype, from_canonical, to_canonical, to_native
 from gradlab_jax.monitoring.looking import observed
-from gradlab_jax.monitoring.monitor import before_clipping, device_record, monitor, read_record
+from gradlab_jax.monitoring.monitor import before_clipping, monitor
+from gradlab_jax.monitoring.reading import device_record, read_record
 from gradlab_jax.parity.subject import Subject
 from gradlab_jax.programs.models import build
 from gradlab_jax.programs.program import run_program

@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradlab_core.definitions import reference
+from gradlab_jax.monitoring import applied as applied
+from gradlab_jax.trees.norm_arithmetic import stacked_sums, sums_together
 
 
 @settings(max_examples=15, deadline=None, derandomize=True, database=None)
@@ -44,7 +46,7 @@ def test_applied_updates_over_the_range_of_the_types(way, shapes, size, kind, se
     for p, s in zip(copies, steps, strict=True):
         p += s
     assert norms == pytest.approx([reference.norm(p.double()) for p in params], rel=1e-6)
-    assert watch.after().tolist() == pytest.approx(truth, rel=1e-6)
+    assert watch.after([None] * len(params))[:, 0].tolist() == pytest.approx(truth, rel=1e-6)
     native = [[jnp.asarray(t.float().numpy()).astype(kind) for t in tree] for tree in (params, steps)]
     # The scale of a large array is that of the record before: here, of one like it.
     before = {"param": jnp.array(norms, jnp.float32) * 1e-3, "update": jnp.array(truth, jnp.float32) * 1e3}
@@ -95,8 +97,18 @@ def as_here():
     return contextlib.nullcontext()
 
 
+@contextlib.contextmanager
 def as_on_a_gpu():
-    """JAX's arithmetic for a GPU, run here."""
-    return mock.patch.object(
-        jax.lax, "platform_dependent", lambda *args, cuda=None, default=None, **_: (cuda or default)(*args)
-    )
+    """JAX's arithmetic for a GPU, run here. Several sums at once a GPU adds as a tree, and a CPU one by one."""
+    ways = {"platform_dependent": lambda *args, cuda=None, default=None, **_: (cuda or default)(*args)}
+    sums = {"sums_together": lambda *lists: tuple(map(stacked_sums, lists))}
+    with mock.patch.multiple(jax.lax, **ways), mock.patch.multiple(applied, **sums):
+        yield
+
+
+@pytest.mark.parametrize("shape", [(5,), (70_000,), (131, 3), (300, 300), (4, 5, 200), ()])
+def test_several_sums_at_once_are_each_sum(shape):
+    draw = np.random.default_rng(0)
+    lists = [[jnp.asarray(draw.standard_normal(shape)) for _ in range(2)] for _ in range(3)]
+    for found, arrays in zip(sums_together(*lists), lists, strict=True):
+        np.testing.assert_allclose(found, [np.float64(x).sum() for x in arrays], rtol=1e-5, atol=1e-2)

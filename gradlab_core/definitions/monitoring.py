@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from gradlab_core import fields
-from gradlab_core.definitions import reference
+from gradlab_core.definitions import promise, reference
 from gradlab_core.definitions.quantities import EXTRAS, Quantity, problems_of
 from gradlab_core.definitions.states import gradient_state
 from gradlab_core.errors import refuse
@@ -39,6 +39,9 @@ class Measured:
     A gradient is None where there is no gradient path. `lost`: an update was proposed and moved nothing. `extras` holds
     `{quantity: {path: value}}` for the extras that were asked for, `before` the norms of the tensors that the cosines
     compare with, under the same names. `quantities` are the extras of the user's own.
+
+    `grad_updates` and `param_updates` hold the inner products of the updates with gradients and parameters; one with a
+    gradient is None where there is none, or where it is not known any more.
     """
 
     names: Sequence[str]
@@ -51,6 +54,8 @@ class Measured:
     extras: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     before: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     quantities: Sequence[Quantity] = ()
+    grad_updates: Sequence[float | None] | None = None
+    param_updates: Sequence[float | None] | None = None
 
     @functools.cached_property
     def grad_norm(self) -> float:
@@ -92,6 +97,8 @@ def step_record(
         "distance": reference.global_norm([list(m.extras["distance"].values())]) if "distance" in m.extras else None,
         "probe": probe,
         "quantities": {q.name: _values(q, m.extras.get(q.name, {})) for q in m.quantities},
+        "grad_update": _product(m.grad_updates, m.grads),
+        "param_update": _product(m.param_updates, m.params),
     }
     return build(StepRecord, of_all, {"tensors": lambda: _tensors(m), "states": lambda: _states(m, known or {})})
 
@@ -99,11 +106,19 @@ def step_record(
 def _tensors(m: Measured) -> dict[str, TensorNorms]:
     nothing: Mapping[str, float] = {}
     extras = [(quantity, m.extras.get(quantity, nothing)) for quantity in EXTRAS]
+    missing: Sequence[float | None] = [None] * len(m.names)
+    products = m.grad_updates or missing, m.param_updates or missing
     return {
         name: TensorNorms(
-            param=p, grad=g, update=u, ratio=reference.ratio(u, p), **{quantity: v.get(name) for quantity, v in extras}
+            param=p,
+            grad=g,
+            update=u,
+            ratio=reference.ratio(u, p),
+            grad_update=None if g is None else gu,
+            param_update=pu,
+            **{quantity: v.get(name) for quantity, v in extras},
         )
-        for name, p, g, u in zip(m.names, m.params, m.grads, m.updates, strict=True)
+        for name, p, g, u, gu, pu in zip(m.names, m.params, m.grads, m.updates, *products, strict=True)
     }
 
 
@@ -113,6 +128,15 @@ def _states(m: Measured, known: Mapping[str, GradientState]) -> dict[str, Gradie
         for name, size, g, lost in zip(m.names, m.sizes, m.grads, m.lost, strict=True)
     }
     return {**known, **judged}
+
+
+def _product(products: Sequence[float | None] | None, norms: Sequence[float | None]) -> float | None:
+    """The inner product over all tensors: a missing gradient adds nothing, one that is not known leaves all unknown."""
+    if products is None or all(norm is None for norm in norms):
+        return None
+    there = [product for product, norm in zip(products, norms, strict=True) if norm is not None]
+    known = [product for product in there if product is not None]
+    return promise.total(known) if len(known) == len(there) else None
 
 
 def _values(quantity: Quantity, tensors: Mapping[str, float]) -> QuantityValues:

@@ -83,6 +83,19 @@ loss jumped at so many times the first, losses rose at so many times. A step of 
 the net. A loss is worse than that of a constant answer from 5 % above it. Where one of the first three steps was so
 long and the loss jumped, the run is measured from the loss before."""
 
+UPHILL_COSINE, UPHILL_SHARE, UPHILL_STEPS = 0.05, 0.9, 10
+"""A step goes uphill from this cosine with the gradient on; a net or a tensor does if so many of its steps do, of the
+first ones as of all, and after so many. Momentum that overshoots goes uphill for a good part of a swing, which is never
+nine steps in ten, nor from the start. A choice."""
+
+DECAY_COSINE, DECAY_SHRUNK = 0.7, 0.5
+"""Steps that only make the parameters shorter: the cosine of parameters and update is below minus this (−1 for decay
+alone; −0.8 where Adam makes signs of an L2 term, √(2/π) of Gaussian weights), and the norm falls below so much of the
+first. A choice."""
+
+OPPOSITE = (0.5, 2.0)
+"""A loss that rises by what it was promised to fall, within these factors, has the other sign than its gradient."""
+
 SLOW_TRAVEL = 0.1
 RATE_STEPS = 30
 RATE_PATIENCE = 100

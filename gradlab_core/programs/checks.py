@@ -128,6 +128,13 @@ def roles(spec: ProgramSpec, names: Sequence[str]) -> dict[str, GradientState]:
     return {name: states[spec.fault] if name in chosen else GradientState.OK for name in names}
 
 
+def uphill(spec: ProgramSpec, names: Sequence[str]) -> frozenset[str]:
+    """The parameters that the fault `uphill` moves along their gradient."""
+    if spec.fault != "uphill":
+        return frozenset()
+    return under(spec.at, names) if spec.at else frozenset(names)
+
+
 def is_probed(spec: ProgramSpec, step: int) -> bool:
     """Whether a probe is due at this step: at every `probe_every`-th step and at the last.
 

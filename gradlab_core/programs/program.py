@@ -25,6 +25,7 @@ FAULTS = {
     "unused_branch": "the net has a dense layer `extra` that takes no part in its output",
     "left_out": "the parameters of the layers `at` are not given to the optimizer",
     "frozen": "the parameters of the layers `at` do not ask for a gradient",
+    "uphill": "the layers `at`, or all, are moved along their gradient and not against it",
     "no_step": "gradients are computed and the update is never applied",
     "zeroed_gradients": "the gradients are gone before the step: zero_grad stands behind backward; in JAX the loss is "
     "computed behind a stop_gradient",

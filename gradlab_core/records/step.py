@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -32,6 +33,10 @@ class TensorNorms:
 
     `grad_cosine` and `update_cosine` compare with the record before, `distance` is ‖θ − θ₀‖ from where the monitor
     began; None where they were not asked for, or there is no record before.
+
+    `grad_update` is ⟨g, Δθ⟩, the change of the loss that the step promised to first order, and `param_update` ⟨θ, Δθ⟩;
+    None in records of before they were measured, `grad_update` also without a gradient, or where the optimizer changed
+    it in place and nobody kept it.
     """
 
     param: Norm
@@ -41,6 +46,18 @@ class TensorNorms:
     grad_cosine: Cosine | None = None
     update_cosine: Cosine | None = None
     distance: Norm | None = None
+    grad_update: float | None = None
+    param_update: float | None = None
+
+    @property
+    def grad_update_cosine(self) -> float | None:
+        """The cosine of gradient and update: −1 straight downhill, above 0 uphill; NaN where either is 0."""
+        return _cosine(self.grad_update, self.grad, self.update)
+
+    @property
+    def param_update_cosine(self) -> float | None:
+        """The cosine of parameter and update: −1 where the step does nothing but make the parameter shorter."""
+        return _cosine(self.param_update, self.param, self.update)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +80,8 @@ class StepRecord:
     `raw_grad_norm` is the gradient norm before clipping, `clipped` whether clipping made it smaller; both are None
     unless requested. `skipped`: the optimizer moved nothing, though there were gradients and no update was lost.
     `anomaly` is how many standard deviations the log of the gradient norm is away from its moving mean; None while
-    there are too few steps to tell. `grad_cosine`, `update_cosine` and `distance` are those of `TensorNorms`, over all.
+    there are too few steps to tell. `grad_cosine`, `update_cosine`, `distance`, `grad_update` and `param_update` are
+    those of `TensorNorms`, over all.
     `probe` was taken on the batch of this step, before the step; None at steps without a probe.
     `quantities` are those that the user added to the monitor. `attempt` counts how often the file of the records had
     been opened before to go on with the run; a monitor leaves it at 0, a sink that writes such a file fills it in.
@@ -88,6 +106,23 @@ class StepRecord:
     probe: Probe | None = None
     quantities: Mapping[str, QuantityValues] = dataclasses.field(default_factory=dict)
     attempt: Count = 0
+    grad_update: float | None = None
+    param_update: float | None = None
+
+    @property
+    def promised(self) -> float | None:
+        """−⟨g, Δθ⟩, by how much the loss would fall if it were as straight as its gradient says."""
+        return None if self.grad_update is None else -self.grad_update
+
+    @property
+    def grad_update_cosine(self) -> float | None:
+        """The cosine of gradient and update, over all tensors."""
+        return _cosine(self.grad_update, self.grad_norm, self.update_norm)
+
+    @property
+    def param_update_cosine(self) -> float | None:
+        """The cosine of parameters and update, over all tensors."""
+        return _cosine(self.param_update, self.param_norm, self.update_norm)
 
     def _repr_html_(self) -> str:
         return step_table(self)
@@ -114,3 +149,15 @@ class TrainingRecord:
     steps: tuple[StepRecord, ...]
     epochs: tuple[EpochRecord, ...]
     diverged_at: Count | None
+
+
+def _cosine(product: float | None, norm: float | None, other: float) -> float | None:
+    """From an inner product and the norms of its two sides: None where the product is missing, NaN where a side is zero
+    or something is not finite."""
+    if product is None or norm is None:
+        return None
+    if not (0 < norm < math.inf and 0 < other < math.inf and math.isfinite(product)):
+        return math.nan
+    # By their powers of two, since the product of two norms may leave the range where the cosine does not.
+    (p, power), (a, of_a), (b, of_b) = map(math.frexp, (product, norm, other))
+    return math.ldexp(p / (a * b), min(power - of_a - of_b, 1000))

@@ -30,8 +30,8 @@ def squashed_places(jaxpr: core.Jaxpr, output: Place, *, most: int = 4) -> list[
     answers: Any = jaxpr.eqns[output[-1]].outvars[0].aval
     behind = list(enumerate(jaxpr.eqns))[output[-1] + 1 :]
     alike = [(i, eqn) for i, eqn in behind if getattr(eqn.outvars[0].aval, "shape", None) == answers.shape]
-    found = [i for i, eqn in alike if eqn.primitive.name in _SQUASHES and _may_answer(eqn.outvars[0])]
-    return [(*output[:-1], i) for i in found][:most]
+    squashed = [i for i, eqn in alike if eqn.primitive.name in _SQUASHES and _may_answer(eqn.outvars[0])]
+    return [(*output[:-1], i) for i in squashed][:most]
 
 
 _SQUASHES = {"div", "logistic"} | CALLS | CUSTOM_RULES

@@ -90,12 +90,12 @@ def _of_module(module: Any, places: Any) -> tuple[dict[str, int], dict[str, tupl
     the state of several nodes, this one the first, with numbers in place of arrays."""
     numbers = {key: v.get_value() if isinstance(v, nnx.Variable) else v for key, v in nnx.to_flat_state(places)}
     keys = {id(node): key for key, node in nnx.iter_graph(module) if isinstance(node, nnx.Variable)}
-    found, axes = {}, {}
+    place_of, axes = {}, {}
     for path, owner, variable in named_variables(module):
         if isinstance(variable, nnx.Param):
-            found[path] = numbers[(0, *keys[id(variable)])]
+            place_of[path] = numbers[(0, *keys[id(variable)])]
             axes[path] = canonical_axes(owner, variable.get_value().ndim)
-    return found, axes
+    return place_of, axes
 
 
 def _of_tree(tree: Any) -> dict[str, int]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.serialization
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gradlab_core.definitions.quantities import Quantity
 from gradlab_core.definitions.states import STRUCTURAL
@@ -18,7 +19,7 @@ from gradlab_core.errors import refuse
 from gradlab_core.records import GradientState
 from gradlab_jax.model.modules import canonical_name
 from gradlab_jax.monitoring import extras as _extras
-from gradlab_jax.monitoring.applied import applied, step_norms
+from gradlab_jax.monitoring.applied import POWERS, PRODUCTS, applied, step_norms
 from gradlab_jax.trees.leaves import Tree, named_leaves
 from gradlab_jax.trees.norm_arithmetic import stacked_norms
 from gradlab_jax.trees.norms import global_norm
@@ -43,9 +44,9 @@ _NUMBERS = ["step", "loss", "has_loss", "has_before", "norms", "extras", "before
 class Measurements:
     """What was measured at the newest recorded step, on the device; `step` is −1 before the first.
 
-    `norms` holds a value per tensor, in the order of `names`: of parameter, gradient and applied update, and
-    `proposed`, above 0 where an update was; `before` the norms of gradient and update at the record before, for the
-    cosines; `quantities` describe the `extras`.
+    `norms` holds a value per tensor, in the order of `names`: of parameter, gradient and applied update, `proposed`,
+    above 0 where an update was, and what the step promised, as `step_norms` gives it; `before` the norms of gradient
+    and update at the record before, for the cosines; `quantities` describe the `extras`.
     """
 
     step: jax.Array
@@ -69,6 +70,7 @@ def _to_state_dict(measurements: Measurements) -> dict[str, Any]:
 
 def _from_state_dict(measurements: Measurements, stored: dict[str, Any]) -> Measurements:
     restore = flax.serialization.from_state_dict
+    stored = {**stored, "norms": {**measurements.norms, **stored["norms"]}}  # a checkpoint may be older than a quantity
     return dataclasses.replace(
         measurements, **{name: restore(getattr(measurements, name), stored[name]) for name in _NUMBERS}
     )
@@ -90,6 +92,17 @@ def leaves_of(tree: Tree, paths: Mapping[str, str]) -> dict[str, jax.Array]:
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
     refuse("paths", [f"{name} stands for several arrays; expected one" for name in twice])
     return dict(zip(names, leaves.values(), strict=True))
+
+
+def named_values(names: Sequence[str], vector: Any, cut: Collection[str] = ()) -> dict[str, float]:
+    """`{name: value}` of a vector on the host, without those that are `cut`."""
+    return {name: v for name, v in zip(names, vector.tolist(), strict=True) if name not in cut}
+
+
+def products_of(norms: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The inner products of a step from its `norms` on the host."""
+    pairs = [(f"{product}s", norms[product], norms[power]) for product, power in zip(PRODUCTS, POWERS, strict=True)]
+    return {name: np.ldexp(np.float64(values), np.int64(powers)).tolist() for name, values, powers in pairs}
 
 
 def in_order(tree: Tree, names: Sequence[str], paths: Mapping[str, str]) -> list[jax.Array]:
@@ -125,7 +138,7 @@ def nothing_yet(leaves: Mapping[str, jax.Array], extras: Sequence[Quantity], kno
         loss=jnp.full((), jnp.nan, dtype),
         has_loss=jnp.full((), False),
         has_before=jnp.full((), False),
-        norms={"param": params, "grad": guess(), "update": guess(), **vectors(["proposed"])},
+        norms={"param": params, "grad": guess(), "update": guess(), **vectors(["proposed", *PRODUCTS, *POWERS])},
         extras=vectors([q.name for q in extras]),
         before=vectors([q.name for q in extras if q.name in ("grad_cosine", "update_cosine")]),
         score=jnp.full((), jnp.nan, dtype),

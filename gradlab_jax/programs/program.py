@@ -24,7 +24,8 @@ from gradlab_jax.model.gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax.model.modules import Functional, functional, set_values
 from gradlab_jax.model.weights import astype, to_native
 from gradlab_jax.monitoring.looking import observed
-from gradlab_jax.monitoring.monitor import before_clipping, monitor, read_record
+from gradlab_jax.monitoring.monitor import before_clipping, monitor
+from gradlab_jax.monitoring.reading import read_record
 from gradlab_jax.monitoring.seen import Look
 from gradlab_jax.programs.faults import plant
 from gradlab_jax.programs.models import build
@@ -73,7 +74,8 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
     x, y = (_array(part, spec.dtype) for part in first)
     roles = _roles(spec, f, params, rest, x, y, loss)
     numbers = _numbers(spec)
-    state = _first_state(spec.optimizer.name, roles, params, numbers)
+    astray = checks.uphill(spec, f.names)
+    state = _first_state(spec.optimizer.name, roles, astray, params, numbers)
     records = []
     for step in range(spec.steps):
         x, y = (_array(part, spec.dtype) for part in task.batch(step, spec.batch_size))
@@ -86,7 +88,7 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
         look = _look(f, loss, params, rest, x, y) if spec.look_every and step % spec.look_every == 0 else None
         rate = spec.optimizer.rate(step)
         new, new_rest, state = _step(
-            f, loss, spec.optimizer.name, roles, params, rest, state, {**numbers, "learning_rate": rate}, x, y
+            f, loss, spec.optimizer.name, roles, astray, params, rest, state, {**numbers, "learning_rate": rate}, x, y
         )
         record = dataclasses.replace(read_record(state, probe=probed, look=look), learning_rate=rate)
         if checks.has_nonfinite_gradient(record) and not checks.is_looked_at(spec):
@@ -101,12 +103,13 @@ def run_program(spec: ProgramSpec, *, on_step: Callable[[StepRecord], Any] | Non
     return records
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), compiler_options=_QUICKLY)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), compiler_options=_QUICKLY)
 def _step(
     f: Functional,
     loss: Loss,
     name: str,
     roles: Roles,
+    astray: frozenset[str],
     params: tuple[jax.Array, ...],
     rest: Any,
     state: Any,
@@ -118,7 +121,7 @@ def _step(
     in nothing else share what was compiled."""
     value, grads, rest, _ = loss_and_gradients(f, params, rest, x, y, loss)
     registered = _registered(roles, params)
-    updates, state = _optimizer(name, roles, clips="clip" in numbers).update(
+    updates, state = _optimizer(name, roles, astray, clips="clip" in numbers).update(
         _registered(roles, grads), state, registered, value=value, numbers=numbers
     )
     new = optax.apply_updates(registered, updates)
@@ -134,16 +137,21 @@ def _look(f: Functional, loss: Loss, params: tuple[jax.Array, ...], rest: Any, x
     return look
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=_QUICKLY)
-def _first_state(name: str, roles: Roles, params: tuple[jax.Array, ...], numbers: Mapping[str, Any]) -> Any:
-    return _optimizer(name, roles, clips="clip" in numbers).init(_registered(roles, params))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), compiler_options=_QUICKLY)
+def _first_state(
+    name: str, roles: Roles, astray: frozenset[str], params: tuple[jax.Array, ...], numbers: Mapping[str, Any]
+) -> Any:
+    return _optimizer(name, roles, astray, clips="clip" in numbers).init(_registered(roles, params))
 
 
-def _optimizer(name: str, roles: Roles, *, clips: bool) -> optax.GradientTransformationExtraArgs:
+def _optimizer(
+    name: str, roles: Roles, astray: frozenset[str], *, clips: bool
+) -> optax.GradientTransformationExtraArgs:
     """The optimizer of a program in PyTorch's conventions, recorded."""
 
     def update(grads: Any, state: Any, params: Any = None, *, numbers: Mapping[str, Any], **_: Any) -> Any:
-        directions, state = _direction(name, numbers).update(grads, state, params)
+        turned = {path: -g if path in astray else g for path, g in grads.items()}  # as PyTorch's maximize does
+        directions, state = _direction(name, numbers).update(turned, state, params)
         return {path: _move(d, numbers, roles, path) for path, d in directions.items()}, state
 
     def init(params: Any) -> Any:

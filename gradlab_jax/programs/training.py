@@ -23,7 +23,8 @@ from gradlab_jax.model.gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.modules import Functional, functional, set_values
 from gradlab_jax.model.weights import to_native
-from gradlab_jax.monitoring.monitor import monitor, read_record
+from gradlab_jax.monitoring.monitor import monitor
+from gradlab_jax.monitoring.reading import read_record
 
 
 def train(

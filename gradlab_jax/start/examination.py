@@ -24,7 +24,8 @@ from gradlab_jax.model.checks import as_labels, check_logits, check_loss, check_
 from gradlab_jax.model.gradients import Loss, disconnected, loss_and_gradients
 from gradlab_jax.model.losses import cross_entropy
 from gradlab_jax.model.modules import Functional, clone, functional, set_values
-from gradlab_jax.monitoring.monitor import monitor, read_record
+from gradlab_jax.monitoring.monitor import monitor
+from gradlab_jax.monitoring.reading import read_record
 from gradlab_jax.start.lab import symmetry_defect
 
 _OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -148,11 +149,47 @@ def binned_squares(x: jax.Array) -> list[jax.Array]:
 
 
 def partial_sums(x: jax.Array) -> jax.Array:
-    """Sums along the last axes of an array, as many as make a row that is worth a sum of its own."""
-    if x.ndim == 1 and x.size % _LINE == 0:
-        x = x.reshape(-1, _LINE)
-    start = max((i for i in range(x.ndim) if math.prod(x.shape[i:]) >= _ROW), default=0)
-    return jnp.sum(x, axis=range(start, x.ndim))
+    """Sums along the last axes of an array."""
+    axes, shape = _summed(x)
+    return jnp.sum(x.reshape(shape), axis=axes)
+
+
+def sums_together(*lists: list[jax.Array]) -> tuple[jax.Array, ...]:
+    """`stacked_sums` of several lists of arrays that are computed from the same memory, which is read once."""
+    sums: tuple[jax.Array, ...] = lax.platform_dependent(*lists, cpu=_together_on_cpu, default=_together)
+    return sums
+
+
+def _together(*lists: list[jax.Array]) -> tuple[jax.Array, ...]:
+    parts = [_sums_of_one(arrays, *_summed(arrays[0])) for arrays in zip(*lists, strict=True)]
+    lines = [jnp.stack(side) for side in zip(*parts, strict=True)]
+    return tuple(jnp.sum(line, axis=range(1, line.ndim)) for line in lines)
+
+
+def _together_on_cpu(*lists: list[jax.Array]) -> tuple[jax.Array, ...]:
+    """A CPU adds several sums one number after the other, so that it must be along short lines."""
+    x = lists[0][0]
+    line = next((n for n in range(_ROW, _ROW // 4, -1) if x.size % n == 0), 0)
+    placed = getattr(jax.typeof(x), "sharding", None)
+    if not line or (placed is not None and any(axis is not None for axis in placed.spec)):
+        return tuple(jnp.stack([jnp.sum(x) for x in arrays]) for arrays in lists)
+    parts = [_sums_of_one(arrays, (1,), (x.size // line, line)) for arrays in zip(*lists, strict=True)]
+    return tuple(jnp.stack([jnp.sum(line) for line in side]) for side in zip(*parts, strict=True))
+
+
+def _sums_of_one(arrays: tuple[jax.Array, ...], axes: Sequence[int], shape: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    zeros = tuple(jnp.zeros((), x.dtype) for x in arrays)
+    added: tuple[jax.Array, ...] = lax.reduce(
+        tuple(x.reshape(shape) for x in arrays), zeros, lambda a, b: tuple(map(jnp.add, a, b)), axes
+    )
+    return added
+
+
+def _summed(x: jax.Array) -> tuple[range, tuple[int, ...]]:
+    """The last axes of an array, as many as make a row that is worth a sum of its own, and the shape they are of."""
+    shape = (x.size // _LINE, _LINE) if x.ndim == 1 and x.size % _LINE == 0 else x.shape
+    start = max((i for i in range(len(shape)) if math.prod(shape[i:]) >= _ROW), default=0)
+    return range(start, len(shape)), shape
 
 
 def stacked_sums(arrays: list[jax.Array]) -> jax.Array:

@@ -172,11 +172,11 @@ class Look:
             )
 
     def _take_inputs(self, inputs: Any) -> None:
-        found = [t for t in _tensors(inputs) if t.ndim and t.numel()]
-        if self.batch is None and found:
-            self.batch = len(found[0])
+        given = [t for t in _tensors(inputs) if t.ndim and t.numel()]
+        if self.batch is None and given:
+            self.batch = len(given[0])
         if self.input is None:
-            first = next((t for t in found if _is_plain(t)), None)
+            first = next((t for t in given if _is_plain(t)), None)
             self.input = None if first is None else stats(first, _BARE)
 
     def _take_outputs(self, out: Any) -> None:

@@ -20,6 +20,7 @@ from gradlab_torch.model.sharding import refuse_sharded
 from gradlab_torch.monitoring import scalers
 from gradlab_torch.monitoring.applied import Applied
 from gradlab_torch.monitoring.extras import Extras
+from gradlab_torch.monitoring.kept import Kept
 from gradlab_torch.monitoring.looking import Looks
 from gradlab_torch.monitoring.lost import lost_to_rounding
 from gradlab_torch.monitoring.measurements import gradients, is_away, known_states, registered
@@ -105,6 +106,7 @@ class Monitor:
         self._probe: Probe | None = None
         self._applied: Applied | None = None
         self._started: Started | None = None
+        self._kept = Kept()
         self._extras: Extras | None = Extras(extras, dict(self._registered()))
         self._norms_before: Norms = {}
         self._hooks = [
@@ -221,7 +223,8 @@ class Monitor:
     @_disable_dynamo
     def _see_gradients(self, started: Started) -> None:
         with torch.inference_mode(False), torch.no_grad():
-            started.gradients = gradients(started.registered)
+            again, started.gradients = bool(started.gradients), gradients(started.registered)
+            self._kept.look(started.gradients, again=again)
             sizes = stacked_norms(list(started.gradients.values()))
             scale = getattr(self.optimizer, "grad_scale", None)  # a fused optimizer unscales by itself, and only now
             sizes = sizes if scale is None else sizes / scale.to(sizes.device)
@@ -251,9 +254,10 @@ class Monitor:
     def _taken(self, started: Started, applied: Applied, extras: Extras, *, stepped: bool = True) -> Taken:
         """Everything about this step, its figures on their way to the host."""
         moved, names = started.registered, [name for name, _ in started.registered]
-        updates = applied.after()
-        parts: Parts = {**started.parts, "update": (names, updates), **extras.at_end(dict(moved))}
+        parts: Parts = {**started.parts, **self._kept.moved(applied, names, started.parts, self.optimizer)}
+        parts |= extras.at_end(dict(moved))
         if stepped:  # rounding cannot have swallowed what nobody applied
+            updates = parts["update"][1]
             grads = parts["grad"][1] if "grad" in parts else updates[:0]
             parts["lost"] = lost_to_rounding(self.optimizer, moved, started.gradients, grads, updates)
         rates = [group["lr"] for group in self.optimizer.param_groups if "lr" in group]
@@ -275,6 +279,7 @@ class Monitor:
             seen=seen,
             stepped=stepped,
             quantities=extras.quantities,
+            changed=self._kept.changed,
         )
 
     @_disable_dynamo

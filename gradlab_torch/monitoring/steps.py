@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import FrameType
 
 import torch
@@ -41,8 +41,8 @@ class Taken:
     """What the device measured is in `transfer`; the rest the program knew at that step, and may have changed since.
 
     `rates` are the learning rates, but for those in the transfer, which lie on a device; `stepped` says that the
-    optimizer took the step; `quantities` are the extras in it. `seen` is what a look saw, which becomes the probe where
-    there is none.
+    optimizer took the step; `quantities` are the extras in it; `changed` are the paths of gradients that are not those
+    of the step any more. `seen` is what a look saw, which becomes the probe where there is none.
     """
 
     transfer: Transfer
@@ -55,6 +55,7 @@ class Taken:
     seen: Seen | None
     stepped: bool
     quantities: Sequence[Quantity]
+    changed: Collection[str]
 
     def record(self, before: Norms, score: Callable[[float], float | None]) -> tuple[StepRecord, Norms]:
         """The record, and the norms that the cosines of the next one are weighed with; `before` are those of the one
@@ -72,6 +73,10 @@ class Taken:
             extras={q.name: numbers.get(q.name, {}) for q in self.quantities},
             before=before,
             quantities=[q for q in self.quantities if q.name not in EXTRAS],
+            grad_updates=[
+                v if n in grads and n not in self.changed else None for n, v in numbers["grad_update"].items()
+            ],
+            param_updates=list(numbers["param_update"].values()),
         )
         loss = numbers.get("loss", {}).get("loss")
         rates = {*self.rates, *numbers.get("rates", {}).values()}

@@ -94,10 +94,13 @@ def _optimizer(spec: ProgramSpec, model: torch.nn.Module) -> torch.optim.Optimiz
     for name, role in checks.roles(spec, list(named)).items():
         named[name].requires_grad_(role != GradientState.FROZEN)
         registered += [named[name]] if role != GradientState.UNREGISTERED else []
+    astray = {id(named[name]) for name in checks.uphill(spec, list(named))}
+    sides = [[p for p in registered if (id(p) in astray) == side] for side in (False, True)]
+    groups = [{"params": side, "maximize": turned} for side, turned in zip(sides, (False, True), strict=True) if side]
     if o.name == "sgd":
-        return torch.optim.SGD(registered, lr=o.learning_rate, momentum=o.momentum, weight_decay=o.weight_decay)
+        return torch.optim.SGD(groups, lr=o.learning_rate, momentum=o.momentum, weight_decay=o.weight_decay)
     kind = torch.optim.Adam if o.name == "adam" else torch.optim.AdamW
-    return kind(registered, lr=o.learning_rate, weight_decay=o.weight_decay)
+    return kind(groups, lr=o.learning_rate, weight_decay=o.weight_decay)
 
 
 def _tensor(part: np.ndarray, dtype: torch.dtype) -> torch.Tensor:

@@ -23,6 +23,7 @@ _BIG, _SMALL, _SCALE = tl.constexpr(2.0**500), tl.constexpr(2.0**-500), tl.const
 def squares(
     addresses,
     olds,
+    grads,
     sizes,
     owners,
     firsts,
@@ -36,26 +37,39 @@ def squares(
     ROUNDS: tl.constexpr,
 ):
     """Sum of squares of one block: of what lies at its address (READ), with a copy of it written to its old address
-    (COPY), or of what was added to that copy since (SUBTRACT)."""
+    (COPY), or of what was added to that copy since (SUBTRACT). With the last go the sums of its products with the
+    gradient, whose address is 0 where there is none, and with the copy."""
     block = tl.program_id(0)
     owner = tl.load(owners + block)
     size = tl.load(sizes + owner)
     first = tl.load(firsts + block) * (WIDTH * ROUNDS)
     new = tl.load(addresses + owner).to(tl.pointer_type(STORED))
     old = tl.load(olds + owner).to(tl.pointer_type(STORED))
+    grad_at = tl.load(grads + owner)
+    grad = grad_at.to(tl.pointer_type(STORED))
     if IS_ALIGNED:  # else each element is loaded by itself
         new = tl.multiple_of(new, 16)
         old = tl.multiple_of(old, 16)
+        grad = tl.multiple_of(grad, 16)
     total = tl.zeros((WIDTH,), tl.float64)
     big = tl.zeros((WIDTH,), tl.float64)
     small = tl.zeros((WIDTH,), tl.float64)
+    with_grad = tl.zeros((WIDTH,), tl.float64)
+    with_param = tl.zeros((WIDTH,), tl.float64)
     is_whole = first + WIDTH * ROUNDS <= size  # then nothing is masked, and a thread loads 16 bytes at once
     for turn in range(ROUNDS):
         at = first + turn * WIDTH + tl.arange(0, WIDTH)
         if is_whole:
-            x = _values(new + at, old + at, None, WAY, TYPE)
+            x, before = _values(new + at, old + at, None, WAY, TYPE)
         else:
-            x = _values(new + at, old + at, at < size, WAY, TYPE)
+            x, before = _values(new + at, old + at, at < size, WAY, TYPE)
+        if WAY == 2:
+            with_param += before * x
+            if grad_at != 0:
+                if is_whole:
+                    with_grad += _loaded(grad + at, None, TYPE) * x
+                else:
+                    with_grad += _loaded(grad + at, at < size, TYPE) * x
         if IS_DOUBLE:
             is_big = tl.abs(x) > _BIG
             is_small = tl.abs(x) < _SMALL
@@ -69,24 +83,35 @@ def squares(
         blocks = tl.num_programs(0)
         tl.store(sums + blocks + block, tl.sum(big))
         tl.store(sums + 2 * blocks + block, tl.sum(small))
+    if WAY == 2:
+        products = sums + (3 if IS_DOUBLE else 1) * tl.num_programs(0)
+        tl.store(products + block, tl.sum(with_grad))
+        tl.store(products + tl.num_programs(0) + block, tl.sum(with_param))
     tl.store(sums + block, tl.sum(total))
 
 
 @triton.jit
 def _values(new, old, mask, WAY: tl.constexpr, TYPE: tl.constexpr):
-    other = None if mask is None else 0
-    stored = tl.load(new, mask=mask, other=other)
+    stored = tl.load(new, mask=mask, other=None if mask is None else 0)
     x = _number(stored, TYPE, tl.float64)
+    before = x
     if WAY == 1:
         tl.store(old, stored, mask=mask)
     if WAY == 2:
-        x -= _number(tl.load(old, mask=mask, other=other), TYPE, tl.float64)
-    return x
+        before = _loaded(old, mask, TYPE)
+        x -= before
+    return x, before
 
 
 @triton.jit
-def roots(sums, starts, norms, blocks, IS_DOUBLE: tl.constexpr, WIDTH: tl.constexpr):
-    """The norm of one tensor from the sums of its blocks, which stand from `starts[i]` to `starts[i + 1]`."""
+def _loaded(at, mask, TYPE: tl.constexpr):
+    return _number(tl.load(at, mask=mask, other=None if mask is None else 0), TYPE, tl.float64)
+
+
+@triton.jit
+def roots(sums, starts, norms, blocks, IS_DOUBLE: tl.constexpr, PRODUCTS: tl.constexpr, WIDTH: tl.constexpr):
+    """The norm of one tensor from the sums of its blocks, which stand from `starts[i]` to `starts[i + 1]`; with
+    PRODUCTS a row of it and of the two sums of products."""
     owner = tl.program_id(0)
     first = tl.load(starts + owner)
     last = tl.load(starts + owner + 1)
@@ -98,7 +123,13 @@ def roots(sums, starts, norms, blocks, IS_DOUBLE: tl.constexpr, WIDTH: tl.conste
         norm = tl.sqrt(total + small / _SCALE / _SCALE)
         norm = tl.where((big == 0.0) & (total == 0.0), tl.sqrt(small) / _SCALE, norm)
         norm = tl.where(big > 0.0, tl.sqrt(big + total / _SCALE / _SCALE) * _SCALE, norm)
-    tl.store(norms + owner, norm)
+    if PRODUCTS:
+        products = sums + (3 if IS_DOUBLE else 1) * blocks
+        tl.store(norms + 3 * owner, norm)
+        tl.store(norms + 3 * owner + 1, _added(products, first, last, WIDTH))
+        tl.store(norms + 3 * owner + 2, _added(products + blocks, first, last, WIDTH))
+    else:
+        tl.store(norms + owner, norm)
 
 
 @triton.jit

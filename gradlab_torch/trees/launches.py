@@ -77,9 +77,12 @@ def copied(tensors: Sequence[torch.Tensor], copies: Sequence[torch.Tensor]) -> t
     return _measured(_kernels().COPY, tensors, copies)
 
 
-def differences(tensors: Sequence[torch.Tensor], copies: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Norms of what has changed since `copied`."""
-    return _measured(_kernels().SUBTRACT, tensors, copies)
+def differences(
+    tensors: Sequence[torch.Tensor], copies: Sequence[torch.Tensor], grads: Sequence[torch.Tensor | None]
+) -> torch.Tensor:
+    """A row for each tensor, in float64: the norm of what has changed since `copied`, and its inner products with the
+    gradient (0 for None) and with the copy. Gradients have the type and the layout of the tensors."""
+    return _measured(_kernels().SUBTRACT, tensors, copies, grads)
 
 
 class Table:
@@ -101,9 +104,9 @@ def table(tensors: Sequence[torch.Tensor]) -> Table:
     return _table(tuple(t.numel() for t in tensors), device, _stream(device))
 
 
-def addresses(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor:
+def addresses(tensors: Sequence[torch.Tensor | None], device: torch.device | None = None) -> torch.Tensor:
     """Where they lie, on their device; 0 for None. The same places need no second transfer."""
-    device = next(t.device for t in tensors if t is not None)
+    device = next(t.device for t in tensors if t is not None) if device is None else device
     return indices([0 if t is None else t.data_ptr() for t in tensors], device)
 
 
@@ -142,25 +145,36 @@ def width() -> dict[str, int]:
     return {"WIDTH": _kernels().WIDTH, "ROUNDS": _kernels().ROUNDS}
 
 
-def _measured(way: int, tensors: Sequence[torch.Tensor], copies: Sequence[torch.Tensor]) -> torch.Tensor:
-    first = tensors[0]
+def _measured(
+    way: int,
+    tensors: Sequence[torch.Tensor],
+    copies: Sequence[torch.Tensor],
+    grads: Sequence[torch.Tensor | None] | None = None,
+) -> torch.Tensor:
+    first, products = tensors[0], 0 if grads is None else 2
     is_double = first.dtype == torch.float64
-    sizes = torch.empty(len(tensors), dtype=torch.float64 if is_double else torch.float32, device=first.device)
+    dtype = torch.float64 if is_double or products else torch.float32
+    sizes = torch.empty((len(tensors), 3) if products else len(tensors), dtype=dtype, device=first.device)
+    there = [first, copies[0], *(g for g in grads or () if g is not None)]
     with on(first.device):
         t = table(tensors)
-        sums = torch.empty(t.blocks * (3 if is_double else 1), dtype=torch.float64, device=first.device)
+        sums = torch.empty(t.blocks * ((3 if is_double else 1) + products), dtype=torch.float64, device=first.device)
         places = addresses(tensors)
         launch(
             "squares",
             t.blocks,
-            *(places, places if copies is tensors else addresses(copies), t.sizes, t.owners, t.firsts, sums),
+            places,
+            places if copies is tensors else addresses(copies),
+            places if grads is None else addresses(grads, first.device),
+            *(t.sizes, t.owners, t.firsts, sums),
             **triton_types(first.dtype),
             WAY=way,
             IS_DOUBLE=is_double,
-            IS_ALIGNED=first.data_ptr() % 16 == 0 and copies[0].data_ptr() % 16 == 0,
+            IS_ALIGNED=all(x.data_ptr() % 16 == 0 for x in there),
             **width(),
         )
-        launch("roots", len(tensors), sums, t.starts, sizes, t.blocks, IS_DOUBLE=is_double, WIDTH=_SUMS)
+        roots = {"IS_DOUBLE": is_double, "PRODUCTS": bool(products), "WIDTH": _SUMS}
+        launch("roots", len(tensors), sums, t.starts, sizes, t.blocks, **roots)
     return sizes
 
 

@@ -12,7 +12,7 @@ float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ import torch
 from gradlab_torch.trees import launches as launches
 
 _ROW = 1024  # elements a row: long enough for full memory speed, short enough for float32 partial sums
+_PIECE = 1 << 17  # elements that are widened at once; a megabyte
 _SMALL = 1 << 16  # elements; up to here tensors are copied side by side, which costs less than a call for each
 
 _BY_ROWS = ("cpu", "mps")  # where calls are cheap, and where there is no float64
@@ -146,9 +147,11 @@ def side_by_side(tensors: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack([t.detach() for t in tensors]).reshape(len(tensors), tensors[0].numel())
 
 
-def flat(t: torch.Tensor) -> torch.Tensor:
-    """All elements in a line. A norm does not mind their order, and a channels-last tensor is flat only in its own."""
-    return (t.permute(0, 2, 3, 1) if t.is_contiguous(memory_format=torch.channels_last) else t).reshape(-1)
+def flat(t: torch.Tensor, like: torch.Tensor | None = None) -> torch.Tensor:
+    """All elements in a line. A norm does not mind their order, and a channels-last tensor is flat only in its own; in
+    that of `like`, if it is to stand beside it."""
+    turned = (t if like is None else like).is_contiguous(memory_format=torch.channels_last)
+    return (t.permute(0, 2, 3, 1) if turned else t).reshape(-1)
 
 
 def in_groups(
@@ -159,7 +162,8 @@ def in_groups(
 
 
 def joined(groups: list[list[int]], norms: list[torch.Tensor]) -> torch.Tensor:
-    """The norms of `groups` in the order of the tensors: float64 if any is, else float32."""
+    """The norms of `groups` in the order of the tensors, or rows of what was measured: float64 if any is, else
+    float32."""
     if not groups:
         return torch.zeros(0)
     dtype = torch.float64 if any(n.dtype == torch.float64 for n in norms) else torch.float32
@@ -201,6 +205,49 @@ def sums_of_squares(rows: torch.Tensor) -> torch.Tensor:
         pieces = torch.linalg.vector_norm(rows[:, :paired].reshape(-1, _ROW), dim=1)
         squares += pieces.double().square_().view(count, -1).sum(dim=1)
     return squares
+
+
+def row_products(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """⟨a, b⟩ of each row with that of the other matrix, both `wide`; in float64, but on a device that has none."""
+    if rows.device.type == "mps":  # in float32, which holds the products of what is near 1
+        (a, power_of_a), (b, power_of_b) = map(_near_one, (rows, others))
+        return torch.ldexp((a * b).sum(dim=1), power_of_a + power_of_b)
+    if rows.device.type != "cpu" or torch.float64 in (rows.dtype, others.dtype):
+        return (rows.double() * others.double()).sum(dim=1)
+    sums = sums_of_products(rows, others)
+    for i in lost_products(sums, rows.shape[1]):
+        sums[i] = in_float64(zip(rows[i].split(_PIECE), others[i].split(_PIECE), strict=True))
+    return sums
+
+
+def lost_products(sums: torch.Tensor, count: int) -> list[int]:
+    """Which sums of `count` products of float32 CPU numbers may have lost range: 2⁻¹²⁶ may be missing of each product,
+    or a sum was beyond the type. Those are taken again, `in_float64`, which holds all such products."""
+    lost = ~(sums.abs() >= count * 2.0**-102) | torch.isinf(sums)
+    indices: list[int] = lost.nonzero()[:, 0].tolist()
+    return indices
+
+
+def in_float64(pieces: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """The sum of the products of these pieces."""
+    return sum(((a.double() * b.double()).sum() for a, b in pieces), torch.zeros((), dtype=torch.float64))
+
+
+def sums_of_products(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Σa·b of each row of two float32 matrices: along short pieces in float32, and the pieces in float64."""
+    count, size = rows.shape
+    paired = size - size % _ROW
+    sums = torch.linalg.vecdot(rows[:, paired:], others[:, paired:]).double()
+    if paired:
+        pieces = (side[:, :paired].reshape(-1, _ROW) for side in (rows, others))
+        sums += torch.linalg.vecdot(*pieces).double().view(count, -1).sum(dim=1)
+    return sums
+
+
+def _near_one(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row divided by a power of two near its largest number, and that power."""
+    exponent = torch.frexp(rows.abs().amax(dim=1))[1].clamp(-120, 120)
+    return torch.ldexp(rows, -exponent.unsqueeze(1)), exponent
 
 
 def _scaled_norms(rows: torch.Tensor) -> torch.Tensor:

@@ -92,14 +92,21 @@ except Exception as error:
 ALONE = {
     *("model/jaxpr.py", "model/marks.py", "model/function.py", "model/function_layers.py"),
     *("model/sharding.py", "trees/kernels.py", "trees/launches.py"),
-    *("monitoring/lost.py", "monitoring/scalers.py", "monitoring/steps.py", "parity/held.py"),
-    *("parity/instead.py", "parity/objective.py"),
+    *("monitoring/kept.py", "monitoring/lost.py", "monitoring/scalers.py", "monitoring/steps.py", "parity/held.py"),
+    *(
+        "parity/instead.py",
+        "parity/objective.py",
+        "model/outputs.py",
+        "monitoring/arguments.py",
+        "monitoring/reading.py",
+    ),
 }
 """What only one framework has: in JAX programs as data, whose form changes between releases, models of several
 libraries and models that are functions, whose layers are found in the program, the loss as a function that is
-differentiated, and what takes the place of a value in it; in PyTorch shards that pass for whole
-tensors, kernels of our own for GPUs, updates that have to be looked at to know whether rounding swallowed them, steps
-whose figures are still under way, and scalers of gradients."""
+differentiated, what takes the place of a value in it, where its model ends and what it is called with, and records that
+are read from the optimizer's state; in PyTorch shards that pass for whole tensors, kernels of our
+own for GPUs, gradients that an optimizer may write into, updates that have to be looked at to know whether rounding
+swallowed them, steps whose figures are still under way, and scalers of gradients."""
 
 
 def test_the_twins_have_the_same_files():
@@ -114,7 +121,7 @@ def test_the_twins_have_the_same_public_names_and_argument_order():
     torch, jax = (__import__(twin) for twin in TWINS)
     # How a monitor is put into a loop is each framework's own: by the optimizer's hooks, or around the optimizer.
     # In PyTorch no model is a function.
-    own = {"Monitor"}, {"Function", "before_clipping", "monitor", "read_record", "device_record"}
+    own = {"Monitor"}, {"Function", "before_clipping", "monitor", "observed", "read_record", "device_record"}
     shared = [n for n in torch.__all__ if n not in own[0]]
     assert shared == [n for n in jax.__all__ if n not in own[1]]
     assert own[0] <= set(torch.__all__)
@@ -179,7 +186,12 @@ def test_the_twins_define_the_same_public_functions_in_each_file():
     for path in sorted((ROOT / "gradlab_torch").rglob("*.py")):
         relative = path.relative_to(ROOT / "gradlab_torch")
         own = path.name in inner or str(relative) in ALONE or "integrations" in path.parts
-        if own or str(relative) in ("programs/models/layers.py", "monitoring/monitor.py"):
+        if own or str(relative) in (
+            "programs/models/layers.py",
+            "monitoring/monitor.py",
+            "monitoring/looking.py",
+            "monitoring/seen.py",
+        ):
             continue
         mine, theirs = public(path), public(ROOT / "gradlab_jax" / relative)
         assert mine == [n for n in theirs if n not in only_jax.get(str(relative), set())], relative

@@ -130,6 +130,12 @@ def test_records_are_those_of_the_other_way(name, dtype, monkeypatch):
             for quantity in ("param", "grad", "update", "ratio", "distance"):
                 one, other = getattr(a.tensors[path], quantity), getattr(b.tensors[path], quantity)
                 assert one == pytest.approx(other, rel=1e-6, abs=0), (path, quantity)
+            one, other = a.tensors[path], b.tensors[path]
+            for mine, theirs, size in (
+                (one.grad_update, other.grad_update, one.grad * one.update),
+                (one.param_update, other.param_update, one.param * one.update),
+            ):
+                assert mine == pytest.approx(theirs, rel=1e-6, abs=1e-6 * size), path
 
 
 def test_another_layout_in_the_place_of_a_parameter():

@@ -21,6 +21,7 @@ from gradlab_torch.trees import norm_arithmetic as norms
 from gradlab_torch.trees import transfer as transfer
 
 ROOT = Path(__file__).parents[2]
+INTERPRETED = ("tests/torch/interpreted.py", "tests/torch/interpreted_promise.py")
 
 
 def run(code_or_file, *args, **variables):
@@ -39,7 +40,7 @@ def test_the_way_of_a_gpu_interpreted():
     if is_below(triton.__version__, "3.3") and not is_below(np.__version__, "2.2"):
         pytest.skip(f"the interpreter of Triton {triton.__version__} does not run with NumPy {np.__version__}")
     done = run(
-        ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/torch/interpreted.py"],
+        ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *INTERPRETED],
         TRITON_INTERPRET="1",
     )
     assert done.returncode == 0, done.stdout[-4000:]
@@ -65,7 +66,7 @@ for kind in (tl.float32, tl.bfloat16, tl.float16, tl.float64):
     for way in (k.READ, k.COPY, k.SUBTRACT):
         ptx = built(
             k.squares,
-            {"addresses": "*i64", "olds": "*i64", **table, "sums": "*fp64"},
+            {"addresses": "*i64", "olds": "*i64", "grads": "*i64", **table, "sums": "*fp64"},
             {"TYPE": kind, "STORED": stored, "WAY": way, "IS_DOUBLE": is_double, "IS_ALIGNED": True, **size},
         )
         assert re.search(r"ld\\.global\\.v[24]", ptx), "loads of 16 bytes"
@@ -77,11 +78,13 @@ for kind in (tl.float32, tl.bfloat16, tl.float16, tl.float64):
          **table, "bits": "*i32", "count": "i32"},
         {"TYPE": kind, "STORED": stored, "WIDE": tl.float64 if is_double else tl.float32, **size},
     )
-    built(
-        k.roots,
-        {"sums": "*fp64", "starts": "*i64", "norms": "*fp64" if is_double else "*fp32", "blocks": "i32"},
-        {"IS_DOUBLE": is_double, "WIDTH": 256},
-    )
+    for products in (False, True):
+        norms = "*fp64" if is_double or products else "*fp32"
+        built(
+            k.roots,
+            {"sums": "*fp64", "starts": "*i64", "norms": norms, "blocks": "i32"},
+            {"IS_DOUBLE": is_double, "PRODUCTS": products, "WIDTH": 256},
+        )
 print("compiled")
 """
 

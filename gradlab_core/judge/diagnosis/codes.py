@@ -144,6 +144,28 @@ CODES: dict[str, Code] = {
             "raise or lower the learning rate by 10; give a long memory task more steps",
         ),
     ),
+    "uphill-step": Code(
+        title="Steps go uphill",
+        explanation="The update points along the gradient and not against it: to first order every such step makes the "
+        "loss larger.",
+        remedies=(
+            "look for a wrong sign: params + lr·grads, a loss that is negated, maximize=True, an update applied twice "
+            "negated",
+            "with optax.masked or multi_transform: what is left out gets its raw gradient as the update; put "
+            "optax.set_to_zero() there",
+            "if the loss is to be maximised, hand its negative to the monitor",
+        ),
+    ),
+    "weight-decay-too-strong": Code(
+        title="Weight decay eats the weights",
+        explanation="Each step takes more from the weights than the gradient puts there: they shrink by the same "
+        "factor at every step, whatever is to be learned.",
+        remedies=(
+            "lower the weight decay: 0.01 to 0.1 is usual with AdamW, 1e-4 to 1e-3 as an L2 term with SGD",
+            "with Adam take decoupled decay (AdamW): an L2 term goes through the normalisation of its steps",
+            "where a schedule multiplies rate and decay, look at their product: it is the share lost at each step",
+        ),
+    ),
     "learning-rate-too-high": Code(
         title="The learning rate is too high",
         explanation="Steps are so long that the loss rises or jumps instead of falling.",

@@ -17,6 +17,7 @@ from gradlab_core.definitions.thresholds import (
     THROWN_STEPS,
 )
 from gradlab_core.judge.diagnosis.history import History
+from gradlab_core.judge.promise import noise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ def progress(history: History) -> Progress | None:
         recent=statistics.median(losses[-span:]),
         best=min(medians),
         highest=max(losses),
-        noise=_noise(losses),
+        noise=noise(losses),
         baseline=baseline(history),
         steps=steps[-1] - steps[0],
         thrown=thrown,
@@ -124,9 +125,3 @@ def is_summed(history: History) -> bool:
         expected = answers.rms * answers.rms + targets.rms * targets.rms - 2 * answers.mean * targets.mean
         return expected > 0 and probe.loss > 0.5 * probe.batch * expected
     return False
-
-
-def _noise(losses: Sequence[float]) -> float:
-    # Second differences, so that a trend is not taken for noise; their variance is 6 times that of a single loss.
-    bends = [abs(c - 2 * b + a) for a, b, c in zip(losses, losses[1:], losses[2:], strict=False)]
-    return 1.4826 * statistics.median(bends) / math.sqrt(6) if bends else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradlab_core.programs.scenarios.direction import DIRECTION
 from gradlab_core.programs.scenarios.disconnected import DISCONNECTED
 from gradlab_core.programs.scenarios.exploding import EXPLODING
 from gradlab_core.programs.scenarios.healthy import HEALTHY
@@ -16,7 +17,7 @@ __all__ = ["FAMILIES", "SCENARIOS", "Scenario"]
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
-    for family in (EXPLODING, VANISHING, DISCONNECTED, STILL, UNITS, NONFINITE, PLATEAU, HEALTHY)
+    for family in (EXPLODING, VANISHING, DISCONNECTED, STILL, DIRECTION, UNITS, NONFINITE, PLATEAU, HEALTHY)
     for scenario in family
 }
 """All scenarios by name, family by family."""

@@ -6,7 +6,10 @@ import dataclasses
 
 from gradlab_core.programs.program import ProgramSpec
 
-FAMILIES = ("exploding", "vanishing", "disconnected", "not updating", "units", "nonfinite", "plateau", "healthy")
+FAMILIES = (
+    *("exploding", "vanishing", "disconnected", "not updating", "wrong way", "units", "nonfinite", "plateau"),
+    "healthy",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

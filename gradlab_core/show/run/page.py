@@ -18,6 +18,7 @@ from gradlab_core.show.run.layers import layer_norms, shown_layers
 from gradlab_core.show.run.lines import curves
 from gradlab_core.show.run.norms import DEFINITIONS as NORM_DEFINITIONS
 from gradlab_core.show.run.norms import norms, trend_tables
+from gradlab_core.show.run.promised import promises
 from gradlab_core.show.run.range_test import range_chart
 from gradlab_core.show.run.steps import DrawnRun, drawn_run
 from gradlab_core.show.run.summary import state_rows, summary
@@ -124,6 +125,7 @@ def _charts(index: int, run: DrawnRun, findings: Sequence[Finding]) -> list[Illu
             curves(run, onsets(findings)),
         )
     ]
+    charts += promises(index, run)
     if run.paths:
         what = (
             "One row a parameter, from the input (top) to the output (bottom), one column a step drawn; the colour is "

@@ -53,7 +53,7 @@ def zero(history: History) -> Iterator[Finding]:
     instead."""
     if history.first_nonfinite is not None or not history.early:
         return
-    dead = [path for found in activations.dead(history) for path in found.paths]
+    dead = [path for idle in activations.dead(history) for path in idle.paths]
     since = _since(history)
     if since is not None:
         if not dead or _output_is_constant(history):

@@ -21,6 +21,7 @@ from gradlab_core.judge.diagnosis.history import History
 from gradlab_core.judge.diagnosis.making import finding
 from gradlab_core.judge.diagnosis.progress import Progress, progress
 from gradlab_core.judge.diagnosis.weights import starts_at_zero
+from gradlab_core.judge.promise import kept
 from gradlab_core.records import Finding, Severity
 from gradlab_core.text import number
 
@@ -45,7 +46,7 @@ def too_high(history: History) -> Iterator[Finding]:
             "learning-rate-too-high",
             Severity.CRITICAL,
             step=step,
-            evidence=evidence | ({} if rate is None else {"learning rate": rate}),
+            evidence=evidence | ({} if rate is None else {"learning rate": rate}) | _kept(history),
             seen=f"{sentence}, with steps of up to {number(longest)} of the length of the parameters.",
         )
 
@@ -106,8 +107,18 @@ def too_low(history: History) -> Iterator[Finding]:
                 "loss at the start": run.start,
                 "newest losses": run.recent,
                 **({"learning rate": rates[-1]} if rates else {}),
+                **_kept(history),
             },
             seen=f"All {history.count:,} steps together are at most {number(reach)} of the length of the parameters, "
             f"and the loss went from {number(run.start)} to {number(run.recent)}.",
             remedies=remedies.of_slowness(history),
         )
+
+
+def _kept(history: History) -> dict[str, float]:
+    """Evidence of what the steps kept of their promise: of steps that are too long little or less than nothing, of
+    steps that are far too short all, and it is little."""
+    came = kept(history.selected)
+    if came is None or came.ratio is None:
+        return {}
+    return {"promised decrease": came.promised, "actual over promised decrease": came.ratio}
