@@ -11,6 +11,9 @@ from gradlab_core.definitions.thresholds import COPY_TOLERANCE
 from gradlab_jax.trees.norm_arithmetic import row_norms, wide
 
 _DIRECTIONS, _NEIGHBOURS = 8, 8
+_NEAR = 10 * COPY_TOLERANCE
+"""Rows whose projections differ by more are no copies: no projection on a normal draw makes a difference ten times as
+large."""
 
 
 def copied_shares(weights: list[jax.Array]) -> jax.Array:
@@ -29,21 +32,28 @@ def copied_shares(weights: list[jax.Array]) -> jax.Array:
     owner = np.concatenate([np.full(len(matrices[i]), i) for group in groups for i in group])
     stacks = [jnp.concatenate([matrices[i] for i in group]) for group in groups]
     sizes = jnp.concatenate([row_norms(rows) for rows in stacks])
-    partner, has_partner = _nearest(jnp.concatenate([_projected(rows) for rows in stacks]), sizes, jnp.array(owner))
+    partner, has_partner, is_near = _nearest(
+        jnp.concatenate([_projected(rows) for rows in stacks]), sizes, jnp.array(owner)
+    )
     largest = jnp.maximum(sizes, sizes[partner])
-    apart, end = [], 0
-    for rows in stacks:
-        end += len(rows)
-        mine = slice(end - len(rows), end)
-        difference = rows - rows[jnp.where(has_partner[mine], partner[mine] - (end - len(rows)), 0)]
-        apart.append(jnp.sum(jnp.square(difference / largest[mine, None]), axis=1))
-    copied = (jnp.sqrt(jnp.concatenate(apart)) <= COPY_TOLERANCE) & has_partner
+
+    def compared() -> jax.Array:
+        apart, end = [], 0
+        for rows in stacks:
+            end += len(rows)
+            mine = slice(end - len(rows), end)
+            difference = rows - rows[jnp.where(has_partner[mine], partner[mine] - (end - len(rows)), 0)]
+            apart.append(jnp.sum(jnp.square(difference / largest[mine, None]), axis=1))
+        return (jnp.sqrt(jnp.concatenate(apart)) <= COPY_TOLERANCE) & has_partner
+
+    # No two rows are near of all weights that start at random.
+    copied = lax.cond(jnp.any(is_near), compared, lambda: jnp.zeros_like(has_partner))
     copies, units = (jnp.zeros(len(weights)).at[owner].add(flags) for flags in (copied, _is_unit(sizes)))
     return jnp.where(units > 1, copies / units, 0.0)
 
 
-def _nearest(projected: jax.Array, sizes: jax.Array, owner: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """For each row, which of the same owner is nearest to it, and whether there is one."""
+def _nearest(projected: jax.Array, sizes: jax.Array, owner: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """For each row, which of the same owner is nearest to it, whether there is one, and whether it may be a copy."""
     row = jnp.arange(len(owner))
     shifts = np.array([*range(-_NEIGHBOURS, 0), *range(1, _NEIGHBOURS + 1)])
     candidates = []
@@ -58,7 +68,8 @@ def _nearest(projected: jax.Array, sizes: jax.Array, owner: jax.Array) -> tuple[
     apart = jnp.max(jnp.abs(projected[near] - projected[:, None]), axis=2) / jnp.maximum(sizes[near], sizes[:, None])
     possible = (owner[near] == owner[:, None]) & (near != row[:, None]) & ~jnp.isnan(apart)
     column = jnp.argmin(jnp.where(possible, apart, jnp.inf), axis=1)
-    return near[row, column], possible[row, column] & _is_unit(sizes)
+    has_partner = possible[row, column] & _is_unit(sizes)
+    return near[row, column], has_partner, has_partner & (apart[row, column] <= _NEAR)
 
 
 def _projected(rows: jax.Array) -> jax.Array:
