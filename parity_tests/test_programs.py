@@ -68,6 +68,7 @@ PROGRAMS = {
     "zeroed_gradients": but(fault="zeroed_gradients"),
     "rectified_output": but(fault="rectified_output", at="fc2", amount=9.0),
     "wild_batches": but(fault="wild_batches", amount=3.0),
+    "uphill": but(fault="uphill", at="fc2"),
     "saturated_start": but(fault="saturated_start", at="fc1,fc2", amount=9.0),
 }
 STATES = {
