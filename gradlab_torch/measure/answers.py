@@ -47,13 +47,14 @@ def figures(z: torch.Tensor, g: torch.Tensor) -> Figures | None:
     if z.ndim == 0 or z.numel() < 2 or z.shape != g.shape or z.is_complex():
         return None
     half = torch.finfo(z.dtype).bits < 32 or torch.finfo(g.dtype).bits < 32
-    parts: Parts = {"answers squared": (["square"], _wide(g).square().sum().reshape(1))}
+    parts: Parts = {}
     for name, axis in (("softmax", -1), ("softmax1", 1)):
         if z.shape[axis if z.ndim > 1 else 0] > 1 and z.ndim > (1 if name == "softmax" else 2):
             parts[f"answers {name}"] = _softmax(*_rows(z, g, axis))
     parts["answers sigmoid"] = _sigmoid(*(t.reshape(-1)[: definition.SAMPLED] for t in (z, g)))
     targets: dict[str, Row] = {}
-    if z.numel() <= definition.SAMPLED:
+    if z.numel() <= definition.SAMPLED:  # a squared error needs all of them
+        parts["answers squared"] = ["square"], _wide(g).square().sum().reshape(1)
         for way, factor in definition.squared_factors(z.numel(), len(z)).items():
             targets[way] = stats(_wide(z) - _wide(g) * factor, Tap("", "", 0, False))
             parts[f"target {way}"] = targets[way].part()
