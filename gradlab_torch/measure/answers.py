@@ -84,7 +84,7 @@ def _softmax(z: torch.Tensor, g: torch.Tensor) -> tuple[list[str], torch.Tensor]
     return ["unexplained", "loss", "rows", "apart"], torch.stack(
         [
             _unexplained(g, expected),
-            -torch.where(used, likely, 0.0).sum() / rows,
+            -torch.where(used, likely, 0.0).sum() / rows.clamp(min=1),
             rows.to(z.dtype),
             torch.maximum((z.sum(dim=1) - 1.0).abs().amax(), _outside(z)),
         ]
@@ -98,7 +98,12 @@ def _sigmoid(z: torch.Tensor, g: torch.Tensor) -> tuple[list[str], torch.Tensor]
     each = torch.nn.functional.binary_cross_entropy_with_logits(z, y, reduction="none")
     rows = used.sum()
     return ["unexplained", "loss", "rows", "apart"], torch.stack(
-        [_unexplained(g, expected), torch.where(used, each, 0.0).sum() / rows, rows.to(z.dtype), _outside(z)]
+        [
+            _unexplained(g, expected),
+            torch.where(used, each, 0.0).sum() / rows.clamp(min=1),
+            rows.to(z.dtype),
+            _outside(z),
+        ]
     )
 
 
@@ -110,4 +115,4 @@ def _unexplained(g: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     g = g / g.abs().amax()  # its squares may be too small for the type
     scale = (g * expected).sum() / expected.square().sum()
     share = torch.linalg.vector_norm(g - scale * expected) / torch.linalg.vector_norm(g)
-    return torch.where(scale > 0, share, torch.where(scale.isnan(), scale, 1.0))
+    return torch.where(scale > 0, share, 1.0)  # uphill, or nothing to see
