@@ -132,6 +132,14 @@ def _taken_or_not(look: Callable[..., Look], number: jax.Array, every: int, arra
     return jax.tree.unflatten(structure, lax.cond(is_due, taken, left, arrays))
 
 
+def _data(arrays: list[Any], answer: jax.Array | None) -> list[Any]:
+    """Those of the arguments that hold examples: where some do, those with as many as there are answers, else those
+    with several axes. Others may be the running statistics that Linen hands around."""
+    data = [a for a in arrays if getattr(a, "ndim", 0) and a.size]
+    alike = [a for a in data if answer is not None and len(a) == len(answer)]
+    return alike or [a for a in data if a.ndim > 1] or data
+
+
 def _nothing(aval: Any) -> jax.Array:
     """A zero of this type, which inside of `shard_map` says over which axes of the devices it varies."""
     zero = jnp.zeros(aval.shape, aval.dtype)
@@ -184,7 +192,7 @@ def _look(loss_fn: Callable[..., Any], has_aux: bool, given: Arguments, step: ja
     params = [p.transpose(turned[name]) for name, p in zip(given.names, arrays, strict=False)]
     named = zip(given.names, params, strict=True)
     matrices = [(name, p) for name, p in named if p.ndim > 1 and jnp.issubdtype(p.dtype, jnp.floating)]
-    data = [a for a in [*arrays[count:], *closed.consts] if getattr(a, "ndim", 0) and a.size]
+    data = _data([*arrays[count + given.states :], *closed.consts], answer)
     numbers = next((a for a in data if jnp.issubdtype(a.dtype, jnp.floating)), None)
     return Look(
         taken=jnp.ones((), bool),

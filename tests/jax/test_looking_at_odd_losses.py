@@ -37,6 +37,15 @@ def test_an_activation_behind_the_last_layer(last):
     assert [(row.kind, row.shape) for row in probe.layers] == [("relu", (32, 16)), (last.__name__, (32, 3))]
 
 
+def test_running_statistics_are_no_input():
+    def loss(p, statistics, x, y):
+        return plain(p, x - statistics["mean"], y), {"mean": x.mean(0)}
+
+    watched = gl.observed(loss, has_aux=True)
+    probe = jax.jit(lambda p: watched(p, {"mean": jnp.zeros(8)}, X, Y)[1][1])(PARAMS).probe()
+    assert (probe.input.shape, probe.batch) == ((32, 8), 32)
+
+
 def test_complex_parameters_and_activations():
     turned = jax.tree.map(lambda w: w.astype(jnp.complex64), PARAMS)
     probe = seen(
