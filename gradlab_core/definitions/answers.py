@@ -40,15 +40,14 @@ def softmax_figures(z: np.ndarray, g: np.ndarray) -> dict[str, float]:
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     chosen = np.arange(z.shape[1]) == label[:, None]
     expected = np.where(used[:, None], np.exp(log_p) - chosen, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rows = float(used.sum())
-        return {
-            "unexplained": _unexplained(g, expected),
-            "loss": float(-(log_p * chosen).sum(axis=1)[used].sum() / np.float64(rows)),
-            "rows": rows,
-            # How far the answers themselves are from being probabilities.
-            "apart": float(max(np.abs(z.sum(axis=1) - 1.0).max(), _outside(z))),
-        }
+    rows = float(used.sum())
+    return {
+        "unexplained": _unexplained(g, expected),
+        "loss": float(-(log_p * chosen).sum(axis=1)[used].sum() / max(rows, 1.0)),
+        "rows": rows,
+        # How far the answers themselves are from being probabilities.
+        "apart": float(max(np.abs(z.sum(axis=1) - 1.0).max(), _outside(z))),
+    }
 
 
 def sigmoid_figures(z: np.ndarray, g: np.ndarray) -> dict[str, float]:
@@ -62,14 +61,13 @@ def sigmoid_figures(z: np.ndarray, g: np.ndarray) -> dict[str, float]:
     used, y = g != 0, g < 0
     expected = np.where(used, 0.5 * (np.tanh(0.5 * z) + 1.0) - y, 0.0)
     each = np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rows = np.float64(used.sum())
-        return {
-            "unexplained": _unexplained(g, expected),
-            "loss": float(np.where(used, each, 0.0).sum() / rows),
-            "rows": float(rows),
-            "apart": float(_outside(z)),
-        }
+    rows = float(used.sum())
+    return {
+        "unexplained": _unexplained(g, expected),
+        "loss": float(np.where(used, each, 0.0).sum() / max(rows, 1.0)),
+        "rows": rows,
+        "apart": float(_outside(z)),
+    }
 
 
 def _outside(z: np.ndarray) -> float:
@@ -78,9 +76,10 @@ def _outside(z: np.ndarray) -> float:
 
 
 def _unexplained(g: np.ndarray, expected: np.ndarray) -> float:
-    scale = np.vdot(g, expected) / np.vdot(expected, expected)
-    if not scale > 0:  # uphill, or nothing to see
-        return math.nan if math.isnan(scale) else 1.0
+    along = np.vdot(g, expected)
+    if not along > 0:  # uphill, or nothing to see
+        return 1.0
+    scale = along / np.vdot(expected, expected)
     return float(np.linalg.norm(g - scale * expected) / np.linalg.norm(g))
 
 
@@ -133,18 +132,17 @@ def recognised(
         targets: statistics of z − g·m/(2a) for each of `squared_factors`.
     """
     limit = TOLERANCE_HALF if half else TOLERANCE
+    classes = {**columns, "sigmoid": 2}
     ways = [(name, figures[name]) for name in ("softmax", "softmax1", "sigmoid") if name in figures]
-    best = min(ways, key=lambda way: _or_inf(way[1]["unexplained"]), default=None)
-    if best is not None and best[1]["unexplained"] <= limit:
-        name, f = best
-        kind = "binary-cross-entropy" if name == "sigmoid" else "cross-entropy"
-        are_probabilities = f["apart"] <= limit and (name != "sigmoid" or is_squashed)
+    told = [(name, f) for name, f in ways if f["unexplained"] <= limit and _is_told(f, classes[name], loss)]
+    if told:
+        name, f = min(told, key=lambda way: way[1]["unexplained"])
         answers = Answers(
-            loss=kind,
-            classes=2 if name == "sigmoid" else columns[name],
+            loss="binary-cross-entropy" if name == "sigmoid" else "cross-entropy",
+            classes=classes[name],
             mean_loss=f["loss"],
             reduction=_reduction(loss, f["loss"], f["rows"]),
-            are_probabilities=are_probabilities,
+            are_probabilities=f["apart"] <= limit and (name != "sigmoid" or is_squashed),
         )
         return answers, None
     if loss is None or "squared" not in figures or not math.isfinite(loss) or loss <= 0:
@@ -162,8 +160,14 @@ def recognised(
     return None, None
 
 
-def _or_inf(value: float) -> float:
-    return math.inf if math.isnan(value) else value
+def _is_told(figures: Mapping[str, float], classes: int, loss: float | None) -> bool:
+    """Whether it says anything that a cross-entropy explains the gradient. One row of two classes has a gradient of one
+    number, which every loss explains. And while all answers are 0, as those of a head that begins with 0, the gradient
+    of an absolute error or of a hinge is the same: there the loss itself has to agree."""
+    if figures["rows"] <= 1 and classes == 2:
+        return False
+    is_blank = math.isclose(figures["loss"], math.log(classes), rel_tol=TOLERANCE)
+    return not is_blank or _reduction(loss, figures["loss"], figures["rows"]) is not None
 
 
 def _reduction(loss: float | None, mean: float, rows: float) -> str | None:

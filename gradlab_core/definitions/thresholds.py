@@ -139,6 +139,10 @@ DEAD_SHARE, SATURATED_SHARE, COPIED_SHARE = 0.75, 0.8, 0.5
 """Share of a layer's units that are dead (torchdiag 0.95, SageMaker Debugger 0.5 of units active under 1 %), of its
 outputs that are saturated (torchmortem and DeepDiagnosis 0.5), of its units that are copies."""
 
+DEAD_EXAMPLES = 8
+"""Examples from which on a unit that gave 0 for all of them counts as dead. Of fewer, units of a sparse layer give 0 by
+chance, and the share has to be as large as makes `DEAD_SHARE` of so many. A choice."""
+
 INPUT_RMS = (1e-2, 10.0)
 TARGET_RMS = 10.0
 FAR_OFF = 10.0

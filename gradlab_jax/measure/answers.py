@@ -80,7 +80,7 @@ def _rows(z: jax.Array, g: jax.Array, axis: int) -> list[jax.Array]:
     columns = z.shape[axis]
     most = max(1, definition.SAMPLED // columns)
     # Whole examples first, so that no more is brought into order than is looked at.
-    examples = max(1, most * columns // max(1, z[0].size))
+    examples = max(1, most * columns // max(1, math.prod(z.shape[1:])))
     return [_wide(jnp.moveaxis(t[:examples], axis, -1).reshape(-1, columns)[:most]) for t in (z, g)]
 
 
@@ -98,7 +98,7 @@ def _softmax(z: jax.Array, g: jax.Array) -> Numbers:
     likely = jnp.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
     return {
         "unexplained": _unexplained(g, expected),
-        "loss": -jnp.sum(jnp.where(used, likely, 0.0)) / rows,
+        "loss": -jnp.sum(jnp.where(used, likely, 0.0)) / jnp.maximum(rows, 1),
         "rows": rows,
         "apart": jnp.maximum(jnp.max(jnp.abs(jnp.sum(z, axis=1) - 1.0)), _outside(z)),
     }
@@ -111,7 +111,7 @@ def _sigmoid(z: jax.Array, g: jax.Array) -> Numbers:
     rows = jnp.sum(used).astype(z.dtype)
     return {
         "unexplained": _unexplained(g, expected),
-        "loss": jnp.sum(jnp.where(used, each, 0.0)) / rows,
+        "loss": jnp.sum(jnp.where(used, each, 0.0)) / jnp.maximum(rows, 1),
         "rows": rows,
         "apart": _outside(z),
     }
@@ -125,4 +125,4 @@ def _unexplained(g: jax.Array, expected: jax.Array) -> jax.Array:
     g = g / jnp.max(jnp.abs(g))  # its squares may be too small for the type
     scale = jnp.sum(g * expected) / jnp.sum(jnp.square(expected))
     share = jnp.linalg.norm((g - scale * expected).ravel()) / jnp.linalg.norm(g.ravel())
-    return jnp.where(scale > 0, share, jnp.where(jnp.isnan(scale), scale, 1.0))
+    return jnp.where(scale > 0, share, 1.0)  # uphill, or nothing to see

@@ -26,6 +26,7 @@ class Arguments:
         arrays: the parameters first, in the order of `names`, then all others.
         names: of the parameters, which are the floating arrays of the first argument, as a monitor names them.
         axes: the order of axes that makes each parameter canonical.
+        states: how many arrays after the parameters modules hold: statistics and random states, which are no data.
         rebuilt: `(args, kwargs)` of such a list of arrays; modules are made anew, so nothing that happens to them
             reaches the user's.
     """
@@ -33,6 +34,7 @@ class Arguments:
     arrays: list[jax.Array]
     names: tuple[str, ...]
     axes: tuple[tuple[int, ...], ...]
+    states: int
     rebuilt: Callable[[list[Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
@@ -81,6 +83,7 @@ def taken_apart(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
         arrays=[jnp.asarray(arrays[i]) for i in order],
         names=tuple(places),
         axes=tuple(axes.get(name, tuple(range(arrays[i].ndim))) for name, i in places.items()),
+        states=sum(i < len(held) for i in order[len(places) :]),
         rebuilt=rebuilt,
     )
 

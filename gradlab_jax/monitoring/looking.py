@@ -114,8 +114,11 @@ def _looked(loss_fn: Callable[..., Any], has_aux: bool, every: int, step: Any, g
     arrays = [lax.stop_gradient(array) for array in given.arrays]
     number = jnp.asarray(-1 if step is None else step, jnp.int32)
     look = functools.partial(_look, loss_fn, has_aux, given)
-    if step is None:
-        return look(number, *arrays)
+    with jax.debug_nans(False):  # there may be one on the way to a figure where nothing is wrong
+        return _taken_or_not(look, number, every, arrays) if step is not None else look(number, *arrays)
+
+
+def _taken_or_not(look: Callable[..., Look], number: jax.Array, every: int, arrays: list[jax.Array]) -> Look:
     traced, shape = jax.make_jaxpr(look, return_shape=True)(number, *arrays)
     structure = jax.tree.structure(shape)
 
@@ -123,10 +126,25 @@ def _looked(loss_fn: Callable[..., Any], has_aux: bool, every: int, step: Any, g
         return list(core.jaxpr_as_fun(traced)(number, *arrays))
 
     def left(arrays: list[jax.Array]) -> list[jax.Array]:
-        return [jnp.zeros(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(shape)]
+        return [_nothing(aval) for aval in traced.out_avals]
 
     is_due: Any = number % every == 0
     return jax.tree.unflatten(structure, lax.cond(is_due, taken, left, arrays))
+
+
+def _data(arrays: list[Any], answer: jax.Array | None) -> list[Any]:
+    """Those of the arguments that hold examples: where some do, those with as many as there are answers, else those
+    with several axes. Others may be the running statistics that Linen hands around."""
+    data = [a for a in arrays if getattr(a, "ndim", 0) and a.size]
+    alike = [a for a in data if answer is not None and len(a) == len(answer)]
+    return alike or [a for a in data if a.ndim > 1] or data
+
+
+def _nothing(aval: Any) -> jax.Array:
+    """A zero of this type, which inside of `shard_map` says over which axes of the devices it varies."""
+    zero = jnp.zeros(aval.shape, aval.dtype)
+    varying = getattr(getattr(aval, "manual_axis_type", aval), "varying", getattr(aval, "vma", ()))  # JAX before 0.10
+    return lax.pcast(zero, tuple(varying), to="varying") if varying else zero
 
 
 def _look(loss_fn: Callable[..., Any], has_aux: bool, given: Arguments, step: jax.Array, *arrays: jax.Array) -> Look:
@@ -156,22 +174,25 @@ def _look(loss_fn: Callable[..., Any], has_aux: bool, given: Arguments, step: ja
             return value if shifts is None else value + shifts[len(answers) - 1]
 
         def on_tap(tap: Tap, value: jax.Array) -> tuple[jax.Array, Row | None]:
-            return (value, None) if answers and tap.kind in _OF_LOSSES else tracked(tap, value)
+            if (answers and tap.kind in _OF_LOSSES) or not jnp.issubdtype(value.dtype, jnp.floating):
+                return value, None
+            # Behind the answers a pass is differentiated, and what is measured of it must not be.
+            return value, tracked(tap, lax.stop_gradient(value))[1]
 
         loss, handed = run_tapped_loss(closed, arrays, layers, on_tap, dict.fromkeys(places, on_answer))
         rows = [row for row in rows_of(handed) if row.tap.call < MOST_CALLS]  # of a loop all turns are handed out
         return loss.reshape(()), (rows, answers)
 
     # A shift by 0 at the answers, whose gradient is theirs: only what comes after them is differentiated.
-    shapes = jax.eval_shape(lambda: run(None)[1][1])
-    shifts = [jnp.zeros(shape.shape, shape.dtype) for shape in shapes]
+    shifts = [_nothing(aval) for aval in jax.make_jaxpr(lambda: run(None)[1][1])().out_avals]
     (loss, (rows, answers)), gradients = jax.value_and_grad(run, has_aux=True)(shifts)
     answer = answers[0] if answers else None
     told = [figures(z, g, squared=i == 0) for i, (z, g) in enumerate(zip(answers, gradients, strict=True))]
     turned = dict(zip(given.names, given.axes, strict=True)) | {at.weight: at.axes for at in layers.values() if at.axes}
     params = [p.transpose(turned[name]) for name, p in zip(given.names, arrays, strict=False)]
-    matrices = [(name, p) for name, p in zip(given.names, params, strict=True) if p.ndim > 1]
-    data = [a for a in [*arrays[count:], *closed.consts] if getattr(a, "ndim", 0) and a.size]
+    named = zip(given.names, params, strict=True)
+    matrices = [(name, p) for name, p in named if p.ndim > 1 and jnp.issubdtype(p.dtype, jnp.floating)]
+    data = _data([*arrays[count + given.states :], *closed.consts], answer)
     numbers = next((a for a in data if jnp.issubdtype(a.dtype, jnp.floating)), None)
     return Look(
         taken=jnp.ones((), bool),

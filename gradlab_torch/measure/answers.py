@@ -47,13 +47,14 @@ def figures(z: torch.Tensor, g: torch.Tensor) -> Figures | None:
     if z.ndim == 0 or z.numel() < 2 or z.shape != g.shape or z.is_complex():
         return None
     half = torch.finfo(z.dtype).bits < 32 or torch.finfo(g.dtype).bits < 32
-    parts: Parts = {"answers squared": (["square"], _wide(g).square().sum().reshape(1))}
+    parts: Parts = {}
     for name, axis in (("softmax", -1), ("softmax1", 1)):
         if z.shape[axis if z.ndim > 1 else 0] > 1 and z.ndim > (1 if name == "softmax" else 2):
             parts[f"answers {name}"] = _softmax(*_rows(z, g, axis))
     parts["answers sigmoid"] = _sigmoid(*(t.reshape(-1)[: definition.SAMPLED] for t in (z, g)))
     targets: dict[str, Row] = {}
-    if z.numel() <= definition.SAMPLED:
+    if z.numel() <= definition.SAMPLED:  # a squared error needs all of them
+        parts["answers squared"] = ["square"], _wide(g).square().sum().reshape(1)
         for way, factor in definition.squared_factors(z.numel(), len(z)).items():
             targets[way] = stats(_wide(z) - _wide(g) * factor, Tap("", "", 0, False))
             parts[f"target {way}"] = targets[way].part()
@@ -83,7 +84,7 @@ def _softmax(z: torch.Tensor, g: torch.Tensor) -> tuple[list[str], torch.Tensor]
     return ["unexplained", "loss", "rows", "apart"], torch.stack(
         [
             _unexplained(g, expected),
-            -torch.where(used, likely, 0.0).sum() / rows,
+            -torch.where(used, likely, 0.0).sum() / rows.clamp(min=1),
             rows.to(z.dtype),
             torch.maximum((z.sum(dim=1) - 1.0).abs().amax(), _outside(z)),
         ]
@@ -97,7 +98,12 @@ def _sigmoid(z: torch.Tensor, g: torch.Tensor) -> tuple[list[str], torch.Tensor]
     each = torch.nn.functional.binary_cross_entropy_with_logits(z, y, reduction="none")
     rows = used.sum()
     return ["unexplained", "loss", "rows", "apart"], torch.stack(
-        [_unexplained(g, expected), torch.where(used, each, 0.0).sum() / rows, rows.to(z.dtype), _outside(z)]
+        [
+            _unexplained(g, expected),
+            torch.where(used, each, 0.0).sum() / rows.clamp(min=1),
+            rows.to(z.dtype),
+            _outside(z),
+        ]
     )
 
 
@@ -109,4 +115,4 @@ def _unexplained(g: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     g = g / g.abs().amax()  # its squares may be too small for the type
     scale = (g * expected).sum() / expected.square().sum()
     share = torch.linalg.vector_norm(g - scale * expected) / torch.linalg.vector_norm(g)
-    return torch.where(scale > 0, share, torch.where(scale.isnan(), scale, 1.0))
+    return torch.where(scale > 0, share, 1.0)  # uphill, or nothing to see

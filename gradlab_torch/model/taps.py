@@ -94,8 +94,19 @@ class Watch(TorchFunctionMode):
 
         return hook
 
+    def leave_stack(self) -> None:
+        """Be no function mode any more. Others may have become one since, and stay."""
+        above = []
+        if any(torch._C._get_function_stack_at(i) is self for i in range(torch._C._len_torch_function_stack())):
+            while (mode := torch.overrides._pop_mode()) is not self:
+                above.append(mode)
+        for mode in reversed(above):
+            torch.overrides._push_mode(mode)
+
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = function(*args, **(kwargs or {}))
+        if torch.compiler.is_compiling():  # what is traced here would become part of the user's compiled function
+            return out
         kind = patterns.find(function, args, kwargs or {})
         if kind is not None:
             self.tap(self.running[-1] if self.running else "", kind, out)

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.modules import module as hooks
+from torch.nn.parameter import is_lazy
 
 from gradlab_core.definitions import kinds
 from gradlab_torch.measure.answers import Figures, figures
@@ -24,6 +24,8 @@ from gradlab_torch.measure.statistics import Row, stats
 from gradlab_torch.measure.symmetry import copied_share
 from gradlab_torch.model.modules import path_of
 from gradlab_torch.model.taps import Tap, Watch, classify
+from gradlab_torch.monitoring.module_hooks import ModuleHooks
+from gradlab_torch.monitoring.passes import blind_spot, is_of_the_step, may_be_fast
 from gradlab_torch.monitoring.seen import PREFIX, Seen
 from gradlab_torch.monitoring.steps import is_running
 from gradlab_torch.trees.transfer import Parts
@@ -101,26 +103,23 @@ class Look:
         self.mode = "train"
         self.product: torch.Tensor | None = None  # of the last layer: the answers of a model that returns its loss
         self.outputs: list[Row] = []
+        self.awaited: dict[int, torch.Tensor] = {}  # answers whose gradient is still to come
         self.answered: tuple[int, Figures | None] | None = None
+        self.summary: Seen | None = None
         self.has_failed = False
-        self.handles: list[Any] = [
-            hooks.register_module_forward_pre_hook(self._before),
-            hooks.register_module_forward_hook(self._after, with_kwargs=True, always_call=True),
-        ]
+        self.handles: list[Any] = [ModuleHooks(self._before, self._after)]
 
     def close(self) -> None:
         """Remove every hook; what was seen stays."""
         for handle in self.handles:
             handle.remove()
-            # PyTorch forgets to remove this mark (2.13), and then takes the hook for one that is still there.
-            getattr(hooks, "_global_forward_hooks_with_kwargs", {}).pop(handle.id, None)
         self.handles, self.product = [], None
+        self.awaited.clear()
         self._break_off()
 
     def _break_off(self) -> None:
         """Leave a pass that did not end: Ctrl-C runs no hook."""
-        if any(self.running) and torch.overrides._get_current_function_mode() is self.watch:
-            self.watch.__exit__(None, None, None)
+        self.watch.leave_stack()
         self.running, self.outer = [], None
         self.watch.running.clear()
 
@@ -130,7 +129,7 @@ class Look:
         if self.outer is not None and self.outer[0] is module and not is_running(self.outer[1]):
             self._break_off()
         begins = not any(self.running)
-        counts = _is_of_the_step() if begins else True
+        counts = is_of_the_step() if begins else True
         self.running.append(counts)
         if counts:
             if begins:
@@ -139,6 +138,8 @@ class Look:
                 self._measure(self._take_inputs, args)
                 self.watch.__enter__()
             self.watch.enter(self.known[id(module)].path)(module, args)
+            if may_be_fast(module):
+                self.watch.leave_stack()
 
     def _after(self, module: torch.nn.Module, args: tuple[Any, ...], *more: Any) -> None:
         if torch.compiler.is_compiling() or id(module) not in self.known or threading.get_ident() != self.thread:
@@ -146,12 +147,16 @@ class Look:
         if not self.running or not self.running.pop():
             return
         kwargs, out = more if len(more) == 2 else ({}, None)  # where the module raised, PyTorch hands no kwargs on
+        if may_be_fast(module) and any(self.running):
+            self.watch.leave_stack()  # one inside of another has left it already
+            self.watch.__enter__()
         known = self.known[id(module)]
         self.watch.leave(known.path, known.layer)(module, args, out)
         if known.is_tanh and isinstance(out, tuple) and isinstance(out[0], torch.Tensor):
             self.watch.tap(known.path, "tanh", out[0])  # a state is the output of a tanh that nobody calls
         if not any(self.running):
-            self.watch.__exit__(None, None, None)
+            self.watch.leave_stack()
+            self.watch.handed_out.clear()  # a loop may run on and on before a step is taken
             self.outer = None
             self._measure(self._take_inputs, kwargs)
             self._measure(self._take_outputs, out)
@@ -184,21 +189,24 @@ class Look:
         answers, self.product = next(usable, self.product), None
         if answers is None or len(self.outputs) >= MOST_PASSES or self.answered is not None:
             return
-        place, seen = len(self.outputs), answers.detach()
-        self.outputs.append(stats(seen, _BARE))
+        place = len(self.outputs)
+        self.outputs.append(stats(answers, _BARE))
+        self.awaited[place] = answers.detach()
 
-        def answer(gradient: torch.Tensor) -> None:
+        def answer(seen: torch.Tensor, gradient: torch.Tensor) -> None:
             self.answered = place, figures(seen, gradient.detach())
 
         def arrived(gradient: torch.Tensor) -> None:
+            # They may be large, and are not kept any longer than the user keeps them.
+            seen = self.awaited.pop(place, None)
             # Where the parts of a model are called one after the other, the last one's gradient is the first to come.
-            if self.answered is None:
-                self._measure(answer, gradient)
+            if self.answered is None and seen is not None:
+                self._measure(answer, seen, gradient)
 
         self.handles.append(answers.register_hook(arrived))
 
     def _on_tap(self, tap: Tap, value: torch.Tensor) -> None:
-        if not _is_plain(value):
+        if not _is_plain(value) or torch._C._functorch.peek_interpreter_stack() is not None:
             return
         if tap.kind in (kinds.LINEAR, kinds.CONV) and value.requires_grad:
             self.product = value
@@ -207,49 +215,30 @@ class Look:
 
     def seen(self) -> Seen | None:
         """All that was seen, to be transferred; None where no pass counted."""
-        if not self.outputs or self.has_failed:
-            return None
+        if self.outputs:
+            self._measure(self._sum_up)
+        return self.summary
+
+    def _sum_up(self) -> None:
         place, answers = (len(self.outputs) - 1, None) if self.answered is None else self.answered
         tensors = {"output": self.outputs[place], **({} if self.input is None else {"input": self.input})}
-        weights = [(path_of(name), p) for name, p in self.model.named_parameters() if p.ndim > 1 and _is_plain(p)]
-        copies = {name: copied_share(p).reshape(1) for name, p in weights}
+        params = {path_of(name): p for name, p in self.model.named_parameters() if not is_lazy(p)}
+        copies = {name: copied_share(p).reshape(1) for name, p in params.items() if p.ndim > 1 and _is_plain(p)}
         parts: Parts = {
             **{name: row.part() for name, row in tensors.items()},
             **{str(i): row.part() for i, row in enumerate(self.rows)},
             **({} if answers is None else answers.parts),
             **{f"copies {i}": part for i, part in enumerate(_by_device(copies))},
         }
-        return Seen(
+        self.summary = Seen(
             mode=self.mode,
             batch=self.batch or 1,
             rows=self.rows,
             tensors=tensors,
             answers=answers,
-            shapes={path_of(name): tuple(p.shape) for name, p in self.model.named_parameters()},
+            shapes={name: tuple(p.shape) for name, p in params.items()},
             parts={f"{PREFIX}{name}": part for name, part in parts.items()},
         )
-
-
-def blind_spot(model: torch.nn.Module) -> str | None:
-    """Why nobody can look into this model, None if one can."""
-    for name, module in model.named_modules():
-        if type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
-            return f"{path_of(name) or 'the model'} is compiled, and a compiled program runs no hooks"
-        if isinstance(module, torch.jit.ScriptModule):
-            return f"{name or 'the model'} is a ScriptModule, inside of which no hooks run"
-    return None
-
-
-def _is_of_the_step() -> bool:
-    """Whether a pass that begins now is one of training: not an evaluation, nor part of a backward pass, of a function
-    transform, or of a trace."""
-    return (
-        torch.is_grad_enabled()
-        and torch._C._current_graph_task_id() == -1
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and not torch._C._get_tracing_state()
-        and not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
-    )
 
 
 def _is_plain(t: torch.Tensor) -> bool:
@@ -279,4 +268,5 @@ def _by_device(values: Mapping[str, torch.Tensor]) -> list[tuple[list[str], torc
     groups: dict[torch.device, list[str]] = {}
     for name, value in values.items():
         groups.setdefault(value.device, []).append(name)
-    return [(names, torch.cat([values[name].double() for name in names])) for names in groups.values()]
+    # As wide as copied_share gave them: some devices have no float64.
+    return [(names, torch.cat([values[name] for name in names])) for names in groups.values()]

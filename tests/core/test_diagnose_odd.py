@@ -52,6 +52,12 @@ def test_the_sentence_on_dead_units_holds_for_every_layer_it_names():
     assert found.evidence["share of dead units"] == 1.0
 
 
+@pytest.mark.parametrize(("examples", "share", "is_dead"), [(1, 0.95, False), (1, 1.0, True), (8, 0.8, True)])
+def test_a_sparse_layer_is_not_dead_because_the_batch_is_small(examples, share, is_dead):
+    row = dataclasses.replace(layer("act1", dead_unit_frac=share), shape=(examples, 32))
+    assert any(f.code == "dead-relu" for f in diagnose(_probed(probe(layers=(row,))))) == is_dead
+
+
 def test_the_largest_norm_of_a_gradient_that_explodes_in_time_is_the_largest():
     states = HiddenStateNorms(
         path="rnn", cell="rnn_tanh", mode="train", loss=1.0, states=(1.0, 1.0), gradients=(1e5, 1.0), saturated={}

@@ -92,7 +92,15 @@ except Exception as error:
 ALONE = {
     *("model/jaxpr.py", "model/marks.py", "model/function.py", "model/function_layers.py"),
     *("model/sharding.py", "trees/kernels.py", "trees/launches.py"),
-    *("monitoring/kept.py", "monitoring/lost.py", "monitoring/scalers.py", "monitoring/steps.py", "parity/held.py"),
+    *(
+        "monitoring/kept.py",
+        "monitoring/lost.py",
+        "monitoring/module_hooks.py",
+        "monitoring/passes.py",
+        "monitoring/scalers.py",
+        "monitoring/steps.py",
+        "parity/held.py",
+    ),
     *(
         "parity/instead.py",
         "parity/objective.py",

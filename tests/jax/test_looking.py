@@ -197,6 +197,7 @@ def test_nnx_with_statistics_and_dropout():
     assert probe.loss == pytest.approx(losses[0][0], rel=1e-6)
     assert [(row.path, row.kind) for row in probe.layers] == [("conv", "conv"), ("bn", "norm"), ("", "relu")]
     assert list(probe.copies) == ["conv.weight", "head.weight"]
+    assert (probe.input.shape, probe.batch) == (images.shape, 32)
     assert probe.shapes["conv.weight"] == (4, 3, 3, 3)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from gradlab_core.definitions.thresholds import COPIED_SHARE, DEAD_SHARE, SATURATED_SHARE
+from gradlab_core.definitions.thresholds import COPIED_SHARE, DEAD_EXAMPLES, DEAD_SHARE, SATURATED_SHARE
 from gradlab_core.judge.diagnosis.history import History
 from gradlab_core.judge.diagnosis.making import finding, some
 from gradlab_core.judge.diagnosis.progress import progress
@@ -17,7 +17,7 @@ Series = list[tuple[int, float]]
 
 def dead(history: History) -> Iterator[Finding]:
     """`dead-relu`: most units of a layer are 0 on every batch looked at, to the newest."""
-    layers = _lasting(_layers(history, lambda row: row.dead_unit_frac), DEAD_SHARE)
+    layers = _lasting(_layers(history, _dead_share), DEAD_SHARE)
     if layers:
         least, worst = (choose(share for _, share in layers.values()) for choose in (min, max))
         yield finding(
@@ -29,6 +29,14 @@ def dead(history: History) -> Iterator[Finding]:
             seen=f"In {some(list(layers))} at least {least:.0%} of the units gave 0 for every example of every batch "
             "looked at.",
         )
+
+
+def _dead_share(row: LayerStats) -> float | None:
+    """The share of dead units; 0 where a layer that is merely sparse may show as much in a batch as small as this."""
+    if row.dead_unit_frac is None:
+        return None
+    examples = min(row.shape[0], DEAD_EXAMPLES)
+    return row.dead_unit_frac if row.dead_unit_frac >= DEAD_SHARE ** (examples / DEAD_EXAMPLES) else 0.0
 
 
 def saturated(history: History) -> Iterator[Finding]:
