@@ -23,6 +23,7 @@ from gradlab_torch.measure.answers import Figures, figures
 from gradlab_torch.measure.statistics import Row, stats
 from gradlab_torch.measure.symmetry import copied_share
 from gradlab_torch.model.modules import path_of
+from gradlab_torch.model.sharding import is_dtensor
 from gradlab_torch.model.taps import Tap, Watch, classify
 from gradlab_torch.monitoring.seen import PREFIX, Seen
 from gradlab_torch.monitoring.steps import is_running
@@ -232,6 +233,8 @@ class Look:
 
 def blind_spot(model: torch.nn.Module) -> str | None:
     """Why nobody can look into this model, None if one can."""
+    if any(is_dtensor(p) for p in model.parameters()):
+        return "of its activations this process may see but a part, since parameters are DTensors"
     for name, module in model.named_modules():
         if type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
             return f"{path_of(name) or 'the model'} is compiled, and a compiled program runs no hooks"

@@ -93,6 +93,7 @@ ALONE = {
     *("model/jaxpr.py", "model/marks.py", "model/function.py", "model/function_layers.py"),
     *("model/sharding.py", "trees/kernels.py", "trees/launches.py"),
     *("monitoring/kept.py", "monitoring/lost.py", "monitoring/scalers.py", "monitoring/steps.py", "parity/held.py"),
+    "monitoring/shards.py",
     *(
         "parity/instead.py",
         "parity/objective.py",
@@ -106,7 +107,8 @@ libraries and models that are functions, whose layers are found in the program, 
 differentiated, what takes the place of a value in it, where its model ends and what it is called with, and records that
 are read from the optimizer's state; in PyTorch shards that pass for whole tensors, kernels of our
 own for GPUs, gradients that an optimizer may write into, updates that have to be looked at to know whether rounding
-swallowed them, steps whose figures are still under way, and scalers of gradients."""
+swallowed them, steps whose figures are still under way, shards that have to be added up by hand, and scalers of
+gradients."""
 
 
 def test_the_twins_have_the_same_files():
