@@ -58,7 +58,7 @@ class Monitor:
         steps: optimizer steps seen. A step that a scaler leaves out is none.
 
     Memory: one copy of the parameters, in buffers that stay while the monitor is there. A monitor is a context manager;
-    `close` removes its hooks.
+    `close` removes its hooks. Where processes share DTensors (FSDP2, tensor parallel) each has one: docs/scale.md.
 
     Where losses were observed and the optimizer never stepped, no hook ran and there would be nothing to see. `close`
     then makes one record, of step 0: the newest loss, parameters and gradients as they are, an update of 0, `skipped`.

@@ -95,7 +95,7 @@ class Shards:
         for quantity in _NORMS:
             names, norms = parts.get(quantity, ([], held[:0]))
             norms = spread(names, norms)
-            columns[f"{quantity} held"] = held * spread(names, torch.ones(len(names)))
+            columns[f"{quantity} held"] = held * spread(names, torch.ones(len(names), device=self.device))
             is_large, is_small = norms > _LARGE, norms < 1 / _LARGE
             columns[f"{quantity} large"] = torch.where(is_large, norms / _SCALE, 0.0).square()
             columns[f"{quantity} small"] = torch.where(is_small, norms * _SCALE, 0.0).square()
@@ -111,7 +111,7 @@ class Shards:
         """The loss of this process, and that it has one."""
         if part is None:
             return torch.zeros(2, dtype=torch.float64, device=self.device)
-        loss = part[1].to(self.device, torch.float64)
+        loss = part[1].to(self.device, torch.float64, non_blocking=True)
         return torch.cat([loss, torch.ones_like(loss)])
 
     def _check_alike(self, params: Named) -> None:
