@@ -14,6 +14,7 @@ from gradlab_core.definitions.monitoring import check_monitor
 from gradlab_core.definitions.quantities import Quantity
 from gradlab_core.errors import require
 from gradlab_core.records import StepRecord
+from gradlab_torch.model.sharding import refuse_sharded
 from gradlab_torch.monitoring.monitor import Monitor
 
 _TrainerCallback: Any = require("transformers", extra="huggingface").TrainerCallback
@@ -61,6 +62,7 @@ class MonitorCallback(_TrainerCallback):
         self, args: Any, state: Any, control: Any, *, model: torch.nn.Module, optimizer: Any, **kwargs: Any
     ) -> None:
         self.close()
+        refuse_sharded(type(self).__name__, model)  # by every process: to add up their parts takes all of them
         if not state.is_world_process_zero:
             return
         scaler = getattr(optimizer, "scaler", None)

@@ -12,6 +12,7 @@ from gradlab_core.definitions.monitoring import check_monitor
 from gradlab_core.definitions.quantities import Quantity
 from gradlab_core.errors import GradlabError, require
 from gradlab_core.records import StepRecord
+from gradlab_torch.model.sharding import refuse_sharded
 from gradlab_torch.monitoring.monitor import Monitor
 
 
@@ -66,6 +67,7 @@ class MonitorCallback(_Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Weights and optimizer are now what training begins with, also where a checkpoint was loaded."""
         self._loss = None
+        refuse_sharded(type(self).__name__, pl_module)  # by every process: to add up their parts takes all of them
         if not trainer.is_global_zero:
             return
         if len(trainer.optimizers) != 1:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from gradlab_torch.model.sharding import local
 from gradlab_torch.monitoring.measurements import dense
 from gradlab_torch.trees import launches as launches
 from gradlab_torch.trees import norm_arithmetic as norms
@@ -25,7 +26,7 @@ class Applied:
 
     def __init__(self, params: Sequence[torch.Tensor]) -> None:
         self.params, self.kind = list(params), _kind(params)
-        real = [launches.as_real(p) for p in self.params]
+        real = self._held()
         self.parts = [
             (members, (_Launched if way == "launched" else _Rows)([real[i] for i in members]))
             for way, members in norms.ways(real)
@@ -37,15 +38,18 @@ class Applied:
 
     def before(self) -> torch.Tensor:
         """Take the copy; gives the norms of the parameters."""
-        return self._joined([part.before for _, part in self.parts], [launches.as_real(p) for p in self.params])
+        return self._joined([part.before for _, part in self.parts], self._held())
 
     def after(self, grads: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """A row for each parameter: the norm of what was applied since `before`, ⟨g, Δθ⟩ and ⟨θ, Δθ⟩. The gradients are
         those of the step; with None the second is 0."""
-        real = [launches.as_real(p) for p in self.params]
         beside = [None if g is None else _beside(g, p) for g, p in zip(grads, self.params, strict=True)]
-        rows = self._joined([part.after for _, part in self.parts], real, beside)
+        rows = self._joined([part.after for _, part in self.parts], self._held(), beside)
         return rows if len(rows) else rows.reshape(0, 3)
+
+    def _held(self) -> list[torch.Tensor]:
+        """The parameters as real numbers; of a DTensor the shard that is here."""
+        return [launches.as_real(local(p)) for p in self.params]
 
     def _joined(self, measured: Sequence[Callable[..., torch.Tensor]], *lists: Sequence[Any]) -> torch.Tensor:
         members = [members for members, _ in self.parts]

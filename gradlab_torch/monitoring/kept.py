@@ -19,9 +19,11 @@ from gradlab_torch.trees.transfer import Parts
 
 class Kept:
     """What a step promised, from the gradients that `look` saw last. `changed` are the paths at which the newest step
-    wrote into them, so that its promise is not known."""
+    wrote into them, so that its promise is not known. With `copies` every gradient is copied at once: the version of a
+    DTensor does not tell of what was written into its shard."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, copies: bool) -> None:
+        self.copies = copies
         self.changed: Collection[str] = ()
         self._gradients: dict[str, torch.Tensor] = {}
         self._versions: dict[str, int] = {}
@@ -31,7 +33,9 @@ class Kept:
     def look(self, gradients: Mapping[str, torch.Tensor], *, again: bool) -> None:
         """Gradients before the optimizer moves. `again`: it has moved since the first look, as one does that calls its
         closure more than once; these are then not the gradients at the start of the step."""
-        self._gradients = {path: g.clone() if path in self._written else g for path, g in gradients.items()}
+        self._gradients = {
+            path: g.clone() if self.copies or path in self._written else g for path, g in gradients.items()
+        }
         self._versions = {path: _version(g) for path, g in self._gradients.items()}
         self._again = again
 

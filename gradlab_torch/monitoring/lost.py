@@ -14,35 +14,48 @@ from typing import Any
 import numpy as np
 import torch
 
+from gradlab_torch.model.sharding import local
 from gradlab_torch.monitoring.measurements import Named, dense, is_away
 from gradlab_torch.trees import launches as launches
 from gradlab_torch.trees.norm_arithmetic import joined
+from gradlab_torch.trees.transfer import Parts
 
 
 def lost_to_rounding(
     optimizer: torch.optim.Optimizer,
     registered: Named,
     gradients: Mapping[str, torch.Tensor],
-    norms: torch.Tensor,
-    updates: torch.Tensor,
+    parts: Parts,
+    *,
+    sharded: bool = False,
 ) -> tuple[list[str], torch.Tensor]:
-    """Paths of parameters with a gradient, and 1 for each whose update was lost, 0 for the others.
+    """Paths of parameters with a gradient, and for each a number that is 0 unless its update was lost: the sum of the
+    proposals that moved no element, as bits: 1 the gradient, 2 its sign, 4 the momentum, 8 Adam's step.
 
     Args:
-        norms: of the gradients, in their order.
-        updates: of what was applied, in the order of `registered`.
+        parts: the norms of the gradients, in their order, and of what was applied, in the order of `registered`.
+        sharded: these are shards, and others may have a gradient where this one has none: whatever stood still is
+            looked at, and the update is lost if a proposal moved no shard.
     """
+    updates = parts["update"][1]
+    norms = parts["grad"][1] if "grad" in parts else updates[:0]
     paths, params = list(gradients), dict(registered)
     if len(paths) < len(params):
         update_of = dict(zip(params, updates.unbind(), strict=True))
         updates = torch.stack([update_of[path] for path in paths]) if paths else updates[:0]
-    still = (updates.to(norms.device) == 0) & (norms > 0) & torch.isfinite(norms)
+    still = updates.to(norms.device) == 0
+    still = still if sharded else still & (norms > 0) & torch.isfinite(norms)
     looked = None if launches.works(still.device) else still.tolist()
     if looked is not None and not any(looked):
         return paths, torch.zeros_like(norms)
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     cases = [
-        _Case(params[path].detach(), gradients[path], optimizer.state.get(params[path], {}), groups[id(params[path])])
+        _Case(
+            local(params[path]).detach(),
+            gradients[path],
+            optimizer.state.get(params[path], {}),
+            groups[id(params[path])],
+        )
         for path in paths
     ]
     devices = {case.param.device for case in cases}
@@ -53,7 +66,7 @@ def lost_to_rounding(
     lost = [_launched([cases[i] for i in group], _picked(still, group)) for group in members]
     if rest:
         looked = still.tolist() if looked is None else looked  # a sparse or oddly laid out parameter: the host waits
-        flags = [cases[i].is_rounded_away() if looked[i] else torch.zeros((), device=still.device) for i in rest]
+        flags = [cases[i].rounded_away() if looked[i] else torch.zeros((), device=still.device) for i in rest]
         members.append(rest)
         lost.append(torch.stack([flag.to(still.device, torch.float32) for flag in flags]))
     return paths, joined(members, [flags.to(still.device, torch.float32) for flags in lost])
@@ -74,7 +87,8 @@ class _Case:
         self.momentum = _tensor(state.get("momentum_buffer"))
         self.mean = _tensor(state.get("exp_avg")) if is_adam else None
         self.square = _tensor(state.get("exp_avg_sq")) if is_adam else None
-        self.steps = state.get("step", 1)
+        steps = state.get("step", 1)
+        self.steps = local(steps) if isinstance(steps, torch.Tensor) else steps
         self.betas = group.get("betas", (0.0, 0.0))
 
     @property
@@ -93,28 +107,28 @@ class _Case:
             for t in (self.gradient, self.momentum, self.mean, self.square)
         )
 
-    def is_rounded_away(self) -> torch.Tensor:
-        """Whether one of the proposals moves no element; a rate of 0 swallows nothing, it is what was asked for."""
+    def rounded_away(self) -> torch.Tensor:
+        """The bits of the proposals that move no element; a rate of 0 swallows nothing, it is what was asked for."""
         p, rate = self.param, self.rate
-        step = (launches.as_real(u).to(p.dtype) for u in self._proposals())
-        moves = [(p - rate * u != p).any() for u in step]
+        steps = ((bit, launches.as_real(u).to(p.dtype)) for bit, u in self._proposals())
+        bits = [bit * ~(p - rate * u != p).any() for bit, u in steps]
         moving = rate != 0 if not isinstance(rate, torch.Tensor) else (rate != 0).to(p.device)
-        return ~torch.stack(moves).all() & moving
+        return torch.stack(bits).sum() * moving
 
-    def _proposals(self) -> Iterator[torch.Tensor]:
-        """What optimizers step along, up to the rate: SGD, its momentum, Adam's first step, Adam."""
+    def _proposals(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """What optimizers step along, up to the rate: SGD, its momentum, Adam's first step, Adam; each with its bit."""
         gradient = dense(self.gradient)
-        yield gradient
-        yield gradient.sgn()
+        yield 1, gradient
+        yield 2, gradient.sgn()
         if self.momentum is not None:
-            yield self.momentum
+            yield 4, self.momentum
         if self.mean is not None and self.square is not None:
             first, second = (1 - float(beta) ** float(self.steps) for beta in self.betas)
-            yield (self.mean / first) / (self.square / second).sqrt().clamp_min(1e-30)
+            yield 8, (self.mean / first) / (self.square / second).sqrt().clamp_min(1e-30)
 
 
 def _tensor(value: Any) -> torch.Tensor | None:
-    return value if isinstance(value, torch.Tensor) else None
+    return local(value) if isinstance(value, torch.Tensor) else None
 
 
 def _launched(cases: Sequence[_Case], still: torch.Tensor) -> torch.Tensor:
@@ -141,7 +155,7 @@ def _launched(cases: Sequence[_Case], still: torch.Tensor) -> torch.Tensor:
             **launches.width(),
         )
     missed = launches.uploaded(torch.tensor(offered, dtype=torch.int32), device) & ~bits
-    return still & (missed != 0) & (rates != 0)
+    return missed * (still & (rates != 0))
 
 
 def _scalars(values: Sequence[Any], device: torch.device) -> torch.Tensor:

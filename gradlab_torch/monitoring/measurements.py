@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 
 from gradlab_core.records import GradientState
 from gradlab_torch.model.modules import path_of
+from gradlab_torch.model.sharding import is_dtensor, local
 
 Named = Sequence[tuple[str, torch.nn.Parameter]]
 
@@ -40,8 +42,16 @@ def known_states(model: torch.nn.Module, moved: Collection[int]) -> dict[str, Gr
 
 
 def gradients(registered: Named) -> dict[str, torch.Tensor]:
-    """The gradients that are there."""
-    return {name: p.grad for name, p in registered if p.grad is not None}
+    """The gradients that are there; of a DTensor the part that belongs to the shard of the parameter."""
+    return {name: _beside_shard(p.grad, p) if is_dtensor(p) else p.grad for name, p in registered if p.grad is not None}
+
+
+def _beside_shard(gradient: Any, param: Any) -> torch.Tensor:
+    """Where a gradient is not yet added up over the processes, or lies in another way than its parameter, it is
+    brought into place, as the optimizer will do for itself."""
+    if is_dtensor(gradient) and gradient.placements != param.placements:
+        gradient = gradient.redistribute(param.device_mesh, param.placements)
+    return local(gradient)
 
 
 def dense(gradient: torch.Tensor) -> torch.Tensor:

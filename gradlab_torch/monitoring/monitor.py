@@ -24,9 +24,9 @@ from gradlab_torch.monitoring.kept import Kept
 from gradlab_torch.monitoring.looking import Looks
 from gradlab_torch.monitoring.lost import lost_to_rounding
 from gradlab_torch.monitoring.measurements import gradients, is_away, known_states, registered
+from gradlab_torch.monitoring.shards import Shards, one_number
 from gradlab_torch.monitoring.steps import Norms, Started, Taken, is_running
 from gradlab_torch.trees.norm_arithmetic import stacked_norms
-from gradlab_torch.trees.norms import global_norm
 from gradlab_torch.trees.transfer import Parts, Transfer
 
 
@@ -58,7 +58,7 @@ class Monitor:
         steps: optimizer steps seen. A step that a scaler leaves out is none.
 
     Memory: one copy of the parameters, in buffers that stay while the monitor is there. A monitor is a context manager;
-    `close` removes its hooks.
+    `close` removes its hooks. Where processes share DTensors (FSDP2, tensor parallel) each has one: docs/scale.md.
 
     Where losses were observed and the optimizer never stepped, no hook ran and there would be nothing to see. `close`
     then makes one record, of step 0: the newest loss, parameters and gradients as they are, an update of 0, `skipped`.
@@ -94,7 +94,8 @@ class Monitor:
             raise GradlabError(
                 f"a {type(optimizer).__name__} takes no hooks; expected the optimizer inside: .optimizer"
             )
-        refuse_sharded("Monitor", model, [p for group in optimizer.param_groups for p in group["params"]])
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        refuse_sharded("Monitor", model, params, dtensors=True)
         self.model, self.optimizer, self.every, self.on_record = model, optimizer, every, on_record
         self._watch = None if on_finding is None else LiveDiagnosis(on_finding)
         self._last: StepRecord | None = None
@@ -102,11 +103,12 @@ class Monitor:
         self.steps = self.skipped_steps = 0
         self._score = MovingScore()
         self._loss: torch.Tensor | None = None
-        self._raw: torch.Tensor | None = None
+        self._raw: Parts = {}
         self._probe: Probe | None = None
         self._applied: Applied | None = None
         self._started: Started | None = None
-        self._kept = Kept()
+        self._shards = Shards.of(self._registered(), extras)
+        self._kept = Kept(copies=self._shards is not None)
         self._extras: Extras | None = Extras(extras, dict(self._registered()))
         self._norms_before: Norms = {}
         self._hooks = [
@@ -131,19 +133,21 @@ class Monitor:
         if not isinstance(loss, (torch.Tensor, float, int)) or (isinstance(loss, torch.Tensor) and loss.numel() != 1):
             came = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
             raise GradlabError(f"the loss observed is a {came}; expected one number")
-        self._loss = loss.detach() if isinstance(loss, torch.Tensor) else torch.tensor(loss, dtype=torch.float64)
+        self._loss = one_number(loss) if isinstance(loss, torch.Tensor) else torch.tensor(loss, dtype=torch.float64)
         self._probe = probe
 
     def before_clipping(self) -> None:
         """Call between `backward` (with a scaler: `scaler.unscale_(optimizer)`) and clipping: the record then holds the
         gradient norm before it too."""
         if self._is_recorded():
-            self._raw = global_norm(gradients(self._registered()))
+            with torch.no_grad():
+                raw = gradients(self._registered())
+                self._raw = {"raw": (list(raw), stacked_norms(list(raw.values())))}
 
     def close(self) -> None:
         """Remove every hook; the monitor keeps what it recorded. If losses were observed and no step was ever taken, a
         last record says so; findings of the last records are told."""
-        if self.steps == 0 and self._loss is not None and self._extras is not None:
+        if self.steps == 0 and self._loss is not None and self._extras is not None and self._shards is None:
             self._never_stepped(self._extras)
             self._loss = None
         for hook in self._hooks:
@@ -173,7 +177,7 @@ class Monitor:
     def _on_scaler_update(self) -> None:
         if self.steps == self._steps_at_update:  # since the last update no step was taken
             self.skipped_steps += 1
-            self._loss = self._raw = self._probe = None
+            self._loss, self._raw, self._probe = None, {}, None
             self._looks.again(self.steps)
         self._steps_at_update = self.steps
 
@@ -247,7 +251,7 @@ class Monitor:
                 self._deliver()
         finally:
             self.steps += 1
-            self._loss = self._raw = self._probe = self._started = None
+            self._loss, self._raw, self._probe, self._started = None, {}, None, None
             self._looks.before(self.steps, wanted=self._is_recorded())
 
     @_disable_dynamo
@@ -257,19 +261,17 @@ class Monitor:
         parts: Parts = {**started.parts, **self._kept.moved(applied, names, started.parts, self.optimizer)}
         parts |= extras.at_end(dict(moved))
         if stepped:  # rounding cannot have swallowed what nobody applied
-            updates = parts["update"][1]
-            grads = parts["grad"][1] if "grad" in parts else updates[:0]
-            parts["lost"] = lost_to_rounding(self.optimizer, moved, started.gradients, grads, updates)
+            sharded = self._shards is not None
+            parts["lost"] = lost_to_rounding(self.optimizer, moved, started.gradients, parts, sharded=sharded)
         rates = [group["lr"] for group in self.optimizer.param_groups if "lr" in group]
         there = [rate.detach().reshape(()) for rate in rates if is_away(rate)]
         if there:  # where a compiled or captured optimizer keeps it
             parts["rates"] = [str(i) for i in range(len(there))], torch.stack(there)
         seen = self._looks.seen() if self._probe is None else None
-        parts |= {} if seen is None else seen.parts
-        for name, value in (("loss", self._loss), ("raw", self._raw)):
-            parts |= {} if value is None else {name: ([name], value.reshape(1))}
+        parts |= self._raw if seen is None else {**self._raw, **seen.parts}
+        parts |= {} if self._loss is None else {"loss": (["loss"], self._loss.reshape(1))}
         return Taken(
-            transfer=Transfer(parts),
+            transfer=Transfer(parts) if self._shards is None else self._shards.transfer(parts, moved),
             names=names,
             sizes=[p.numel() for _, p in moved],
             step=self.steps,

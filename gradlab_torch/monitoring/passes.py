@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 
 from gradlab_torch.model.modules import path_of
+from gradlab_torch.model.sharding import is_dtensor
 
 
 def blind_spot(model: torch.nn.Module) -> str | None:
     """Why nobody can look into this model, None if one can."""
+    if any(is_dtensor(p) for p in model.parameters()):
+        return "of its activations this process may see but a part, since parameters are DTensors"
     for name, module in model.named_modules():
         if type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
             return f"{path_of(name) or 'the model'} is compiled, and a compiled program runs no hooks"

@@ -9,6 +9,7 @@ from types import FrameType
 
 import torch
 
+from gradlab_core.definitions import reference
 from gradlab_core.definitions.monitoring import Measured, step_record
 from gradlab_core.definitions.quantities import EXTRAS, Quantity
 from gradlab_core.records import GradientState, Probe, StepRecord
@@ -68,8 +69,8 @@ class Taken:
             params=list(numbers["param"].values()),
             grads=[grads.get(name) for name in self.names],
             updates=list(updates.values()),
-            lost=[lost.get(name, 0.0) == 1.0 for name in self.names],
-            raw_grad_norm=numbers.get("raw", {}).get("raw"),
+            lost=[lost.get(name, 0.0) != 0.0 for name in self.names],
+            raw_grad_norm=reference.global_norm([list(numbers["raw"].values())]) if "raw" in numbers else None,
             extras={q.name: numbers.get(q.name, {}) for q in self.quantities},
             before=before,
             quantities=[q for q in self.quantities if q.name not in EXTRAS],
