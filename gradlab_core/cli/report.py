@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +42,7 @@ def report(
 
     output.output_file(out)
     table = out.suffix.lower() in FORMATS
-    folders = [path for path in runs if path.is_dir()]
+    folders = [path for path in runs if os.path.isdir(path)]  # unlike Path's, no error for any name
     recorded = [path for path in runs if holds_records(path)]
     if folders:
         _sweep(runs, out, table=table, bands=bands, json=json)

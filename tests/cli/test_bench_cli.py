@@ -17,7 +17,7 @@ from gradlab_core.records import codec
 
 ROOT = Path(__file__).parents[2]
 GROUP = typer.main.get_command(bench.app)
-NAMES = ["analysis", "causes", "diagnosis", "monitor", "norms", "parity", "records", "step", "sweep"]
+NAMES = ["analysis", "causes", "derivatives", "diagnosis", "monitor", "norms", "parity", "records", "step", "sweep"]
 ITSELF = '''
 """Counts to a number.
 
@@ -54,12 +54,15 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     [
         (["step", "--elements", "5"], "gradlab: --elements is for bench norms; came with bench step"),
         (["norms", "--block=plain"], "gradlab: --block is for bench analysis, step; came with bench norms"),
-        (["parity", "-f", "torch"], "gradlab: -f is for bench analysis, diagnosis, monitor, norms, step; came with"),
+        (
+            ["parity", "-f", "torch"],
+            "gradlab: -f is for bench analysis, derivatives, diagnosis, monitor, norms, step; came",
+        ),
         (["norms", "--no-planted"], "gradlab: --no-planted is for bench parity; came with bench norms"),
         (
             ["nrms"],
-            "gradlab: benchmark is 'nrms'; expected one of analysis, causes, diagnosis, monitor, norms, parity, "
-            "records, step, sweep",
+            "gradlab: benchmark is 'nrms'; expected one of analysis, causes, derivatives, diagnosis, monitor, "
+            "norms, parity, records, step, sweep",
         ),
         (["norms", "--nosuch", "5"], "No such option: --nosuch"),
         (["norms", "--elements"], "Option '--elements' requires an argument"),

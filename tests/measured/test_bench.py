@@ -200,7 +200,7 @@ def test_monitor_rows_of_both_frameworks() -> None:
     rows = bench_monitor.run(net=("deep",), **vars(sizes), optimizer="adam", rounds=1, only=kept)
     assert [(row.case, row.failure) for row in rows if row.failure] == []
     assert {row.setting for row in rows} == {f"{sizes.setting('deep')}, adam"}
-    assert len(rows) == 8
+    assert len(rows) == 9
     assert all(row.speedup is not None for row in rows)
     with pytest.raises(GradlabError, match="narrow, lion: expected nets tinynet, wide, deep, gpt2 and"):
         bench_monitor.run(net=("narrow",), optimizer="lion")
