@@ -4,8 +4,10 @@ nothing behind."""
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -39,7 +41,18 @@ def looked(model, forward=None, steps=1, loss=F.cross_entropy, y=Y, **options):
 
 def nothing_left():
     assert torch.overrides._get_current_function_mode() is None
+    gc.collect()  # monitors that other tests did not close
     assert not torch.nn.modules.module._has_any_global_hook()
+
+
+def test_a_monitor_that_nobody_closed_leaves_nothing_behind_when_it_is_gone():
+    model = net()
+    monitor = gl.Monitor(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    model(X)
+    gone = weakref.ref(monitor), weakref.ref(model)
+    del monitor, model
+    nothing_left()
+    assert [ref() for ref in gone] == [None, None]
 
 
 def test_a_look_sees_what_a_probe_sees():
