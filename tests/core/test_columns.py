@@ -99,7 +99,7 @@ def test_each_column_has_the_smallest_form_that_loses_nothing() -> None:
     found = forms(norms(grad=0.1))
     assert found == {
         "param": "<f4", "grad": "<f8", "update": "<f4", "ratio": QUOTIENT,
-        "grad_cosine": "-", "update_cosine": "-", "distance": "-",
+        "grad_cosine": "-", "update_cosine": "-", "distance": "-", "grad_update": "-", "param_update": "-",
     }  # fmt: skip
     assert forms(norms(param=0.0, update=0.0, ratio=0.0))["ratio"] == QUOTIENT
     assert forms(norms(param=0.0, ratio=math.inf))["ratio"] == QUOTIENT
