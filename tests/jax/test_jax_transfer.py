@@ -50,7 +50,7 @@ def test_on_an_accelerator_the_one_who_looks_waits(brought, monkeypatch):
     tx = gl.monitor(optax.adam(0.1), extras=EXTRAS)
     state = stepped(tx, value=jnp.float32(2.0))
     at_once = gl.read_record(state)
-    monkeypatch.setattr(sys.modules["gradlab_jax.monitoring.monitor"], "_is_near", lambda array: False)
+    monkeypatch.setattr(sys.modules["gradlab_jax.monitoring.reading"], "_is_near", lambda array: False)
     brought.clear()
     record = gl.read_record(state)
     for x in jax.tree.leaves(state):
