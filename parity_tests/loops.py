@@ -37,9 +37,10 @@ def in_torch(
     backward: Callable[[Any], Any] = lambda loss: loss.backward(),
     before_step: Callable[[int], Any] = lambda step: None,
 ) -> list[StepRecord]:
-    """The records of a loop: zero_grad, loss, `backward`, `before_step`, step."""
+    """The records of a loop: zero_grad, loss, `backward`, `before_step`, step. As in JAX, nobody looks into it: these
+    are the rules that need norms alone."""
     records: list[StepRecord] = []
-    with gradlab_torch.Monitor(model, optimizer, on_record=records.append) as monitor:
+    with gradlab_torch.Monitor(model, optimizer, look_every=None, on_record=records.append) as monitor:
         for step, (x, y) in enumerate(batches(steps)):
             optimizer.zero_grad()
             value = loss(model(torch.from_numpy(x)), torch.from_numpy(y))
