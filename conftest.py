@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -55,6 +56,16 @@ def _check_device(twin: str, option: str, name: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=os.path.dirname(__file__))
     if done.returncode:
         raise pytest.UsageError(f"{option}: {done.stderr.strip()}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _let_programs_go() -> Iterator[None]:
+    """What a module compiled is let go after it: a worker that keeps the programs of 3,000 tests takes gigabytes, and so
+    many maps of memory that the process may die. The next one finds them on disk."""
+    yield
+    clear = getattr(sys.modules.get("jax"), "clear_caches", None)
+    if clear is not None:
+        clear()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -123,3 +123,22 @@ def test_nothing_is_kept_that_the_user_let_go():
         for _ in range(20):  # no step is taken
             model(X)
         assert monitor._looks.look.watch.handed_out == []
+
+
+def test_a_recurrent_net_and_a_cell_stepped_by_hand():
+    class Stepped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.cell, self.head = nn.RNN(8, 6, batch_first=True), nn.GRUCell(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            out, _ = self.rnn(x[:, None].expand(-1, 40, -1))
+            h = out.new_zeros(len(x), 6)
+            for t in range(40):
+                h = torch.relu(self.cell(out[:, t], h))
+            return self.head(h)
+
+    rows = looked(Stepped())[0].layers
+    assert [row.kind for row in rows if row.path == "rnn"] == ["tanh"]
+    assert rows[0].saturated_frac is not None
+    assert len([row for row in rows if row.path == ""]) == 16
