@@ -60,8 +60,8 @@ def _check_device(twin: str, option: str, name: str) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _let_programs_go() -> Iterator[None]:
-    """What a module compiled is let go after it: a worker that keeps the programs of 3,000 tests takes gigabytes, and so
-    many maps of memory that the process may die. The next one finds them on disk."""
+    """What a module compiled is let go after it: a worker that keeps the programs of 3,000 tests takes gigabytes, and
+    so many maps of memory that the process may die. The next one finds them on disk."""
     yield
     clear = getattr(sys.modules.get("jax"), "clear_caches", None)
     if clear is not None:
