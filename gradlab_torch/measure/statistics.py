@@ -102,7 +102,10 @@ def _on_host(x: torch.Tensor, tap: Tap) -> dict[str, float] | None:
     if tap.kind in kinds.RELU_LIKE:
         channel = tap.channel_axis(x) if x.ndim > 1 else None  # without an axis besides the batch there is one unit
         others = [axis for axis in range(x.ndim) if axis != channel]
-        numbers["dead_unit_frac"] = float(((x.amin(dim=others) == 0) & (x.amax(dim=others) == 0)).double().mean())
+        idle = x.amax(dim=others) == 0  # of a ReLU that is enough
+        if low < 0:
+            idle &= x.amin(dim=others) == 0
+        numbers["dead_unit_frac"] = float(idle.double().mean())
     return numbers
 
 
