@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import random
+from collections.abc import Callable
 from typing import Any
 
 from gradlab_core.records import GradientState, StepRecord, TensorNorms
@@ -73,3 +76,18 @@ def eventful(steps: int = 60, *, paths: tuple[str, ...] = PATHS, cut: str = CUT,
 def alike(a: Any, b: Any) -> bool:
     """Equal, where NaN equals NaN."""
     return repr(a) == repr(b)
+
+
+def onto_a_disk(left: list[int]) -> Callable[[int, bytes], int]:
+    """`os.write` onto a disk with so many bytes left; who writes more than it holds gets a part written, then the error
+    of a full one."""
+    write = os.write
+
+    def filling(file: int, data: bytes) -> int:
+        if left[0] <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count = write(file, bytes(data)[: left[0]])
+        left[0] -= count
+        return count
+
+    return filling

@@ -28,10 +28,9 @@ def saturated_share(gate: ArrayLike, kind: str) -> tuple[float, ...]:
     >>> saturated_share([[[0.005, 0.5]], [[0.02, 0.98]]], "sigmoid")
     (0.5, 0.0)
     """
-    low, high = kinds.BOUNDS[kind]
-    margin = kinds.SATURATION_MARGIN * (high - low)
+    low, high = kinds.SATURATED[kind]
     values = np.asarray(gate, dtype=np.float64)
-    near = (values <= low + margin) | (values >= high - margin)
+    near = (values <= low) | (values >= high)
     return tuple(float(share) for share in near.mean(axis=(1, 2)))
 
 

@@ -30,3 +30,9 @@ BOUNDS = {
 
 SATURATION_MARGIN = 0.01
 """Within this share of the range from a bound an activation counts as saturated."""
+
+SATURATED = {
+    kind: (low + SATURATION_MARGIN * (high - low), high - SATURATION_MARGIN * (high - low))
+    for kind, (low, high) in BOUNDS.items()
+}
+"""Up to where, and from where on, that is."""

@@ -148,17 +148,16 @@ def activation_stats(
         rms=float(np.sqrt(np.mean(np.square(scaled)))) * scale if some else math.nan,
         zero_frac=float(np.mean(finite == 0.0)) if some else math.nan,
         nonfinite=int(values.size - finite.size),
-        saturated_frac=_saturated(finite, kinds.BOUNDS[kind]) if kind in kinds.BOUNDS else None,
+        saturated_frac=_saturated(finite, kind) if kind in kinds.BOUNDS else None,
         dead_unit_frac=_dead(values, channel_axis) if kind in kinds.RELU_LIKE else None,
     )
 
 
-def _saturated(finite: Array, bounds: tuple[float, float]) -> float:
-    low, high = bounds
-    margin = kinds.SATURATION_MARGIN * (high - low)
+def _saturated(finite: Array, kind: str) -> float:
+    low, high = kinds.SATURATED[kind]
     if finite.size == 0:
         return math.nan
-    return float(np.mean((finite <= low + margin) | (finite >= high - margin)))
+    return float(np.mean((finite <= low) | (finite >= high)))
 
 
 def _dead(values: Array, channel_axis: int) -> float:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from gradlab_core.definitions import answers as definition
 from gradlab_core.records import Answers, TensorStats
-from gradlab_jax.measure.statistics import Row, stats
-from gradlab_jax.model.taps import Tap
+from gradlab_jax.measure.statistics import NO_LAYER, Row, stats
+from gradlab_jax.trees.norm_arithmetic import wide
 
 Numbers = dict[str, jax.Array]
 
@@ -62,17 +62,17 @@ def figures(z: jax.Array, g: jax.Array, *, squared: bool = True) -> Figures | No
     if z.ndim == 0 or z.size < 2 or z.shape != g.shape or not jnp.issubdtype(z.dtype, jnp.floating):
         return None
     half = z.dtype.itemsize < 4 or g.dtype.itemsize < 4
-    numbers = {"squared": {"square": jnp.sum(jnp.square(_wide(g)))}}
+    numbers = {"squared": {"square": jnp.sum(jnp.square(wide(g)))}}
     columns = {}
     for name, axis in (("softmax", -1), ("softmax1", 1)):
         if z.shape[axis if z.ndim > 1 else 0] > 1 and z.ndim > (1 if name == "softmax" else 2):
             numbers[name] = _softmax(*_rows(z, g, axis))
             columns[name] = z.shape[axis]
-    numbers["sigmoid"] = _sigmoid(*(_wide(t.reshape(-1)[: definition.SAMPLED]) for t in (z, g)))
+    numbers["sigmoid"] = _sigmoid(*(wide(t.reshape(-1)[: definition.SAMPLED]) for t in (z, g)))
     targets = None
     if squared and z.size <= definition.SAMPLED:
-        factors = jnp.array(list(definition.squared_factors(z.size, len(z)).values()), _wide(z).dtype)
-        targets = jax.vmap(lambda factor: stats(_wide(z) - _wide(g) * factor, Tap("", "", 0, False)))(factors)
+        factors = jnp.array(list(definition.squared_factors(z.size, len(z)).values()), wide(z).dtype)
+        targets = jax.vmap(lambda factor: stats(wide(z) - wide(g) * factor, NO_LAYER))(factors)
     return Figures(z.shape, tuple(columns.items()), half, numbers, targets)
 
 
@@ -81,11 +81,7 @@ def _rows(z: jax.Array, g: jax.Array, axis: int) -> list[jax.Array]:
     most = max(1, definition.SAMPLED // columns)
     # Whole examples first, so that no more is brought into order than is looked at.
     examples = max(1, most * columns // max(1, math.prod(z.shape[1:])))
-    return [_wide(jnp.moveaxis(t[:examples], axis, -1).reshape(-1, columns)[:most]) for t in (z, g)]
-
-
-def _wide(t: jax.Array) -> jax.Array:
-    return t if t.dtype == jnp.float64 else t.astype(jnp.float32)
+    return [wide(jnp.moveaxis(t[:examples], axis, -1).reshape(-1, columns)[:most]) for t in (z, g)]
 
 
 def _softmax(z: jax.Array, g: jax.Array) -> Numbers:

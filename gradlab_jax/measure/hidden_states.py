@@ -77,6 +77,5 @@ def measured_states(
 
 
 def _saturated(gate: jax.Array, kind: str) -> jax.Array:
-    low, high = kinds.BOUNDS[kind]
-    margin = kinds.SATURATION_MARGIN * (high - low)
-    return jnp.sum((gate <= low + margin) | (gate >= high - margin), axis=(1, 2))
+    low, high = kinds.SATURATED[kind]
+    return jnp.sum((gate <= low) | (gate >= high), axis=(1, 2))

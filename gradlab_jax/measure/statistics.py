@@ -14,6 +14,9 @@ from gradlab_core.definitions import kinds
 from gradlab_core.records import LayerStats, TensorStats
 from gradlab_jax.model.taps import Tap
 
+NO_LAYER = Tap("", "", 0, False)
+"""Where a tensor is from that is no layer's output."""
+
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["numbers"], meta_fields=["tap", "shape"])
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +62,8 @@ def stats(x: jax.Array, tap: Tap) -> Row:
         ((wide == 0).astype(jnp.int32), 0, lax.add),
     ]
     if tap.kind in kinds.BOUNDS:
-        floor, ceiling = kinds.BOUNDS[tap.kind]
-        margin = kinds.SATURATION_MARGIN * (ceiling - floor)
-        outside = (wide <= floor + margin) | (wide >= ceiling - margin)
+        floor, ceiling = kinds.SATURATED[tap.kind]
+        outside = (wide <= floor) | (wide >= ceiling)
         parts.append(((finite & outside).astype(jnp.int32), 0, lax.add))
     low, high, count, zeros, *saturated = _reduced(parts)
 

@@ -55,9 +55,9 @@ def taken_apart(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
     if _is_node(args[0]):
         places, axes = _of_module(args[0], jax.tree.unflatten(state_structure, range(len(held))))
     else:
-        places = {name: len(held) + i for name, i in _of_tree(args[0]).items()}
-        kernels = {len(held) + i for i in _kernels(args[0])}
-        axes = {name: kernel_axes(arrays[i].ndim) for name, i in places.items() if i in kernels}
+        given, kernels = _of_tree(args[0])
+        places = {name: len(held) + i for name, i in given.items()}
+        axes = {name: kernel_axes(arrays[places[name]].ndim) for name in kernels}
     # What is no floating array, as a random key or a count, is no parameter.
     places = {name: i for name, i in places.items() if jnp.issubdtype(arrays[i].dtype, jnp.inexact)}
     if not places:
@@ -65,7 +65,8 @@ def taken_apart(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
             f"the first argument of the loss function, a {type(args[0]).__name__}, holds no floating array; expected "
             "the parameters, or a module"
         )
-    order = [*places.values(), *(i for i in range(len(arrays)) if i not in set(places.values()))]
+    first = set(places.values())
+    order = [*places.values(), *(i for i in range(len(arrays)) if i not in first)]
 
     def rebuilt(ordered: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given = dict(zip(order, ordered, strict=True))
@@ -101,24 +102,16 @@ def _of_module(module: Any, places: Any) -> tuple[dict[str, int], dict[str, tupl
     return place_of, axes
 
 
-def _of_tree(tree: Any) -> dict[str, int]:
-    """`{path: place among the arrays}` of a tree's arrays, named as a monitor names them."""
-    with jax.ensure_compile_time_eval():  # the numbers stay numbers while a step is traced
-        return {name: int(place) for name, place in leaves_of(_numbered(tree), {}).items()}
-
-
-def _kernels(tree: Any) -> set[int]:
-    """Which of the arrays are kernels by name, as Flax calls what it has the other way round than PyTorch."""
-    with jax.ensure_compile_time_eval():
-        named = [(path, place) for path, place in named_leaves(_numbered(tree)) if place is not None]
-        return {int(place) for path, place in named if path.rpartition(".")[2] == "kernel"}
-
-
-def _numbered(tree: Any) -> Any:
-    """The tree with the numbers of its arrays in their place."""
+def _of_tree(tree: Any) -> tuple[dict[str, int], list[str]]:
+    """`{path: place among the arrays}` of a tree's arrays, named as a monitor names them, and which of them are
+    kernels by their own name, as Flax calls what it has the other way round than PyTorch."""
     leaves, structure = jax.tree.flatten(tree)
     count = itertools.count()
-    return jax.tree.unflatten(structure, [next(count) if _is_array(leaf) else None for leaf in leaves])
+    numbered = jax.tree.unflatten(structure, [next(count) if _is_array(leaf) else None for leaf in leaves])
+    with jax.ensure_compile_time_eval():  # the numbers stay numbers while a step is traced
+        places = {name: int(place) for name, place in leaves_of(numbered, {}).items()}
+        own = [path for path, place in named_leaves(numbered) if place is not None]
+    return places, [name for name, path in zip(places, own, strict=True) if path.rpartition(".")[2] == "kernel"]
 
 
 def _is_node(leaf: Any) -> bool:

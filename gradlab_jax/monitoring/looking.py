@@ -19,7 +19,7 @@ from jax.extend import core
 from gradlab_core.definitions.monitoring import check_monitor
 from gradlab_core.errors import GradlabError
 from gradlab_jax.measure.answers import figures
-from gradlab_jax.measure.statistics import Row, rows_of, stats, tracked
+from gradlab_jax.measure.statistics import NO_LAYER, Row, rows_of, stats, tracked
 from gradlab_jax.measure.symmetry import copied_shares
 from gradlab_jax.model.jaxpr import batch_first
 from gradlab_jax.model.marks import marked
@@ -33,8 +33,6 @@ MOST_CALLS = 16
 
 _OF_LOSSES = frozenset({"sigmoid", "softplus", "log_sigmoid"})
 """Activations that a loss calls on the answers: behind them they are no layer."""
-
-_BARE = Tap("", "", 0, False)
 
 
 def observed(loss_fn: Callable[..., Any], *, every: int = 20, has_aux: bool = False) -> Callable[..., Any]:
@@ -199,8 +197,8 @@ def _look(loss_fn: Callable[..., Any], has_aux: bool, given: Arguments, step: ja
         step=step,
         loss=loss,
         rows=rows,
-        input=None if numbers is None else stats(lax.optimization_barrier(numbers), _BARE),  # of a constant not now
-        output=None if answer is None else stats(answer, _BARE),
+        input=None if numbers is None else stats(lax.optimization_barrier(numbers), NO_LAYER),  # of a constant not now
+        output=None if answer is None else stats(answer, NO_LAYER),
         copies=copied_shares([p for _, p in matrices]) if matrices else None,
         answers=[f for f in told if f is not None],
         batch=len(data[0]) if data else 1,

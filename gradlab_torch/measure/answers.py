@@ -10,8 +10,8 @@ import torch
 
 from gradlab_core.definitions import answers as definition
 from gradlab_core.records import Answers, TensorStats
-from gradlab_torch.measure.statistics import Row, stats
-from gradlab_torch.model.taps import Tap
+from gradlab_torch.measure.statistics import NO_LAYER, Row, stats
+from gradlab_torch.trees.norm_arithmetic import wide
 from gradlab_torch.trees.transfer import Parts
 
 
@@ -54,9 +54,9 @@ def figures(z: torch.Tensor, g: torch.Tensor) -> Figures | None:
     parts["answers sigmoid"] = _sigmoid(*(t.reshape(-1)[: definition.SAMPLED] for t in (z, g)))
     targets: dict[str, Row] = {}
     if z.numel() <= definition.SAMPLED:  # a squared error needs all of them
-        parts["answers squared"] = ["square"], _wide(g).square().sum().reshape(1)
+        parts["answers squared"] = ["square"], wide(g).square().sum().reshape(1)
         for way, factor in definition.squared_factors(z.numel(), len(z)).items():
-            targets[way] = stats(_wide(z) - _wide(g) * factor, Tap("", "", 0, False))
+            targets[way] = stats(wide(z) - wide(g) * factor, NO_LAYER)
             parts[f"target {way}"] = targets[way].part()
     return Figures(tuple(z.shape), half, parts, targets)
 
@@ -66,11 +66,7 @@ def _rows(z: torch.Tensor, g: torch.Tensor, axis: int) -> list[torch.Tensor]:
     most = max(1, definition.SAMPLED // columns)
     # Whole examples first, so that no more is brought into order than is looked at.
     examples = max(1, most * columns // max(1, z[0].numel()))
-    return [_wide(t[:examples]).movedim(axis, -1).reshape(-1, columns)[:most] for t in (z, g)]
-
-
-def _wide(t: torch.Tensor) -> torch.Tensor:
-    return t if t.dtype == torch.float64 else t.float()
+    return [wide(t[:examples]).movedim(axis, -1).reshape(-1, columns)[:most] for t in (z, g)]
 
 
 def _softmax(z: torch.Tensor, g: torch.Tensor) -> tuple[list[str], torch.Tensor]:
@@ -92,7 +88,7 @@ def _softmax(z: torch.Tensor, g: torch.Tensor) -> tuple[list[str], torch.Tensor]
 
 
 def _sigmoid(z: torch.Tensor, g: torch.Tensor) -> tuple[list[str], torch.Tensor]:
-    z, g = _wide(z), _wide(g)
+    z, g = wide(z), wide(g)
     used, y = g != 0, (g < 0).to(z.dtype)
     expected = torch.where(used, z.sigmoid() - y, 0.0)
     each = torch.nn.functional.binary_cross_entropy_with_logits(z, y, reduction="none")

@@ -55,6 +55,5 @@ def measured_states(private: torch.nn.Module, x: Inputs, labels: Any, loss: Loss
 
 
 def _saturated(gate: torch.Tensor, kind: str) -> torch.Tensor:
-    low, high = kinds.BOUNDS[kind]
-    margin = kinds.SATURATION_MARGIN * (high - low)
-    return ((gate <= low + margin) | (gate >= high - margin)).sum(dim=(1, 2))
+    low, high = kinds.SATURATED[kind]
+    return ((gate <= low) | (gate >= high)).sum(dim=(1, 2))

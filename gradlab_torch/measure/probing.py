@@ -9,14 +9,14 @@ import torch
 from gradlab_core.errors import GradlabError
 from gradlab_core.records import HiddenStateNorms, Probe
 from gradlab_torch.measure.hidden_states import measured_states
-from gradlab_torch.measure.statistics import rows_of, stats, tracked
+from gradlab_torch.measure.statistics import NO_LAYER, rows_of, stats, tracked
 from gradlab_torch.measure.symmetry import copied_share
 from gradlab_torch.model.checks import as_labels, check_logits, check_loss, check_model_labels
 from gradlab_torch.model.gradients import Loss
 from gradlab_torch.model.inputs import Inputs, checked_inputs, examples, floating, tensors
 from gradlab_torch.model.losses import cross_entropy
 from gradlab_torch.model.modules import path_of, private_copy
-from gradlab_torch.model.taps import Tap, run_tapped
+from gradlab_torch.model.taps import run_tapped
 from gradlab_torch.trees.transfer import transferred
 
 
@@ -52,7 +52,7 @@ def probe(model: torch.nn.Module, x: Inputs, y: Any, *, loss: Loss = cross_entro
             check_model_labels(labels, out)
         value = check_loss(loss(check_logits(out), labels))
         tensorwise = {
-            name: stats(tensor, Tap("", "", 0, False))
+            name: stats(tensor, NO_LAYER)
             for name, tensor in (("output", out), ("input", floating(x)), ("target", floating(labels)))
             if tensor is not None
         }

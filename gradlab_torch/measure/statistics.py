@@ -17,6 +17,10 @@ _BLOCK = 1 << 17  # elements; what is worked on stays in a processor's cache
 _PLAIN = (1e-15, 1e15)  # magnitudes whose squares float32 holds
 
 
+NO_LAYER = Tap("", "", 0, False)
+"""Where a tensor is from that is no layer's output."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """The statistics of one tensor as a vector on its device, and where the tensor is from."""
@@ -66,6 +70,7 @@ def _on_host(x: torch.Tensor, tap: Tap) -> dict[str, float] | None:
     empty, holds what is not finite, or magnitudes whose squares leave the type."""
     count, mean, squares, zeros, outside = 0, 0.0, 0.0, 0, 0
     low, high = math.inf, -math.inf
+    floor, ceiling = kinds.SATURATED.get(tap.kind, (-math.inf, math.inf))
     for block in _flat(x).split(_BLOCK) if x.numel() else ():
         wide = block if block.dtype in (torch.float32, torch.float64) else block.float()
         least, most = (value.item() for value in torch.aminmax(wide))
@@ -83,7 +88,6 @@ def _on_host(x: torch.Tensor, tap: Tap) -> dict[str, float] | None:
         zeros += here - round(torch.dot(signs, signs).item())
         count += here
         if tap.kind in kinds.BOUNDS:
-            floor, ceiling = _nearly(tap.kind)
             outside += here - int(((wide > floor) & (wide < ceiling)).sum())
     if not count:
         return None
@@ -113,13 +117,6 @@ def _flat(x: torch.Tensor) -> torch.Tensor:
     """The elements in the order of memory, without a copy where there are no gaps."""
     order = sorted(range(x.ndim), key=x.stride, reverse=True)
     return x.permute(order).reshape(-1)
-
-
-def _nearly(kind: str) -> tuple[float, float]:
-    """Up to where and from where on an activation counts as saturated."""
-    floor, ceiling = kinds.BOUNDS[kind]
-    margin = kinds.SATURATION_MARGIN * (ceiling - floor)
-    return floor + margin, ceiling - margin
 
 
 def _anywhere(x: torch.Tensor, tap: Tap) -> dict[str, torch.Tensor]:
@@ -154,7 +151,7 @@ def _anywhere(x: torch.Tensor, tap: Tap) -> dict[str, torch.Tensor]:
         "nonfinite": wide.numel() - count,
     }
     if tap.kind in kinds.BOUNDS:
-        floor, ceiling = _nearly(tap.kind)
+        floor, ceiling = kinds.SATURATED[tap.kind]
         numbers["saturated_frac"] = fraction((wide <= floor) | (wide >= ceiling))
     if tap.kind in kinds.RELU_LIKE:
         channel = tap.channel_axis(wide) if wide.ndim > 1 else None

@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 
 from gradlab_core.definitions import kinds
 from gradlab_torch.measure.answers import Figures, figures
-from gradlab_torch.measure.statistics import Row, stats
+from gradlab_torch.measure.statistics import NO_LAYER, Row, stats
 from gradlab_torch.measure.symmetry import copied_share
 from gradlab_torch.model.modules import path_of
 from gradlab_torch.model.taps import Tap, Watch, classify
@@ -35,8 +35,6 @@ MOST_CALLS = 16
 
 MOST_PASSES = 4
 """Passes of the outermost module whose answers are measured in one step."""
-
-_BARE = Tap("", "", 0, False)
 
 
 class Looks:
@@ -182,7 +180,7 @@ class Look:
             self.batch = len(given[0])
         if self.input is None:
             first = next((t for t in given if _is_plain(t)), None)
-            self.input = None if first is None else stats(first, _BARE)
+            self.input = None if first is None else stats(first, NO_LAYER)
 
     def _take_outputs(self, out: Any) -> None:
         usable = (t for t in _tensors(out) if _is_plain(t) and t.requires_grad and t.numel() > 1)
@@ -190,7 +188,7 @@ class Look:
         if answers is None or len(self.outputs) >= MOST_PASSES or self.answered is not None:
             return
         place = len(self.outputs)
-        self.outputs.append(stats(answers, _BARE))
+        self.outputs.append(stats(answers, NO_LAYER))
         self.awaited[place] = answers.detach()
 
         def answer(seen: torch.Tensor, gradient: torch.Tensor) -> None:
@@ -223,12 +221,12 @@ class Look:
         place, answers = (len(self.outputs) - 1, None) if self.answered is None else self.answered
         tensors = {"output": self.outputs[place], **({} if self.input is None else {"input": self.input})}
         params = {path_of(name): p for name, p in self.model.named_parameters() if not is_lazy(p)}
-        copies = {name: copied_share(p).reshape(1) for name, p in params.items() if p.ndim > 1 and _is_plain(p)}
+        weights = {name: p for name, p in params.items() if p.ndim > 1 and _is_plain(p)}
         parts: Parts = {
             **{name: row.part() for name, row in tensors.items()},
             **{str(i): row.part() for i, row in enumerate(self.rows)},
             **({} if answers is None else answers.parts),
-            **{f"copies {i}": part for i, part in enumerate(_by_device(copies))},
+            **{f"copies {name}": ([name], copied_share(p).reshape(1)) for name, p in weights.items()},
         }
         self.summary = Seen(
             mode=self.mode,
@@ -262,11 +260,3 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(part)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from _tensors(tuple(getattr(value, field.name) for field in dataclasses.fields(value)))
-
-
-def _by_device(values: Mapping[str, torch.Tensor]) -> list[tuple[list[str], torch.Tensor]]:
-    groups: dict[torch.device, list[str]] = {}
-    for name, value in values.items():
-        groups.setdefault(value.device, []).append(name)
-    # As wide as copied_share gave them: some devices have no float64.
-    return [(names, torch.cat([values[name] for name in names])) for names in groups.values()]

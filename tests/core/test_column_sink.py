@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import math
 import os
@@ -19,7 +18,7 @@ from gradlab_core.judge.diagnosis import diagnose
 from gradlab_core.records import RecordedRun, StepRecord
 from gradlab_core.sinks import ColumnSink, JsonlSink, load_records, load_run
 from gradlab_core.sinks.columns import FRAME, HEADER, NOTE, NUMBER, frame
-from tests.recorded import ODD, alike, eventful, healthy, step
+from tests.recorded import ODD, alike, eventful, healthy, onto_a_disk, step
 from tests.runs import run
 
 WRITER = Path(__file__).with_name("killed_writer.py")
@@ -140,18 +139,10 @@ def test_a_foreign_file_is_never_touched(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_whole_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, left = os.write, [100]
-
-    def filling(file: int, data: bytes) -> int:
-        if left[0] <= 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        count = write(file, bytes(data)[: left[0]])
-        left[0] -= count
-        return count
-
+    left = [100]
     with ColumnSink(tmp_path / "run.gradlab") as sink:
         sink(step(0))
-        monkeypatch.setattr(os, "write", filling)
+        monkeypatch.setattr(os, "write", onto_a_disk(left))
         with pytest.raises(GradlabError, match="No space left"):
             sink(step(1, paths=("new.weight",)))
         left[0] = 10**9

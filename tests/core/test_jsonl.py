@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import subprocess
@@ -16,7 +15,7 @@ from gradlab_core.errors import GradlabError
 from gradlab_core.records import StepRecord, codec
 from gradlab_core.sinks import JsonlSink, load_records
 from gradlab_core.sinks.jsonl import HEADER
-from tests.recorded import ODD, alike, eventful, step
+from tests.recorded import ODD, alike, eventful, onto_a_disk, step
 
 WRITER = Path(__file__).with_name("killed_writer.py")
 
@@ -95,18 +94,10 @@ def test_short_writes_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, left = os.write, [1000]
-
-    def filling(file: int, data: bytes) -> int:
-        if left[0] <= 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        count = write(file, bytes(data)[: left[0]])
-        left[0] -= count
-        return count
-
+    left = [1000]
     with JsonlSink(tmp_path / "run.jsonl") as sink:
         sink(step(0))
-        monkeypatch.setattr(os, "write", filling)
+        monkeypatch.setattr(os, "write", onto_a_disk(left))
         with pytest.raises(GradlabError, match="No space left"):
             sink(step(1))
         left[0] = 10**9

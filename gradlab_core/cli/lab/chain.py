@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gradlab_core.cli import output
-from gradlab_core.cli.lab.shared import OutOption, give
+from gradlab_core.cli.lab.shared import OutOption, give, measured
 
 
 def chain(
@@ -23,15 +23,9 @@ def chain(
 
     Exit code 1 when the gradient vanishes or explodes on its way, or does not come to a layer.
     """
-    from gradlab_core.cli.target import build, running
     from gradlab_core.lab.pages.chain_rule import chain_section
     from gradlab_core.lab.studies.chain_rule import study_chain
 
     output.output_file(out)
-    with output.progress(json) as bar:
-        bar.add_task("measuring", total=None)
-        built = build(target)
-        loss = {name: value for name, value in built.keywords.items() if name == "loss"}
-        with running(f"{target}: its model failed on its batch", built.file):
-            study = study_chain(built.framework, *built.positional, **loss)
+    study = measured(target, study_chain, json=json)
     give("chain-rule", [study], [chain_section(target, study)], out, json)

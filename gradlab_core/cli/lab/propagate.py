@@ -9,7 +9,7 @@ import typer
 
 from gradlab_core.cli import output
 from gradlab_core.cli.lab import net
-from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, give
+from gradlab_core.cli.lab.shared import FrameworkOption, OutOption, give, measured
 from gradlab_core.errors import refuse
 
 _OWN = ("depth", "width", "activation", "init", "init_number", "sigma_w", "sigma_b", "nets", "seed", "framework")
@@ -62,14 +62,8 @@ def propagate(
 
 
 def _model(target: str, out: Path | None, json: bool) -> None:
-    from gradlab_core.cli.target import build, running
     from gradlab_core.lab.pages.model import model_section
     from gradlab_core.lab.studies.model import study_model
 
-    with output.progress(json) as bar:
-        bar.add_task("measuring", total=None)
-        built = build(target)
-        loss = {name: value for name, value in built.keywords.items() if name == "loss"}
-        with running(f"{target}: its model failed on its batch", built.file):
-            study = study_model(built.framework, *built.positional, **loss)
+    study = measured(target, study_model, json=json)
     give("model-propagation", [study], [model_section(target, study)], out, json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,18 @@ FrameworkOption = Annotated[
     list[str] | None, typer.Option("--framework", "-f", help="Measure in torch or jax too; repeat for both.")
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Write an HTML page with the charts to this file.")]
+
+
+def measured(target: str, study: Callable[..., Any], *, json: bool) -> Any:
+    """A study of the model that a target builds, on its batch and with its loss."""
+    from gradlab_core.cli.target import build, running
+
+    with output.progress(json) as bar:
+        bar.add_task("measuring", total=None)
+        built = build(target)
+        loss = {name: value for name, value in built.keywords.items() if name == "loss"}
+        with running(f"{target}: its model failed on its batch", built.file):
+            return study(built.framework, *built.positional, **loss)
 
 
 def give(
